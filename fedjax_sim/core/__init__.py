@@ -1,0 +1,1 @@
+"""Types, keys, checks and loops that every other layer is built from."""

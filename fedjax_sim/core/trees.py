@@ -1,0 +1,51 @@
+"""Arithmetic on pytrees that optax.tree does not have."""
+
+import math
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+
+from fedjax_sim.core.types import PyTree
+
+
+def where(condition: jax.Array, on_true: PyTree, on_false: PyTree) -> PyTree:
+  """Selects whole trees, or rows of them where `condition` has axes.
+
+  Args:
+    condition: bool [...], its shape a prefix of every leaf's shape.
+    on_true: PyTree [..., ...].
+    on_false: PyTree of the same structure and shapes.
+  """
+  def select(x, y):
+    shape = condition.shape + (1,) * (x.ndim - condition.ndim)
+    return jnp.where(condition.reshape(shape), x, y)
+  return jax.tree.map(select, on_true, on_false)
+
+
+def scale_rows(tree: PyTree, scale: jax.Array) -> PyTree:
+  """Multiplies leaves by `scale`, whose shape is a prefix of theirs."""
+  def multiply(x):
+    return x * scale.reshape(scale.shape + (1,) * (x.ndim - scale.ndim))
+  return jax.tree.map(multiply, tree)
+
+
+def size(tree: PyTree) -> int:
+  """The number of elements of all leaves (arrays or shapes)."""
+  return sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
+
+
+def num_bytes(tree: PyTree) -> int:
+  """The bytes that all leaves take, uncompressed."""
+  return sum(
+      math.prod(x.shape) * np.dtype(x.dtype).itemsize
+      for x in jax.tree.leaves(tree)
+      if not jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key))
+
+
+def all_finite(tree: PyTree) -> jax.Array:
+  """bool []: no inexact leaf holds a NaN or an infinity."""
+  leaves = [x for x in jax.tree.leaves(tree)
+            if jnp.issubdtype(x.dtype, jnp.inexact)]
+  return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in leaves]
+                           or [jnp.array(True)]))

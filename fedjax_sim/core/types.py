@@ -1,0 +1,221 @@
+"""The few types everything is built from: NamedTuples of pure functions.
+
+Axis letters: N clients in the federation, E examples in all, M clients in a
+round's cohort, W lanes (clients computed side by side), B batch.
+
+An example is a dict with `x`, what a model takes, and `y`, what it should
+predict; both may be pytrees. Metrics travel as (sum, count) until they are
+reported, so that they can be added up in any grouping.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+PyTree = Any
+MetricSums = Mapping[str, tuple[jax.Array, jax.Array]]
+
+
+class Variables(NamedTuple):
+  """What a model has learnt: the weights, and the state that it tracks.
+
+  Attributes:
+    params: PyTree of float arrays; gradients are taken in them.
+    model_state: PyTree of float arrays that a forward pass in training updates
+      (BatchNorm's running statistics), `{}` for most models.
+  """
+
+  params: PyTree
+  model_state: PyTree
+
+
+class Model(NamedTuple):
+  """A model with its loss and metrics.
+
+  Attributes:
+    init: `(key, inputs [B, ...]) -> Variables`. Only shapes and dtypes of the
+      inputs matter.
+    apply: `(params, model_state, inputs [B, ...], *, key, train, mask [B]) ->
+      (outputs [B, ...], model_state)`. `inputs` are in the storage dtype of
+      the data, so scaling pixels is part of the model. `key` is for dropout,
+      `train` a Python bool. Rows where the bool `mask` is False are padding:
+      they must not influence the other rows' outputs or the state.
+    loss: `(outputs, examples [B, ...]) -> float32 [B]`, one value an example.
+    metrics: `(outputs, examples) -> {name: (sum [B], count [B])}`, for each
+      example. The loss is added to these by whoever evaluates.
+  """
+
+  init: Callable[..., Variables]
+  apply: Callable[..., tuple[PyTree, PyTree]]
+  loss: Callable[[PyTree, PyTree], jax.Array]
+  metrics: Callable[[PyTree, PyTree], MetricSums]
+
+
+class ClientData(NamedTuple):
+  """One client's view of the federation's examples, inside a round.
+
+  Under the engine's `vmap`, `offset` and `size` differ from lane to lane and
+  `examples` are shared. `clients.batches` turns it into batches.
+
+  Attributes:
+    examples: PyTree [E, ...], those of all clients.
+    offset: int32 [], where the client's examples begin.
+    size: int32 [], how many it has; 0 in an empty slot.
+    max_size: static bound on `size`, the length that orders are padded to.
+    ragged: static; clients may differ in their number of local steps.
+  """
+
+  examples: PyTree
+  offset: jax.Array
+  size: jax.Array
+  max_size: int
+  ragged: bool
+
+
+class Message(NamedTuple):
+  """What a client returns to the server.
+
+  Attributes:
+    update: PyTree; for FedAvg a `Variables`, local minus server.
+    weight: float32 [...], the weight of the update in the mean. Its shape is a
+      prefix of every leaf's shape of `update`: a scalar weighs the whole
+      update, a [K] vector weighs K stacked updates one by one (clusters).
+    present: bool []; an absent slot is selected away, never multiplied,
+      since 0 * NaN is NaN.
+    aux: dict of PyTrees, added up plainly over the clients that are present.
+  """
+
+  update: PyTree
+  weight: jax.Array
+  present: jax.Array
+  aux: Mapping[str, PyTree]
+
+
+class ClientOutput(NamedTuple):
+  """What a client's work of one round gives.
+
+  Attributes:
+    message: what goes to the server.
+    state: the client's own state, kept until it is next in a cohort.
+    metrics: MetricSums of scalars, summed over the cohort and logged.
+  """
+
+  message: Message
+  state: PyTree
+  metrics: MetricSums
+
+
+# (what the server broadcasts, the client's state, ClientData, key) -> output.
+# Written for one client; the engine maps it over lanes.
+ClientUpdate = Callable[[PyTree, PyTree, ClientData, jax.Array], ClientOutput]
+
+
+class Aggregate(NamedTuple):
+  """What the server learns from a round.
+
+  Attributes:
+    mean: PyTree like a message's update: the weighted mean (or median, …).
+    weight: float32, the sum of weights, of the shape of a message's weight.
+    count: int32 [], the number of clients that were present.
+    aux: the sums of the messages' aux.
+  """
+
+  mean: PyTree
+  weight: jax.Array
+  count: jax.Array
+  aux: Mapping[str, PyTree]
+
+
+class Reducer(NamedTuple):
+  """Turns the messages of a round into one `Aggregate`, block by block.
+
+  It alone multiplies by weight and divides.
+
+  Attributes:
+    init: `(message, num_slots) -> accumulator`, from the shapes of one message
+      and the most messages that there can be in a round.
+    accumulate: `(accumulator, messages [W, ...]) -> accumulator`.
+    merge: `(accumulator, accumulator) -> accumulator`, for several devices.
+    finalize: `(accumulator, key) -> Aggregate`. With nobody present the mean
+      is zero.
+  """
+
+  init: Callable[[Message, int], PyTree]
+  accumulate: Callable[[PyTree, Message], PyTree]
+  merge: Callable[[PyTree, PyTree], PyTree]
+  finalize: Callable[[PyTree, jax.Array], Aggregate]
+
+
+class MessageTransform(NamedTuple):
+  """A change to messages on their way: clip, quantize, mask, corrupt …
+
+  State shared by all clients can't change lane by lane; so a transform has a
+  part that runs for each client and a part that runs once, on the server.
+
+  Attributes:
+    init: `(message) -> state`, the shared state, from a message's shapes.
+    client_init: `(message) -> client state`, `()` for none.
+    client: `(message, state, client state, key) -> (message, client state)`.
+    server: `(state, aggregate, key) -> state`, after the round.
+  """
+
+  init: Callable[[Message], PyTree]
+  client_init: Callable[[Message], PyTree]
+  client: Callable[..., tuple[Message, PyTree]]
+  server: Callable[[PyTree, Aggregate, jax.Array], PyTree]
+
+
+class Aggregator(NamedTuple):
+  """A round's aggregation: transforms in order, then one reducer.
+
+  Made by `aggregation.chain`; its fields are those of `MessageTransform`,
+  for the whole chain, and the reducer.
+  """
+
+  init: Callable[[Message], PyTree]
+  client_init: Callable[[Message], PyTree]
+  client: Callable[..., tuple[Message, PyTree]]
+  server: Callable[[PyTree, Aggregate, jax.Array], PyTree]
+  reducer: Reducer
+
+
+class ServerState(NamedTuple):
+  """What the server carries from round to round.
+
+  Attributes:
+    round: int32 [], the number of rounds done.
+    variables: the global model.
+    opt_state: the server optimizer's state.
+    extra: PyTree of whatever else the algorithm needs.
+  """
+
+  round: jax.Array
+  variables: PyTree
+  opt_state: PyTree
+  extra: PyTree = ()
+
+
+class FederatedAlgorithm(NamedTuple):
+  """An algorithm: who computes what. Nothing in it knows lanes or devices.
+
+  Attributes:
+    init: `(Variables, key, num_clients) -> ServerState`.
+    client_init: `(Variables) -> client state` of a client that has not taken
+      part yet, `()` for none.
+    broadcast: `(ServerState) -> server message`.
+    client: a `ClientUpdate`.
+    aggregator: an `Aggregator`.
+    server: `(ServerState, Aggregate, key) -> ServerState`. The engine counts
+      the round.
+    personalize: `(ServerState, client state, ClientData, key) -> Variables`
+      that a client is evaluated with.
+  """
+
+  init: Callable[[Variables, jax.Array, int], ServerState]
+  client_init: Callable[[Variables], PyTree]
+  broadcast: Callable[[ServerState], PyTree]
+  client: ClientUpdate
+  aggregator: Aggregator
+  server: Callable[[ServerState, Aggregate, jax.Array], ServerState]
+  personalize: Callable[..., Variables]
