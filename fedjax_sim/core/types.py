@@ -84,12 +84,15 @@ class Message(NamedTuple):
     present: bool []; an absent slot is selected away, never multiplied,
       since 0 * NaN is NaN.
     aux: dict of PyTrees, added up plainly over the clients that are present.
+    client: int32 [], the sender's number in the federation. The engine sets
+      it; transforms read it (the masks of a secure sum are pairwise).
   """
 
   update: PyTree
   weight: jax.Array
   present: jax.Array
   aux: Mapping[str, PyTree]
+  client: jax.Array | int = -1
 
 
 class ClientOutput(NamedTuple):

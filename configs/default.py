@@ -1,0 +1,61 @@
+"""Every field of an experiment, once. Other configs change some of these.
+
+Command: python run.py --config=configs/default.py
+FedAvg on MNIST, IID; the same as `mnist_iid.py`, field by field.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+  """The default experiment."""
+  config = ConfigDict()
+
+  # Data.
+  config.dataset = 'mnist'  # mnist, fashion_mnist or digits
+  config.data_dir = ''  # a folder with the set's original files; '' = none
+  config.num_clients = 100  # N, clients in the federation
+  config.partition = 'iid'  # iid, shards, dirichlet or quantity
+  config.shards_per_client = 2  # shards: k; there are k * num_clients shards
+  config.dirichlet_alpha = 0.5  # dirichlet: concentration; smaller is more skew
+  config.quantity_sigma = 1.0  # quantity: sigma of the log-normal sizes
+  config.min_client_size = 1  # dirichlet, quantity: fewest examples a client
+  config.client_test_fraction = 0.0  # of a client's own data, held out for it
+
+  # Model.
+  config.model = 'mnist_2nn'  # or mnist_cnn, logistic_regression, course_mlp
+  config.loss = 'cross_entropy'  # or nll_of_softmax
+
+  # Algorithm.
+  config.algorithm = 'fedavg'  # fedavg, fedsgd or centralized_sgd
+  config.weighting = 'examples'  # of clients in the mean: examples or uniform
+  config.client_fraction = 0.1  # C; 0 is one client a round
+  config.clients_per_round = 0  # M, instead of client_fraction; 0 = unset
+  config.local_epochs = 1  # E, passes over the local data a round
+  config.batch_size = 10  # B, examples a local step
+  config.full_batch = False  # True is B = infinity; batch_size is not used
+  config.steps_per_round = 0  # centralized_sgd: steps a round; 0 = an epoch
+  config.client_optimizer = 'sgd'  # any optimizer of optax, by name
+  config.client_lr = 0.1  # learning rate of the local steps
+  config.client_lr_decay = 1.0  # its factor a round
+  config.client_momentum = 0.0  # for optimizers that have one
+  config.client_weight_decay = 0.0  # added to gradients: decay * weights
+  config.client_clip_norm = 0.0  # gradients are clipped to it; 0 = not
+  config.server_optimizer = 'sgd'  # any optimizer of optax, by name
+  config.server_lr = 1.0  # 1 with sgd: the clients' average is the new model
+  config.server_lr_decay = 1.0  # its factor a round
+  config.server_momentum = 0.0  # for optimizers that have one
+
+  # The run.
+  config.rounds = 100  # how many rounds in all
+  config.seed = 0  # of weights, partition, cohorts, orders, dropout
+  config.eval_every = 1  # rounds between two evaluations
+  config.eval_batch_size = 1000  # examples at once
+  config.targets = (0.97,)  # test accuracies; rounds to each are reported
+  config.on_divergence = 'stop'  # at a NaN or infinity: stop or continue
+  config.lanes = 10  # clients computed side by side; memory grows with it
+  config.rounds_per_dispatch = 0  # in one call of the device; 0 = about 1 s
+  config.checkpoint_seconds = 30.0  # seconds between two checkpoints
+  config.keep_checkpoints = 3  # how many are kept
+  config.tensorboard = False  # also write TensorBoard events
+  return config

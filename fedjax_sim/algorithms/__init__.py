@@ -1,0 +1,7 @@
+"""Federated algorithms, one a file; none knows of lanes, blocks or devices."""
+
+from fedjax_sim.algorithms.centralized import centralized_sgd
+from fedjax_sim.algorithms.fedavg import fedavg, from_client_update
+from fedjax_sim.algorithms.fedsgd import fedsgd
+
+__all__ = ['centralized_sgd', 'fedavg', 'fedsgd', 'from_client_update']

@@ -1,0 +1,122 @@
+"""FedAvg: local epochs of SGD, then a weighted average of the models.
+
+    round t, on each client k of the cohort S_t, from w_t:
+      w_k <- E epochs of w - eta * grad loss(w; batch)
+      delta_k = w_k - w_t
+    server:
+      g_t = -(sum_k n_k delta_k) / (sum_k n_k)        (pseudo-gradient)
+      w_{t+1} = server_optimizer step on g_t
+
+With `optax.sgd(1.0)` on the server this is McMahan, Moore, Ramage, Hampson,
+Aguera y Arcas, "Communication-Efficient Learning of Deep Networks from
+Decentralized Data" (2016), algorithm 1 FederatedAveraging; with another server
+optimizer it is Reddi et al., "Adaptive Federated Optimization" (2021),
+algorithm 1 FedOpt.
+"""
+
+from collections.abc import Callable
+
+import jax
+import optax
+from jax import numpy as jnp
+
+from fedjax_sim import aggregation
+from fedjax_sim.clients.local_sgd import Broadcast, local_sgd
+from fedjax_sim.core.types import (
+    Aggregate,
+    Aggregator,
+    ClientUpdate,
+    FederatedAlgorithm,
+    Model,
+    ServerState,
+    Variables,
+)
+
+Schedule = Callable[[jax.Array], jax.Array]
+
+
+def fedavg(
+    model: Model,
+    client_optimizer: optax.GradientTransformation,
+    server_optimizer: optax.GradientTransformation | None = None,
+    *,
+    epochs: int = 1,
+    batch_size: int | None = 10,
+    weighting: str = 'examples',
+    client_schedule: Schedule | None = None,
+    aggregator: Aggregator | None = None,
+) -> FederatedAlgorithm:
+  """Builds FedAvg.
+
+  Args:
+    model: what is trained.
+    client_optimizer: for the local steps, anew in every round.
+    server_optimizer: takes the pseudo-gradient; None is `optax.sgd(1.0)`,
+      which replaces the model by the clients' average.
+    epochs: local epochs E.
+    batch_size: local batch size B; None is infinity, the whole local data.
+    weighting: 'examples' (n_k, as in the paper) or 'uniform'.
+    client_schedule: round (from 0) -> factor on the local steps.
+    aggregator: None is `chain(reduce=weighted_mean())`.
+
+  Returns:
+    The algorithm. Model state (BatchNorm's statistics) is averaged like the
+    parameters.
+  """
+  client = local_sgd(
+      model, client_optimizer, epochs=epochs, batch_size=batch_size,
+      weighting=weighting, schedule=client_schedule)
+  return from_client_update(client, server_optimizer, aggregator)
+
+
+def from_client_update(
+    client: ClientUpdate,
+    server_optimizer: optax.GradientTransformation | None = None,
+    aggregator: Aggregator | None = None,
+) -> FederatedAlgorithm:
+  """FedAvg's server around any client that takes a `Broadcast`.
+
+  Args:
+    client: its message's update is a difference of `Variables`.
+    server_optimizer: as in `fedavg`.
+    aggregator: as in `fedavg`.
+  """
+  optimizer = optax.sgd(1.0) if server_optimizer is None else server_optimizer
+  if aggregator is None:
+    aggregator = aggregation.chain(reduce=aggregation.weighted_mean())
+
+  def init(variables: Variables, key, num_clients) -> ServerState:
+    del key, num_clients
+    return ServerState(
+        jnp.int32(0), variables, optimizer.init(variables.params))
+
+  def server(state: ServerState, aggregate: Aggregate, key) -> ServerState:
+    del key
+    variables, opt_state = apply_mean(
+        optimizer, state.variables, aggregate.mean, state.opt_state)
+    return state._replace(variables=variables, opt_state=opt_state)
+
+  return FederatedAlgorithm(
+      init=init,
+      client_init=lambda variables: (),
+      broadcast=lambda state: Broadcast(state.round, state.variables),
+      client=client,
+      aggregator=aggregator,
+      server=server,
+      personalize=lambda state, client_state, data, key: state.variables)
+
+
+def apply_mean(
+    optimizer: optax.GradientTransformation,
+    variables: Variables,
+    mean: Variables,
+    opt_state,
+) -> tuple[Variables, optax.OptState]:
+  """The server's step: minus the mean update is the optimizer's gradient."""
+  gradient = jax.tree.map(jnp.negative, mean.params)
+  updates, opt_state = optimizer.update(
+      gradient, opt_state, variables.params)
+  return Variables(
+      optax.apply_updates(variables.params, updates),
+      jax.tree.map(jnp.add, variables.model_state, mean.model_state),
+  ), opt_state

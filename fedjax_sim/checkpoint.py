@@ -1,0 +1,93 @@
+"""Checkpoints by orbax: written whole or not at all, the last few kept.
+
+`save_npz` writes parameters in a format that needs no library to read.
+"""
+
+import contextlib
+import logging
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from fedjax_sim.core.types import PyTree
+
+# orbax tells of each of its steps, at a level that users see by default.
+logging.getLogger('absl').addFilter(
+    lambda record: record.levelno >= logging.WARNING
+    or 'orbax' not in record.pathname)
+
+
+class Checkpoints:
+  """The checkpoints of one run, by round; a context manager."""
+
+  def __init__(self, directory: Path | str, keep: int):
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=keep, create=True, enable_async_checkpointing=False)
+    self._manager = ocp.CheckpointManager(
+        Path(directory).resolve(), options=options)
+
+  def latest(self) -> int | None:
+    """The round of the newest checkpoint, None if there is none."""
+    return self._manager.latest_step()
+
+  def save(self, round_number: int, state: PyTree) -> None:
+    """Writes a state (PyTree of arrays and keys); on return it is on disk."""
+    if round_number != self.latest():
+      self._manager.save(
+          round_number, args=ocp.args.StandardSave(_to_arrays(state)))
+
+  def restore(self, round_number: int, like: PyTree) -> PyTree:
+    """Reads a state.
+
+    Args:
+      round_number: the round that it was saved under.
+      like: a state of the same structure, shapes and dtypes.
+    """
+    target = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+        _to_arrays(like))
+    arrays = self._manager.restore(
+        round_number, args=ocp.args.StandardRestore(target))
+    return jax.tree.map(
+        lambda x, a: jax.random.wrap_key_data(a) if _is_key(x) else a,
+        like, arrays)
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *unused):
+    self._manager.close()
+
+
+def _is_key(x) -> bool:
+  return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _to_arrays(state: PyTree) -> PyTree:
+  return jax.tree.map(
+      lambda x: jax.random.key_data(x) if _is_key(x) else x, state)
+
+
+def flat_names(tree: PyTree) -> dict[str, np.ndarray]:
+  """Leaves by their path, such as `params/Dense_0/kernel`."""
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+  return {jax.tree_util.keystr(path, simple=True, separator='/'):
+          np.asarray(leaf) for path, leaf in leaves}
+
+
+def save_npz(path: Path | str, tree: PyTree) -> None:
+  """Writes a tree's leaves by flattened name, atomically."""
+  path = Path(path)
+  part = path.with_name(f'.{path.name}.part')
+  try:
+    with open(part, 'wb') as f:
+      np.savez(f, **flat_names(tree))
+      f.flush()
+      os.fsync(f.fileno())
+    os.replace(part, path)
+  finally:
+    with contextlib.suppress(FileNotFoundError):
+      part.unlink()

@@ -1,0 +1,112 @@
+"""A client's examples in batches: random order, the last one partial."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+from jax import numpy as jnp
+
+from fedjax_sim.core import checks, loops, random
+from fedjax_sim.core.types import ClientData, PyTree
+
+
+class Batch(NamedTuple):
+  """A batch of a client's own examples.
+
+  Attributes:
+    examples: PyTree [B, ...]. Where `mask` is False the row is a copy of the
+      client's first example, so that its values are of the kind the model
+      expects; it must not count.
+    mask: bool [B], False beyond the end of the client's examples.
+    key: the key of this step.
+    step: int32 [], the number of the step in the client's work.
+  """
+
+  examples: PyTree
+  mask: jax.Array
+  key: jax.Array
+  step: jax.Array
+
+
+def steps_per_epoch(size: jax.Array, batch_size: int | None) -> jax.Array:
+  """ceil(size / batch_size); 1 for `None`, the whole local data; 0 if empty."""
+  if batch_size is None:
+    return jnp.minimum(size, 1)
+  return (size + batch_size - 1) // batch_size
+
+
+def for_each_batch(
+    data: ClientData,
+    step: Callable[[PyTree, Batch], PyTree],
+    carry: PyTree,
+    *,
+    key: jax.Array,
+    batch_size: int | None,
+    num_steps: jax.Array | None = None,
+    first_step: jax.Array | int = 0,
+    shuffle: bool = True,
+) -> PyTree:
+  """Folds `step` over a client's batches.
+
+  Steps are numbered through the epochs: step t is batch t % s of epoch
+  t // s, s = ceil(size / batch_size). Every epoch has its own random order,
+  which depends on key and epoch alone, and ends with a partial batch where
+  batch_size does not divide the size, as in McMahan et al. (2016), alg. 1.
+
+  Args:
+    data: the client's data.
+    step: `(carry, Batch) -> carry`.
+    carry: PyTree of arrays.
+    key: the key that orders and steps are drawn from.
+    batch_size: examples a batch; None is the whole local data (B = infinity).
+    num_steps: int32 [], how many steps to do; None is one epoch.
+    first_step: int32 [], the number of the first step: work that goes on
+      where an earlier call with the same key ended.
+    shuffle: False takes the examples in their stored order.
+
+  Returns:
+    The carry after the last step; unchanged if the client has no examples.
+  """
+  if batch_size is not None:
+    checks.positive_int('batch_size', batch_size)
+  width = min(batch_size or data.max_size, data.max_size)
+  in_epoch = steps_per_epoch(data.size, batch_size)
+  num_steps = in_epoch if num_steps is None else num_steps
+  num_steps = jnp.where(data.size > 0, num_steps, 0)
+  divisor = jnp.maximum(in_epoch, 1)
+  first_step = jnp.asarray(first_step, jnp.int32)
+  end = first_step + num_steps
+  first_epoch = first_step // divisor
+  num_epochs = jnp.where(num_steps > 0, (end - 1) // divisor - first_epoch + 1,
+                         0)
+  padded_size = -(-data.max_size // width) * width
+  keys = random.named(key, 'order'), random.named(key, 'step')
+
+  def epoch(i, carry):
+    epoch_start = (first_epoch + i) * divisor
+    start = jnp.maximum(first_step, epoch_start)
+    count = jnp.minimum(end, epoch_start + divisor) - start
+    order = jnp.arange(padded_size, dtype=jnp.int32)
+    if shuffle and width < data.max_size:
+      order = random.random_order(
+          jax.random.fold_in(keys[0], first_epoch + i), data.size, padded_size)
+
+    def batch_step(j, carry):
+      t = start + j
+      batch = _take(data, order, t - epoch_start, width)
+      return step(carry, Batch(*batch, jax.random.fold_in(keys[1], t), t))
+
+    return loops.fori_lanes(count, batch_step, carry, narrow=data.ragged)
+
+  return loops.fori_lanes(num_epochs, epoch, carry, narrow=False)
+
+
+def _take(
+    data: ClientData, order: jax.Array, index: jax.Array, width: int
+) -> tuple[PyTree, jax.Array]:
+  """The batch of that index: examples [width, ...] and mask [width]."""
+  position = index * width + jnp.arange(width, dtype=jnp.int32)
+  mask = position < data.size
+  rows = jax.lax.dynamic_slice_in_dim(order, index * width, width)
+  rows = data.offset + jnp.where(mask, rows, 0)
+  return jax.tree.map(lambda x: x[rows], data.examples), mask

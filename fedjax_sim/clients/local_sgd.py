@@ -1,0 +1,180 @@
+"""Local SGD: the work of a client in FedAvg and in most of its relatives.
+
+McMahan et al. (2016), algorithm 1, ClientUpdate: for each local epoch, for each
+batch b of the client's examples, w <- w - eta * grad loss(w; b), the loss being
+the mean over the batch. Any optax optimizer takes the place of plain SGD.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import optax
+from jax import numpy as jnp
+
+from fedjax_sim.clients import batches
+from fedjax_sim.core import checks, random
+from fedjax_sim.core.types import (
+    ClientData,
+    ClientOutput,
+    ClientUpdate,
+    Message,
+    MetricSums,
+    Model,
+    PyTree,
+    Variables,
+)
+
+Weighting = Callable[[ClientData], jax.Array]
+WEIGHTINGS: dict[str, Weighting] = {
+    'examples': lambda data: data.size.astype(jnp.float32),
+    'uniform': lambda data: jnp.float32(1.0),
+}
+
+
+class LocalState(NamedTuple):
+  """What a client carries through its local steps.
+
+  Attributes:
+    variables: the local model.
+    opt_state: the client optimizer's state.
+    num_steps: int32 [], optimizer steps done.
+    metrics: MetricSums of the training batches, before each step.
+  """
+
+  variables: Variables
+  opt_state: PyTree
+  num_steps: jax.Array
+  metrics: MetricSums
+
+
+def batch_loss(
+    model: Model, params: PyTree, model_state: PyTree, batch: batches.Batch
+) -> tuple[jax.Array, tuple[PyTree, MetricSums]]:
+  """Mean training loss over a batch's real examples.
+
+  Returns:
+    The loss, and (the new model state, {'loss': (sum, count)}).
+  """
+  outputs, model_state = model.apply(
+      params, model_state, batch.examples['x'],
+      key=random.named(batch.key, 'model'), train=True, mask=batch.mask)
+  losses = jnp.where(batch.mask, model.loss(outputs, batch.examples), 0.0)
+  total = jnp.sum(losses)
+  count = jnp.sum(batch.mask).astype(total.dtype)
+  mean = total / jnp.maximum(count, 1)
+  return mean, (model_state, {'loss': (total, count)})
+
+
+def run_sgd(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    variables: Variables,
+    data: ClientData,
+    key: jax.Array,
+    *,
+    batch_size: int | None,
+    num_steps: jax.Array | None = None,
+    first_step: jax.Array | int = 0,
+    step_scale: jax.Array | float = 1.0,
+    correct: Callable[[PyTree, PyTree], PyTree] = lambda grads, params: grads,
+    opt_state: PyTree | None = None,
+) -> LocalState:
+  """Runs local SGD from `variables` and returns where it ended.
+
+  Args:
+    model: the model.
+    optimizer: any optax optimizer; its state starts anew unless given.
+    variables: where to start.
+    data: the client's data.
+    key: the client's key in this round.
+    batch_size: examples a step; None is all of them.
+    num_steps: int32 [], how many steps; None is one epoch.
+    first_step: int32 [], the number of the first, as in `for_each_batch`.
+    step_scale: float32 [], multiplies every step: a learning-rate schedule by
+      round relative to the optimizer's own rate.
+    correct: `(gradients, params) -> gradients`, before the optimizer: proximal
+      terms, drift corrections.
+    opt_state: the optimizer's state to start from.
+
+  Returns:
+    The `LocalState` after the last step.
+  """
+  grad_fn = jax.grad(
+      lambda params, *args: batch_loss(model, params, *args), has_aux=True)
+
+  def step(local: LocalState, batch: batches.Batch) -> LocalState:
+    params, model_state = local.variables
+    grads, (model_state, metrics) = grad_fn(params, model_state, batch)
+    updates, opt_state = optimizer.update(
+        correct(grads, params), local.opt_state, params)
+    updates = jax.tree.map(lambda u: (step_scale * u).astype(u.dtype), updates)
+    return LocalState(
+        Variables(optax.apply_updates(params, updates), model_state),
+        opt_state, local.num_steps + 1,
+        jax.tree.map(jnp.add, local.metrics, metrics))
+
+  if opt_state is None:
+    opt_state = optimizer.init(variables.params)
+  zero = jnp.float32(0)
+  local = LocalState(
+      variables, opt_state, jnp.int32(0), {'loss': (zero, zero)})
+  return batches.for_each_batch(
+      data, step, local, key=key, batch_size=batch_size, num_steps=num_steps,
+      first_step=first_step)
+
+
+def local_sgd(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    *,
+    epochs: int,
+    batch_size: int | None,
+    weighting: str = 'examples',
+    schedule: Callable[[jax.Array], jax.Array] | None = None,
+) -> ClientUpdate:
+  """A `ClientUpdate` whose update is local minus server variables.
+
+  Args:
+    model: the model.
+    optimizer: the client optimizer, started anew in every round.
+    epochs: local epochs E, at least 1.
+    batch_size: local batch size B; None is infinity, the whole local data.
+    weighting: 'examples' weighs an update by the client's number of examples,
+      'uniform' all the same.
+    schedule: round (from 0) -> factor on every local step; None is 1.
+
+  Returns:
+    A `ClientUpdate` that expects a `Broadcast` as the server message and has
+    no state.
+  """
+  checks.positive_int('epochs', epochs)
+  if batch_size is not None:
+    checks.positive_int('batch_size', batch_size)
+  checks.one_of('weighting', weighting, WEIGHTINGS)
+
+  def update(server, client_state, data, key):
+    scale = 1.0 if schedule is None else schedule(server.round)
+    local = run_sgd(
+        model, optimizer, server.variables, data, key, batch_size=batch_size,
+        num_steps=epochs * batches.steps_per_epoch(data.size, batch_size),
+        step_scale=scale)
+    message = difference(
+        local.variables, server.variables, WEIGHTINGS[weighting](data))
+    return ClientOutput(message, client_state, local.metrics)
+
+  return update
+
+
+class Broadcast(NamedTuple):
+  """What FedAvg's server sends: the round (int32 [], from 0) and the model."""
+
+  round: jax.Array
+  variables: Variables
+
+
+def difference(local: Variables, server: Variables, weight) -> Message:
+  """The message whose update is `local` minus `server`."""
+  return Message(
+      update=jax.tree.map(jnp.subtract, local, server),
+      weight=jnp.asarray(weight, jnp.float32), present=jnp.array(True), aux={})

@@ -1,0 +1,199 @@
+"""Evaluation: on a test set, every example once, and client by client."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+
+from fedjax_sim.clients import batches
+from fedjax_sim.core import checks, random
+from fedjax_sim.core.types import (
+    ClientData,
+    FederatedAlgorithm,
+    MetricSums,
+    Model,
+    PyTree,
+    Variables,
+)
+from fedjax_sim.data.federated import FederatedData
+from fedjax_sim.simulation.engine import SimulationState
+
+
+class EvalData(NamedTuple):
+  """A test set in batches.
+
+  Attributes:
+    examples: PyTree [batches, B, ...]; the end of the last batch is filled
+      with copies of the first example.
+    mask: bool [batches, B], False on what was filled in.
+  """
+
+  examples: PyTree
+  mask: jax.Array
+
+
+def in_batches(examples: PyTree, batch_size: int = 1000) -> EvalData:
+  """Cuts examples [E, ...] (NumPy) into batches, on the device."""
+  checks.positive_int('eval_batch_size', batch_size)
+  size = len(jax.tree.leaves(examples)[0])
+  if size == 0:
+    raise ValueError('a test set must have at least one example, got 0.')
+  batch_size = min(batch_size, size)
+  index = np.arange(-(-size // batch_size) * batch_size)
+  mask = (index < size).reshape(-1, batch_size)
+  index = np.where(index < size, index, 0).reshape(-1, batch_size)
+  return EvalData(
+      jax.tree.map(lambda x: jnp.asarray(x[index]), examples),
+      jnp.asarray(mask))
+
+
+def batch_metrics(
+    model: Model, variables: Variables, examples: PyTree, mask: jax.Array
+) -> MetricSums:
+  """(sum, count) of the loss and the model's metrics over a batch."""
+  outputs, _ = model.apply(
+      *variables, examples['x'], key=jax.random.key(0), train=False, mask=mask)
+  losses = model.loss(outputs, examples)
+  rows = {'loss': (losses, jnp.ones_like(losses)),
+          **model.metrics(outputs, examples)}
+  return jax.tree.map(
+      lambda x: jnp.sum(jnp.where(mask, x, 0), dtype=jnp.float32), rows)
+
+
+def evaluator(model: Model) -> Callable[[Variables, EvalData], MetricSums]:
+  """The function that the engine runs inside its rounds."""
+
+  def evaluate(variables: Variables, data: EvalData) -> MetricSums:
+    def step(totals, batch):
+      metrics = batch_metrics(model, variables, *batch)
+      return jax.tree.map(jnp.add, totals, metrics), None
+
+    first = jax.tree.map(lambda x: x[0], data)
+    shapes = jax.eval_shape(
+        lambda v, b: batch_metrics(model, v, *b), variables, first)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return jax.lax.scan(step, zeros, data)[0]
+
+  return evaluate
+
+
+def report(sums: MetricSums) -> dict[str, float]:
+  """Means of (sum, count) pairs, as Python floats; NaN where count is 0."""
+  values = {}
+  for name, (total, count) in sums.items():
+    count = float(count)
+    values[name] = float(total) / count if count else float('nan')
+  return values
+
+
+def evaluate(
+    model: Model, variables: Variables, examples: PyTree,
+    batch_size: int = 1000,
+) -> dict[str, float]:
+  """Mean loss and metrics over examples [E, ...], each counted once."""
+  sums = jax.jit(evaluator(model))(variables, in_batches(examples, batch_size))
+  return report(jax.device_get(sums))
+
+
+class ClientMetrics(NamedTuple):
+  """Metrics of every client of a federation.
+
+  Attributes:
+    values: name -> float64 [N], a client's mean; NaN for one without data.
+    num_examples: int [N].
+  """
+
+  values: dict[str, np.ndarray]
+  num_examples: np.ndarray
+
+  def summary(self) -> dict[str, float]:
+    """Over clients with data: mean, 10th, 50th, 90th percentile, worst.
+
+    The mean is over clients, each counting the same; the worst is the largest
+    loss, and the smallest value of every other metric.
+    """
+    result = {}
+    for name, values in self.values.items():
+      values = values[~np.isnan(values)]
+      worst = np.max(values) if name == 'loss' else np.min(values)
+      low, median, high = np.percentile(values, [10, 50, 90])
+      result |= {
+          f'{name}/mean': float(np.mean(values)), f'{name}/p10': float(low),
+          f'{name}/p50': float(median), f'{name}/p90': float(high),
+          f'{name}/worst': float(worst)}
+    return result
+
+
+def evaluate_clients(
+    model: Model,
+    algorithm: FederatedAlgorithm,
+    state: SimulationState,
+    train: FederatedData,
+    test: FederatedData,
+    *,
+    key: jax.Array,
+    lanes: int = 10,
+    batch_size: int = 100,
+) -> ClientMetrics:
+  """Evaluates each client on its own test data.
+
+  A client is evaluated with what the algorithm's `personalize` gives it from
+  its own state and training data; for FedAvg that is the global model.
+
+  Args:
+    model: the model.
+    algorithm: the algorithm that `state` belongs to.
+    state: after any number of rounds.
+    train: the federation that was trained on, N clients.
+    test: the same N clients' test data; a client may have none.
+    key: for a `personalize` that draws.
+    lanes: clients computed side by side.
+    batch_size: examples of a client at once.
+  """
+  if train.num_clients != test.num_clients:
+    raise ValueError(
+        'train and test must hold the same clients, got '
+        f'{train.num_clients} and {test.num_clients}.')
+  device = lambda data: (jax.tree.map(jnp.asarray, data.examples),
+                         jnp.asarray(data.offsets, jnp.int32))
+
+  @jax.jit
+  def run(state, train_arrays, test_arrays):
+    def one_client(args):
+      client, client_state = args
+      own = lambda arrays, data: ClientData(
+          arrays[0], arrays[1][client],
+          arrays[1][client + 1] - arrays[1][client], data.max_size, True)
+      variables = algorithm.personalize(
+          state.server, client_state, own(train_arrays, train),
+          random.client_key(key, client, jnp.int32(0)))
+      return _client_sums(model, variables, own(test_arrays, test), batch_size)
+
+    clients = jnp.arange(train.num_clients, dtype=jnp.int32)
+    return jax.lax.map(
+        one_client, (clients, state.clients), batch_size=lanes)
+
+  sums = jax.device_get(run(state, device(train), device(test)))
+  with np.errstate(invalid='ignore', divide='ignore'):
+    values = {name: np.where(count > 0, np.float64(total) / count, np.nan)
+              for name, (total, count) in sums.items()}
+  return ClientMetrics(values, np.asarray(test.sizes))
+
+
+def _client_sums(model, variables, data: ClientData, batch_size) -> MetricSums:
+  """MetricSums of one client's data."""
+  step = lambda totals, batch: jax.tree.map(
+      jnp.add, totals,
+      batch_metrics(model, variables, batch.examples, batch.mask))
+  example = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype),
+      data.examples)
+  shapes = jax.eval_shape(
+      lambda v, e: batch_metrics(model, v, e, jnp.ones(1, bool)),
+      variables, example)
+  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+  return batches.for_each_batch(
+      data, step, zeros, key=jax.random.key(0), batch_size=batch_size,
+      shuffle=False)

@@ -1,0 +1,331 @@
+"""An experiment: from a config to a trained model and its record.
+
+The only module that reads a config.
+"""
+
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from fedjax_sim import (
+    algorithms,
+    evaluation,
+    metrics,
+    models,
+    plots,
+    reporting,
+    simulator,
+    training,
+    workdir,
+)
+from fedjax_sim.algorithms import optimizers
+from fedjax_sim.checkpoint import Checkpoints, save_npz
+from fedjax_sim.core import checks, trees
+from fedjax_sim.core.types import FederatedAlgorithm, Model
+from fedjax_sim.data import partition as partition_lib
+from fedjax_sim.data import sampling, sources
+from fedjax_sim.data.federated import FederatedData, federate
+from fedjax_sim.simulation.plan import evaluate_after
+
+EXIT_DONE, EXIT_DIVERGED, EXIT_STOPPED = 0, 2, 130
+
+_PARTITIONS = {
+    'iid': lambda c, y: partition_lib.iid(
+        len(y), c.num_clients, seed=c.seed),
+    'shards': lambda c, y: partition_lib.shards(
+        y, c.num_clients, c.shards_per_client, seed=c.seed),
+    'dirichlet': lambda c, y: partition_lib.dirichlet(
+        y, c.num_clients, c.dirichlet_alpha, seed=c.seed,
+        min_size=c.min_client_size),
+    'quantity': lambda c, y: partition_lib.quantity(
+        len(y), c.num_clients, seed=c.seed, sigma=c.quantity_sigma,
+        min_size=c.min_client_size),
+}
+_ALGORITHMS = ('fedavg', 'fedsgd', 'centralized_sgd')
+
+
+def validate(config: ConfigDict) -> None:
+  """ValueError if a field is out of range; reads no data."""
+  checks.one_of('dataset', config.dataset, sources.DATASETS)
+  checks.one_of('partition', config.partition, _PARTITIONS)
+  checks.one_of('model', config.model, models.MODELS)
+  checks.one_of('loss', config.loss, models.LOSSES)
+  checks.one_of('algorithm', config.algorithm, _ALGORITHMS)
+  checks.one_of('on_divergence', config.on_divergence, ('stop', 'continue'))
+  for name in ('num_clients', 'shards_per_client', 'min_client_size', 'rounds',
+               'local_epochs', 'batch_size', 'eval_every', 'eval_batch_size',
+               'lanes', 'keep_checkpoints'):
+    checks.positive_int(name, config[name])
+  for name in ('clients_per_round', 'steps_per_round', 'rounds_per_dispatch',
+               'seed'):
+    checks.at_least(name, config[name], 0)
+  for name in ('client_lr', 'client_lr_decay', 'server_lr', 'server_lr_decay',
+               'dirichlet_alpha', 'quantity_sigma'):
+    checks.positive(name, config[name])
+  for name in ('client_momentum', 'server_momentum', 'client_weight_decay',
+               'client_clip_norm', 'checkpoint_seconds'):
+    checks.non_negative(name, config[name])
+  checks.fraction('client_test_fraction', config.client_test_fraction)
+  for target in config.targets:
+    checks.fraction('targets', target)
+  cohort_size(config)
+
+
+def cohort_size(config: ConfigDict) -> int:
+  """M, from clients_per_round if it is set, else from client_fraction."""
+  if config.clients_per_round:
+    return sampling.cohort_size(
+        config.num_clients, clients_per_round=config.clients_per_round)
+  return sampling.cohort_size(
+      config.num_clients, client_fraction=config.client_fraction)
+
+
+def make_algorithm(config: ConfigDict, model: Model) -> FederatedAlgorithm:
+  """The algorithm with its optimizers."""
+  client = optimizers.by_name('client', config.client_optimizer,
+                              config.client_lr, config.client_momentum)
+  before = []
+  if config.client_clip_norm:
+    before.append(optax.clip_by_global_norm(config.client_clip_norm))
+  if config.client_weight_decay:
+    before.append(optax.add_decayed_weights(config.client_weight_decay))
+  client = optax.chain(*before, client) if before else client
+  batch_size = None if config.full_batch else config.batch_size
+  if config.algorithm == 'centralized_sgd':
+    return algorithms.centralized_sgd(
+        model, client, batch_size=batch_size,
+        steps_per_round=config.steps_per_round or None)
+  rate = config.server_lr
+  if config.server_lr_decay != 1:
+    rate = optax.exponential_decay(rate, 1, config.server_lr_decay)
+  server = optimizers.by_name(
+      'server', config.server_optimizer, rate, config.server_momentum)
+  decay = config.client_lr_decay
+  shared = {
+      'weighting': config.weighting,
+      'client_schedule': None if decay == 1 else lambda r: decay ** r,
+  }
+  if config.algorithm == 'fedsgd':
+    return algorithms.fedsgd(model, client, server, **shared)
+  return algorithms.fedavg(
+      model, client, server, epochs=config.local_epochs, batch_size=batch_size,
+      **shared)
+
+
+class Experiment(NamedTuple):
+  """What a config stands for.
+
+  Attributes:
+    simulation: ready to run.
+    partition: indices of each client's training examples.
+    labels: int32 [E], of the whole training set.
+    client_test: the clients' held-out examples, or None.
+  """
+
+  simulation: simulator.Simulation
+  partition: partition_lib.Partition
+  labels: np.ndarray
+  client_test: FederatedData | None
+
+
+def build(config: ConfigDict, lanes: int) -> Experiment:
+  """Loads data and puts everything together.
+
+  Raises:
+    ValueError: a field is out of range, or the data can't be had.
+  """
+  validate(config)
+  dataset = sources.load(config.dataset, config.data_dir or None)
+  labels = dataset.train['y']
+  partition = _PARTITIONS[config.partition](config, labels)
+  client_test = None
+  if config.client_test_fraction:
+    partition, held_out = partition_lib.split(
+        partition, config.client_test_fraction, seed=config.seed)
+    client_test = federate(dataset.train, held_out, allow_empty=True)
+  model = models.build(config.model, dataset.num_classes, config.loss)
+  sampler = sampling.uniform(
+      config.num_clients, cohort_size(config), config.seed)
+  simulation = simulator.build(
+      model, make_algorithm(config, model), federate(dataset.train, partition),
+      sampler, test=dataset.test, seed=config.seed, lanes=lanes,
+      eval_batch_size=config.eval_batch_size)
+  return Experiment(simulation, partition, labels, client_test)
+
+
+def run(
+    config: ConfigDict,
+    name: str,
+    *,
+    workdir_path: str | None = None,
+    dry_run: bool = False,
+) -> int:
+  """Runs an experiment to its end, from where an earlier call left it.
+
+  Args:
+    config: like configs/default.py.
+    name: of the config, for the default workdir runs/<name>-<hash>.
+    workdir_path: another workdir.
+    dry_run: build all and say what would be done; write nothing.
+
+  Returns:
+    The exit code: 0 done, 2 diverged, 130 stopped by a signal.
+
+  Raises:
+    ValueError: bad input, before any work.
+  """
+  validate(config)
+  plain = workdir.as_json(config.to_dict())
+  folder = Path(
+      workdir_path or Path('runs') / f'{name}-{workdir.short_hash(plain)}')
+  if dry_run:
+    experiment = build(config, config.lanes)
+    state = experiment.simulation.init()
+    program = experiment.simulation.compile(state)
+    reporting.print_fields(_header(config, experiment, folder, state)
+                           | _cost(experiment.simulation, state, program))
+    return EXIT_DONE
+  workdir.prepare(folder)
+  with training.exclusive(folder):
+    return _run_in(folder, config, plain)
+
+
+def _run_in(folder: Path, config: ConfigDict, plain: workdir.Config) -> int:
+  """`run`, in a folder that this process holds."""
+  record = workdir.read_record(folder)
+  lanes = config.lanes
+  if record is not None:
+    workdir.check_same(folder, record, plain)
+    if record['config']['lanes'] == config.lanes:
+      lanes = record['resolved']['lanes']
+  with Checkpoints(folder / 'checkpoints', config.keep_checkpoints) as saved:
+    if (saved.latest() or 0) >= config.rounds:
+      print(f'{folder} is finished, with {saved.latest()} rounds. More: '
+            '--config.rounds=')
+      _print_closing(folder, config)
+      return EXIT_DONE
+    experiment = build(config, lanes)
+    workdir.write_record(
+        folder, plain, {'lanes': experiment.simulation.lanes}, record)
+    return _train(folder, config, experiment, saved)
+
+
+def _train(
+    folder: Path, config: ConfigDict, experiment: Experiment,
+    checkpoints: Checkpoints,
+) -> int:
+  """Trains, evaluates the clients, writes what the folder should hold."""
+  simulation = experiment.simulation
+  initial = simulation.init()
+  reporting.print_fields(_header(config, experiment, folder, initial))
+  plots.partition_figure(
+      experiment.partition, experiment.labels, folder / 'partition.png')
+  state = training.restore(checkpoints, folder, initial)
+  if int(state.server.round):
+    print(f'resumed after round {int(state.server.round)}')
+  begun = time.perf_counter()
+  program = simulation.compile(state)
+  print(f'compiled in {time.perf_counter() - begun:.1f} s', flush=True)
+  try:
+    with reporting.event_writer(folder, config.tensorboard) as write_events:
+      outcome = training.train(
+          simulation, program, state, _cadence(config), folder=folder,
+          checkpoints=checkpoints, on_rows=write_events,
+          bytes_per_client=trees.num_bytes(initial.server.variables))
+  except simulator.DivergenceError as error:
+    latest = checkpoints.latest()
+    good = ('there is no checkpoint before it' if latest is None else
+            f'the last good checkpoint is {folder}/checkpoints/{latest}')
+    print(f'diverged: {error} Of this run, {good}.')
+    return EXIT_DIVERGED
+  _write_results(folder, config, experiment, outcome.state)
+  _print_closing(folder, config)
+  if outcome.interrupted:
+    print('stopped; the same command goes on from here')
+    return EXIT_STOPPED
+  return EXIT_DONE
+
+
+def _cadence(config: ConfigDict) -> training.Cadence:
+  return training.Cadence(
+      rounds=config.rounds,
+      evaluate=evaluate_after(config.eval_every, config.rounds),
+      rounds_per_dispatch=config.rounds_per_dispatch or None,
+      checkpoint_seconds=config.checkpoint_seconds,
+      stop_on_divergence=config.on_divergence == 'stop',
+      targets=config.targets)
+
+
+def _header(
+    config: ConfigDict, experiment: Experiment, folder: Path, state
+) -> dict[str, str]:
+  """What is about to be done, for people."""
+  simulation = experiment.simulation
+  variables = state.server.variables
+  device = jax.devices()[0]
+  sizes = partition_lib.summary(experiment.partition, experiment.labels)
+  local = 'B = infinity' if config.full_batch else f'B = {config.batch_size}'
+  return {
+      'model': f'{config.model}, {trees.size(variables.params):,} parameters '
+               f'({reporting.byte_text(trees.num_bytes(variables))})',
+      'algorithm': f'{config.algorithm}, E = {config.local_epochs}, {local}, '
+                   f'{config.client_optimizer} at {config.client_lr:g}, server '
+                   f'{config.server_optimizer} at {config.server_lr:g}',
+      'data': f'{config.dataset}, {config.partition}: {sizes}',
+      'cohort': f'{simulation.sampler.max_cohort} of '
+                f'{simulation.train.num_clients} clients a round, '
+                f'{config.rounds} rounds',
+      'device': f'{device.device_kind} ({device.platform}), '
+                f'{simulation.lanes} lanes',
+      'workdir': str(folder),
+  }
+
+
+def _cost(simulation: simulator.Simulation, state, program) -> dict[str, str]:
+  """What the compiled rounds will take, for --dry_run."""
+  memory = program.memory_analysis()
+  fields = {}
+  if memory is not None:
+    fields['memory'] = (
+        f'{reporting.byte_text(memory.argument_size_in_bytes)} of data, model '
+        f'and client state, {reporting.byte_text(memory.temp_size_in_bytes)} '
+        'while a round runs')
+  flops = simulation.training_flops(state.server.variables)
+  examples = simulation.sampler.max_cohort * np.mean(simulation.train.sizes)
+  fields['cost'] = (
+      f'{flops / 1e6:.2f} MFLOP an example and local epoch, '
+      f'{flops * examples / 1e9:.2f} GFLOP a round and local epoch')
+  return fields
+
+
+def _write_results(folder, config, experiment: Experiment, state) -> None:
+  """The final parameters, the curve, and the clients' own metrics."""
+  simulation = experiment.simulation
+  save_npz(folder / 'final_params.npz', state.server.variables._asdict())
+  rows = metrics.read(folder / training.METRICS_FILE)
+  if any('test/accuracy' in row for row in rows):
+    plots.curves(rows, folder / 'accuracy.png', targets=config.targets,
+                 title=folder.name)
+  if experiment.client_test is not None:
+    summary = evaluation.evaluate_clients(
+        simulation.model, simulation.algorithm, state, simulation.train,
+        experiment.client_test, key=simulation.key,
+        lanes=simulation.lanes).summary()
+    workdir.write_json(folder / 'clients.json', summary)
+
+
+def _print_closing(folder: Path, config: ConfigDict) -> None:
+  rows = metrics.read(folder / training.METRICS_FILE)
+  fields = reporting.closing_fields(rows, config.targets)
+  clients = workdir.read_json(folder / 'clients.json')
+  if clients is not None:
+    fields['clients\' own test accuracy'] = ', '.join(
+        f'{name} {clients[f"accuracy/{name}"]:.4f}'
+        for name in ('mean', 'p10', 'p50', 'p90', 'worst'))
+  print()
+  reporting.print_fields(fields)

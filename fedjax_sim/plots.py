@@ -1,0 +1,283 @@
+"""Figures: who holds what (`partition_figure`) and how it went (`curves`).
+
+matplotlib is imported when something is drawn. Figures are made without
+pyplot, so no global state and no display is touched, and files are replaced
+atomically. The file's ending chooses the format: png, pdf, svg.
+"""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedjax_sim.data import partition as partition_lib
+
+# More columns, or rows, than this can't be told apart.
+_MAX_CLIENTS = 100
+_MAX_LABELS = 40
+
+_INK = '#22303c'
+_GRAY = '#8a949e'
+_BLUE = '#2f6fb0'
+_PALETTE = (_BLUE, '#d1622b', '#3a9a5b', '#8b5fb5', '#c23b54', '#7a6a53',
+            '#1d9aaa', '#b0902a')
+
+
+def partition_figure(
+    partition: partition_lib.Partition,
+    labels: Any,
+    path: str | os.PathLike,
+    title: str = '',
+) -> None:
+  """Draws a partition: clients by labels, and their sizes where they differ.
+
+  Each cell's shade is the number of a client's examples with that label; white
+  is none. Of more than 100 clients, 100 evenly spaced ones are shown, of more
+  than 40 labels the most frequent; the title says so. The histogram of sizes
+  is of all clients.
+
+  Args:
+    partition: N int arrays.
+    labels: [E], or None to draw the sizes only.
+    path: the file to write.
+    title: first line above the figure; below it comes the summary.
+
+  Raises:
+    ValueError: not a partition of the labels' examples.
+  """
+  summary = partition_lib.summary(partition, labels)
+  ragged = labels is None or summary.min_size < summary.max_size
+  heights = [3.3] * (labels is not None) + [1.7] * ragged
+  figure = _figure(9, sum(heights) + 0.9, title)
+  axes = figure.subplots(
+      len(heights), squeeze=False, height_ratios=heights)[:, 0]
+  notes = str(summary)
+  if labels is not None:
+    notes += _draw_counts(axes[0], partition, labels)
+  if ragged:
+    _draw_sizes(axes[-1], partition_lib.sizes_of(partition))
+  axes[0].set_title(notes, loc='left', fontsize=9, color=_INK)
+  _save(figure, path)
+
+
+def curves(
+    rows: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Mapping]],
+    path: str | os.PathLike,
+    metric: str = 'test/accuracy',
+    targets: Sequence[float] = (),
+    title: str = '',
+    best: bool = True,
+) -> None:
+  """Draws a metric against rounds.
+
+  Rows without the metric, or with None or a non-finite value, are left out.
+  The range of an accuracy follows the later part of the curves: the steep
+  first 5% of the points may lie below it.
+
+  Args:
+    rows: those of a metrics file, or several files' by name.
+    path: the file to write.
+    metric: the field to draw.
+    targets: thin lines across, each with its value.
+    title: above the figure.
+    best: also draw the best value so far, dotted: the curve that rounds to a
+      target are read from. Best is highest; switch it off for a loss.
+
+  Raises:
+    ValueError: rows that have no such metric; lists those that they have.
+  """
+  several = isinstance(rows, Mapping)
+  runs = rows if several else {'each evaluation': rows}
+  points = {name: _points(run, metric) for name, run in runs.items()}
+  if not any(len(x) for x, _ in points.values()):
+    fields = {field for run in runs.values() for row in run for field in row}
+    raise ValueError(
+        f'metric must be one of {", ".join(sorted(fields - {"round"}))}, got '
+        f'{metric!r}, which no row has a finite value of.')
+  figure = _figure(7.5, 4.4, title)
+  axes = figure.subplots()
+  _style(axes)
+  for i, (name, (x, y)) in enumerate(points.items()):
+    _draw_curve(axes, x, y, name, _PALETTE[i % len(_PALETTE)], best)
+  accuracy = 'accuracy' in metric
+  _draw_targets(axes, targets, accuracy)
+  if accuracy:
+    axes.set_ylim(_accuracy_range([y for _, y in points.values()], targets))
+    axes.yaxis.set_major_formatter(lambda y, _: _percent(y))
+  axes.set_xlabel('communication round')
+  axes.set_ylabel(metric)
+  axes.grid(axis='y', color=_GRAY, alpha=0.15)
+  if best or several:
+    _legend(axes, points, best)
+  _save(figure, path)
+
+
+def _figure(width: float, height: float, title: str) -> Any:
+  from matplotlib.figure import Figure  # Here, as it takes a second.
+  figure = Figure(figsize=(width, height), layout='constrained', dpi=150,
+                  facecolor='white')
+  figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
+  if title:
+    figure.suptitle(title, x=0.012, ha='left', fontsize=12, color=_INK,
+                    fontweight='bold')
+  return figure
+
+
+def _style(axes: Any) -> None:
+  axes.spines[['top', 'right']].set_visible(False)
+  axes.spines[['left', 'bottom']].set_color(_GRAY)
+  axes.tick_params(color=_GRAY, labelcolor=_INK, labelsize=8.5)
+  for axis in (axes.xaxis, axes.yaxis):
+    axis.label.set(color=_INK, size=9.5)
+
+
+def _save(figure: Any, path: str | os.PathLike) -> None:
+  """Writes beside `path`, then replaces it, so that it is never half there."""
+  path = Path(path)
+  part = path.with_name('.part-' + path.name)
+  try:
+    figure.savefig(part)
+    os.replace(part, path)
+  finally:
+    part.unlink(missing_ok=True)
+
+
+def _draw_counts(
+    axes: Any, partition: partition_lib.Partition, labels: Any
+) -> str:
+  """The heat map; returns what to say if it doesn't show everything."""
+  clients = _evenly_spaced(len(partition), _MAX_CLIENTS)
+  counts, values = partition_lib.label_counts(
+      [partition[i] for i in clients], labels)
+  shown = _most_frequent(labels, values)
+  counts, names = counts[:, shown].T, [_text(values[i]) for i in shown]
+  mesh = axes.pcolormesh(
+      np.ma.masked_equal(counts, 0), cmap=_shades(), vmin=0,
+      edgecolors='white', linewidth=0.5 if len(clients) <= 50 else 0.25)
+  bar = axes.figure.colorbar(mesh, ax=axes, pad=0.015, aspect=28)
+  bar.set_label('examples', color=_INK, size=9.5)
+  bar.outline.set_visible(False)
+  bar.ax.tick_params(color=_GRAY, labelcolor=_INK, labelsize=8.5)
+  _style(axes)
+  _name_ticks(axes.set_xticks, [str(i) for i in clients], 20)
+  _name_ticks(axes.set_yticks, names, 20)
+  axes.invert_yaxis()
+  axes.set_xlabel('client')
+  axes.set_ylabel('label')
+  notes = []
+  if len(clients) < len(partition):
+    notes.append(f'{len(clients)} of {len(partition):,} clients')
+  if len(shown) < len(values):
+    notes.append(f'the {len(shown)} most frequent of {len(values):,} labels')
+  return f'\nShown: {", ".join(notes)}' if notes else ''
+
+
+def _draw_sizes(axes: Any, sizes: np.ndarray) -> None:
+  """Histogram of sizes; with logarithmic bins where they span 30 times."""
+  low, high = int(sizes.min()), int(sizes.max())
+  wide = low > 0 and high > 30 * low
+  if wide:
+    bins = np.geomspace(low, high + 1, 31)
+    axes.set_xscale('log')
+    axes.xaxis.set_major_formatter(lambda x, _: f'{x:,g}')
+  else:
+    # Bins a whole number wide, or some would hold more sizes than others.
+    step = math.ceil((high - low + 1) / 30)
+    bins = np.arange(low, high + step + 1, step) - 0.5
+  axes.hist(sizes, bins=bins, color=_BLUE, edgecolor='white', linewidth=0.5)
+  _style(axes)
+  axes.yaxis.get_major_locator().set_params(integer=True)
+  axes.set_xlabel('examples a client')
+  axes.set_ylabel('clients')
+
+
+def _shades() -> Any:
+  """White to blue, but one example is already clearly not white."""
+  import matplotlib
+  from matplotlib.colors import ListedColormap
+  shades = matplotlib.colormaps['Blues'](np.linspace(0.18, 1, 256))
+  return ListedColormap(shades).with_extremes(bad='white')
+
+
+def _evenly_spaced(count: int, most: int) -> np.ndarray:
+  """At most `most` of 0 .. count - 1, from the first to the last."""
+  return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
+
+
+def _most_frequent(labels: Any, values: np.ndarray) -> np.ndarray:
+  """Positions in `values` of the labels to show, in the order of `values`."""
+  _, totals = np.unique(np.asarray(labels), return_counts=True)
+  return np.sort(np.argsort(-totals, kind='stable')[:_MAX_LABELS])
+
+
+def _text(label: Any) -> str:
+  text = label.decode() if isinstance(label, bytes) else str(label)
+  return text if len(text) <= 14 else text[:13] + '…'
+
+
+def _name_ticks(set_ticks: Any, names: Sequence[str], most: int) -> None:
+  step = math.ceil(len(names) / most)
+  step = next(s for s in (1, 2, 5, 10, step) if s >= step)
+  places = np.arange(0, len(names), step)
+  set_ticks(places + 0.5, [names[i] for i in places])
+
+
+def _points(
+    rows: Sequence[Mapping[str, Any]], metric: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """Rounds and values [n] of the rows that have a finite value."""
+  values = np.array([row.get(metric) for row in rows], float)
+  rounds = np.array([row['round'] for row in rows], float)
+  finite = np.isfinite(values)
+  return rounds[finite], values[finite]
+
+
+def _draw_curve(
+    axes: Any, x: np.ndarray, y: np.ndarray, name: str, color: str, best: bool
+) -> None:
+  marker = 'o' if len(x) <= 30 else None
+  axes.plot(x, y, color=color, linewidth=1.4, marker=marker, markersize=3.5,
+            label=name, zorder=3)
+  if best:
+    axes.plot(x, np.maximum.accumulate(y), color=color, linewidth=1.2,
+              linestyle=(0, (1, 1.5)), zorder=2.5)
+
+
+def _draw_targets(
+    axes: Any, targets: Sequence[float], accuracy: bool
+) -> None:
+  for target in targets:
+    axes.axhline(target, color=_GRAY, linewidth=0.8, zorder=1)
+    axes.annotate(
+        _percent(target) if accuracy else f'{target:g}', (1, target),
+        xycoords=('axes fraction', 'data'), xytext=(4, 0), color=_GRAY,
+        textcoords='offset points', va='center', size=8.5)
+
+
+def _percent(value: float) -> str:
+  return f'{100 * value:.6g}%'
+
+
+def _accuracy_range(
+    curves_: Sequence[np.ndarray], targets: Sequence[float]
+) -> tuple[float, float]:
+  """Limits that leave room for the late, flat part of the curves."""
+  low = min([np.quantile(y, 0.05) for y in curves_ if len(y)] + [*targets])
+  high = max([y.max() for y in curves_ if len(y)] + [*targets])
+  pad = 0.05 * max(high - low, 0.01)
+  # Nothing is above 1; a little room shows a line that runs along it.
+  return max(low - pad, -pad / 5), min(high + pad, 1 + pad / 5)
+
+
+def _legend(axes: Any, points: Mapping[str, Any], best: bool) -> None:
+  from matplotlib.lines import Line2D
+  handles = axes.get_legend_handles_labels()[0]
+  if best:
+    color = _PALETTE[0] if len(points) == 1 else _GRAY
+    handles.append(Line2D([], [], color=color, linewidth=1.2,
+                          linestyle=(0, (1, 1.5)), label='best so far'))
+  axes.legend(handles=handles, loc='lower right', frameon=False, fontsize=9,
+              labelcolor=_INK)

@@ -1,0 +1,267 @@
+"""The engine: many rounds of an algorithm as one compiled program.
+
+A round broadcasts, runs blocks of W clients side by side, sends their messages
+through the transforms into the reducer's accumulator, and hands the aggregate
+to the server. Nothing crosses between host and device inside a dispatch.
+
+One program serves any number of rounds up to its capacity, since their number
+is a traced scalar: a round's bits can't depend on how rounds are grouped.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+
+from fedjax_sim.core import checks, random, trees
+from fedjax_sim.core.types import (
+    ClientData,
+    FederatedAlgorithm,
+    Message,
+    MetricSums,
+    PyTree,
+    ServerState,
+    Variables,
+)
+from fedjax_sim.data.federated import FederatedData
+from fedjax_sim.simulation.plan import Plan
+
+Evaluate = Callable[[Variables, PyTree], MetricSums]
+
+
+class SimulationState(NamedTuple):
+  """Everything that rounds change; a checkpoint is this and the seed.
+
+  Attributes:
+    server: the algorithm's server state.
+    aggregator: the shared state of the aggregation's transforms.
+    clients: the algorithm's client states, PyTree [N, ...].
+    transforms: the transforms' client states, PyTree [N, ...].
+  """
+
+  server: ServerState
+  aggregator: PyTree
+  clients: PyTree
+  transforms: PyTree
+
+
+class RoundOutputs(NamedTuple):
+  """What is reported of a round; [R, ...] for R rounds.
+
+  Attributes:
+    train: MetricSums over the cohort's local training.
+    test: MetricSums of the evaluation, zeros where there was none.
+    count: int32 [], clients that were present.
+    finite: bool [], the server's variables hold no NaN and no infinity.
+  """
+
+  train: MetricSums
+  test: MetricSums
+  count: jax.Array
+  finite: jax.Array
+
+
+class Engine(NamedTuple):
+  """A compiled simulation of one algorithm on one federation.
+
+  Attributes:
+    init: `(Variables, key) -> SimulationState`.
+    run: `(SimulationState, Plan, num_rounds, key, eval_data) ->
+      (SimulationState, RoundOutputs [R])`, jitted; the state is donated. Runs
+      the first `num_rounds` rounds of the plan.
+    inputs: the federation's arrays on the device, bound into `run`.
+    lower: like `run`, but returns the lowered program (cost and memory).
+  """
+
+  init: Callable[[Variables, jax.Array], SimulationState]
+  run: Callable[..., tuple[SimulationState, RoundOutputs]]
+  inputs: PyTree
+  lower: Callable[..., jax.stages.Lowered]
+
+
+class _Slot(NamedTuple):
+  """One lane's client in a block: the fields of `Plan`, without axes."""
+
+  client: jax.Array
+  occurrence: jax.Array
+  present: jax.Array
+
+
+class _Federation(NamedTuple):
+  """The federation on the device: examples [E, ...], int32 offsets [N + 1]."""
+
+  examples: PyTree
+  offsets: jax.Array
+
+
+def build_engine(
+    algorithm: FederatedAlgorithm,
+    data: FederatedData,
+    *,
+    lanes: int,
+    num_blocks: int,
+    cohort_size: int,
+    evaluate: Evaluate = lambda variables, eval_data: {},
+) -> Engine:
+  """Builds the engine and puts the examples on the default device.
+
+  Args:
+    algorithm: the algorithm.
+    data: the federation, N clients.
+    lanes: W, clients computed side by side; memory grows with it.
+    num_blocks: blocks a round.
+    cohort_size: most clients in a round, at most `num_blocks * lanes`.
+    evaluate: `(Variables, eval_data) -> MetricSums`, run after the rounds that
+      the plan marks.
+  """
+  checks.positive_int('lanes', lanes)
+  sizes = data.sizes
+  ragged = bool(np.ptp(sizes) > 0 or cohort_size % lanes)
+  federation = _Federation(
+      jax.tree.map(jnp.asarray, data.examples),
+      jnp.asarray(data.offsets, jnp.int32))
+  rounds = _Rounds(algorithm, data.num_clients, int(sizes.max()), ragged,
+                   num_blocks * lanes, evaluate)
+  compiled = jax.jit(rounds.run, donate_argnums=1)
+  return Engine(
+      init=jax.jit(lambda variables, key: rounds.init(
+          federation, variables, key)),
+      run=lambda *args: compiled(federation, *args),
+      inputs=federation,
+      lower=lambda *args: compiled.lower(federation, *args))
+
+
+class _Rounds(NamedTuple):
+  """The pure functions of the engine, with what is static about them."""
+
+  algorithm: FederatedAlgorithm
+  num_clients: int
+  max_size: int
+  ragged: bool
+  num_slots: int
+  evaluate: Evaluate
+
+  def init(self, federation, variables, key) -> SimulationState:
+    """The state before the first round."""
+    algorithm = self.algorithm
+    server = algorithm.init(
+        variables, random.named(key, 'algorithm'), self.num_clients)
+    client_state = algorithm.client_init(variables)
+    message = jax.eval_shape(
+        lambda: self.client_output(federation, server, client_state).message)
+    stack = lambda x: jnp.broadcast_to(x, (self.num_clients, *x.shape))
+    copies = lambda tree: jax.tree.map(lambda x: stack(jnp.asarray(x)), tree)
+    return SimulationState(
+        server, algorithm.aggregator.init(message), copies(client_state),
+        copies(algorithm.aggregator.client_init(message)))
+
+  def client_output(self, federation, server, client_state):
+    """What one client of the federation gives: called for its shapes."""
+    data = ClientData(federation.examples, jnp.int32(0), jnp.int32(0),
+                      self.max_size, self.ragged)
+    return self.algorithm.client(
+        self.algorithm.broadcast(server), client_state, data,
+        jax.random.key(0))
+
+  def run(self, federation, state, plan: Plan, num_rounds, key, eval_data):
+    """Runs the plan's first `num_rounds` rounds."""
+    step = lambda state, plan: self.round(
+        federation, state, plan, key, eval_data)
+    first = jax.tree.map(lambda x: x[0], plan)
+    shapes = jax.eval_shape(step, state, first)[1]
+    capacity = plan.evaluate.shape[0]
+    buffers = jax.tree.map(
+        lambda x: jnp.zeros((capacity, *x.shape), x.dtype), shapes)
+
+    def body(i, carry):
+      state, buffers = carry
+      state, outputs = step(state, jax.tree.map(lambda x: x[i], plan))
+      buffers = jax.tree.map(
+          lambda buffer, x: buffer.at[i].set(x), buffers, outputs)
+      return state, buffers
+
+    return jax.lax.fori_loop(0, num_rounds, body, (state, buffers))
+
+  def round(self, federation, state: SimulationState, plan, key, eval_data):
+    """One round and what is reported of it."""
+    algorithm = self.algorithm
+    aggregator = algorithm.aggregator
+    key = random.round_key(key, state.server.round)
+    broadcast = algorithm.broadcast(state.server)
+    one_client = lambda slot, *states: self.client(
+        federation, broadcast, state.aggregator, key, slot, *states)
+    slots = _Slot(plan.clients, plan.occurrences, plan.present)
+    message, metrics = self.shapes(one_client, state, slots)
+    accumulator = aggregator.reducer.init(message, self.num_slots)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
+    block = lambda carry, slots: (self.block(one_client, carry, slots), None)
+    (accumulator, clients, transforms, train), _ = jax.lax.scan(
+        block, (accumulator, state.clients, state.transforms, zeros), slots)
+    aggregate = aggregator.reducer.finalize(
+        accumulator, random.named(key, 'finalize'))
+    server = algorithm.server(
+        state.server, aggregate, random.named(key, 'server'))
+    server = server._replace(round=state.server.round + 1)
+    state = SimulationState(
+        server,
+        aggregator.server(
+            state.aggregator, aggregate, random.named(key, 'aggregator')),
+        clients, transforms)
+    return state, self.outputs(state, train, aggregate.count, plan, eval_data)
+
+  def client(
+      self, federation, broadcast, aggregator_state, key, slot: _Slot,
+      client_state, transform_state,
+  ):
+    """One slot of a block: the client's work and its message's transforms."""
+    offset = federation.offsets[slot.client]
+    size = federation.offsets[slot.client + 1] - offset
+    data = ClientData(
+        federation.examples, offset, jnp.where(slot.present, size, 0),
+        self.max_size, self.ragged)
+    key = random.client_key(key, slot.client, slot.occurrence)
+    output = self.algorithm.client(
+        broadcast, client_state, data, random.named(key, 'client'))
+    message = output.message._replace(
+        present=output.message.present & slot.present, client=slot.client)
+    message, transform_state = self.algorithm.aggregator.client(
+        message, aggregator_state, transform_state,
+        random.named(key, 'transforms'))
+    return message, output.state, transform_state, output.metrics
+
+  def shapes(self, one_client, state, slots) -> tuple[Message, MetricSums]:
+    """The shapes of one client's message, after transforms, and metrics."""
+    row = lambda tree: jax.tree.map(lambda x: x[0], tree)
+    message, _, _, metrics = jax.eval_shape(lambda: one_client(
+        row(row(slots)), row(state.clients), row(state.transforms)))
+    return message, metrics
+
+  def block(self, one_client, carry, slots: _Slot):
+    """W clients side by side, their messages accumulated."""
+    accumulator, clients, transforms, totals = carry
+    rows = lambda tree: jax.tree.map(lambda x: x[slots.client], tree)
+    messages, new_clients, new_transforms, metrics = jax.vmap(one_client)(
+        slots, rows(clients), rows(transforms))
+    # An empty slot writes outside of the arrays, that is, nowhere.
+    target = jnp.where(slots.present, slots.client, self.num_clients)
+    write = lambda old, new: jax.tree.map(
+        lambda x, y: x.at[target].set(y, mode='drop'), old, new)
+    metrics = trees.where(
+        slots.present, metrics, jax.tree.map(jnp.zeros_like, metrics))
+    totals = jax.tree.map(lambda t, m: t + m.sum(0), totals, metrics)
+    accumulator = self.algorithm.aggregator.reducer.accumulate(
+        accumulator, messages)
+    return (accumulator, write(clients, new_clients),
+            write(transforms, new_transforms), totals)
+
+  def outputs(self, state, train, count, plan, eval_data) -> RoundOutputs:
+    """Evaluates where the plan says so."""
+    variables = state.server.variables
+    shapes = jax.eval_shape(self.evaluate, variables, eval_data)
+    test = jax.lax.cond(
+        plan.evaluate,
+        lambda: self.evaluate(variables, eval_data),
+        lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
+    return RoundOutputs(train, test, count, trees.all_finite(variables))

@@ -1,0 +1,314 @@
+"""`simulate`: rounds from Python, and the loop of dispatches behind it."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from fedjax_sim import evaluation
+from fedjax_sim.clients import batches, local_sgd
+from fedjax_sim.core import checks, random
+from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree, Variables
+from fedjax_sim.data import federated, sampling
+from fedjax_sim.data.federated import FederatedData
+from fedjax_sim.simulation import engine as engine_lib
+from fedjax_sim.simulation import plan as plan_lib
+from fedjax_sim.simulation.engine import SimulationState
+
+# Rounds that one compiled program can take at once. It holds only their plan
+# and their metrics, so it is generous; how many run at once is chosen by time.
+_CAPACITY = 128
+
+# Dispatches are made about this long: short enough for progress and Ctrl-C,
+# long enough that the host's part of it doesn't show.
+_DISPATCH_SECONDS = 1.0
+
+Row = dict[str, float | int]
+
+
+class DivergenceError(ArithmeticError):
+  """The loss or the model became NaN or infinite.
+
+  Attributes:
+    round: the round after which it was seen, counted from 1.
+    clients: the client ids of that round's cohort.
+    rows: rows of the dispatch before that round, good ones.
+  """
+
+  def __init__(self, round_number: int, clients: list[str], rows: list[Row]):
+    self.round, self.clients, self.rows = round_number, clients, rows
+    super().__init__(
+        f'The loss or the model became NaN or infinite in round {round_number},'
+        f' with clients {", ".join(clients)}. A smaller client_lr, or gradient '
+        'clipping, is the usual cure.')
+
+
+class Simulation(NamedTuple):
+  """A simulation ready to run: engine, data, sampler and compiled program.
+
+  Attributes:
+    model: the model.
+    algorithm: the algorithm.
+    train: the federation.
+    sampler: who takes part in a round.
+    engine: the device side.
+    lanes: W.
+    key: the root key of the run.
+    eval_data: the test set on the device, or None.
+  """
+
+  model: Model
+  algorithm: FederatedAlgorithm
+  train: FederatedData
+  sampler: sampling.Sampler
+  engine: engine_lib.Engine
+  lanes: int
+  key: jax.Array
+  eval_data: evaluation.EvalData | None
+
+  def init(self) -> SimulationState:
+    """The state before the first round."""
+    inputs = jax.tree.map(lambda x: x[:1], self.train.examples['x'])
+    variables = jax.jit(self.model.init)(random.named(self.key, 'model'),
+                                         inputs)
+    return self.engine.init(variables, self.key)
+
+  def plan(self, start: int, evaluate: list[bool]) -> plan_lib.Plan:
+    """Plans rounds from number `start` (from 0), one for each flag."""
+    cohorts = [self.sampler.sample(start + i) for i in range(len(evaluate))]
+    return plan_lib.plan_rounds(
+        cohorts, evaluate, self.train.sizes, lanes=self.lanes,
+        num_blocks=plan_lib.blocks_for(self.sampler.max_cohort, self.lanes),
+        num_rounds=_CAPACITY)
+
+  def compile(self, state: SimulationState) -> jax.stages.Compiled:
+    """Compiles the rounds; to be handed to `dispatches`."""
+    return self.engine.lower(
+        state, self.plan(0, []), np.int32(0), self.key, self.eval_data
+    ).compile()
+
+  def training_flops(self, variables: Variables) -> float:
+    """Floating-point operations to train on one example once, as XLA counts."""
+    data = self.train.examples
+    size = min(len(jax.tree.leaves(data)[0]), 10)
+    examples = jax.tree.map(lambda x: x[:size], data)
+    batch = batches.Batch(
+        examples, np.ones(size, bool), self.key, np.int32(0))
+    grad = jax.grad(lambda p: local_sgd.batch_loss(
+        self.model, p, variables.model_state, batch)[0])
+    cost = jax.jit(grad).lower(variables.params).compile().cost_analysis()
+    return cost['flops'] / size
+
+  def dispatches(
+      self,
+      program: jax.stages.Compiled,
+      state: SimulationState,
+      stop: int,
+      *,
+      evaluate: Callable[[int], bool],
+      rounds_per_dispatch: int | None = None,
+      stop_on_divergence: bool = True,
+  ) -> Iterator[tuple[SimulationState, list[Row]]]:
+    """Runs rounds up to number `stop`, a group of them at a time.
+
+    Args:
+      program: from `compile`.
+      state: where to start; it is donated, so use only what comes back.
+      stop: the number of rounds done at the end.
+      evaluate: round (from 0) -> whether to evaluate after it.
+      rounds_per_dispatch: how many at most; None is about a second's worth.
+      stop_on_divergence: raise `DivergenceError` at a NaN or an infinity.
+
+    Yields:
+      (state, rows): the state after the group, and a row for each round.
+    """
+    start = int(state.server.round)
+    limit = min(rounds_per_dispatch or _CAPACITY, _CAPACITY)
+    count = rounds_per_dispatch or 1
+    while start < stop:
+      count = min(count, limit, stop - start)
+      begun = time.perf_counter()
+      flags = [evaluate(start + i) for i in range(count)]
+      state, outputs = program(
+          self.engine.inputs, state, self.plan(start, flags), np.int32(count),
+          self.key, self.eval_data)
+      outputs = jax.device_get(outputs)
+      seconds = (time.perf_counter() - begun) / count
+      rows = [self._row(outputs, i, start, flags[i], seconds)
+              for i in range(count)]
+      if stop_on_divergence:
+        self._raise_if_diverged(outputs, rows)
+      yield state, rows
+      start += count
+      if rounds_per_dispatch is None:
+        count = max(1, min(2 * count, int(_DISPATCH_SECONDS / seconds)))
+
+  def _row(self, outputs, i, start, evaluated, seconds) -> Row:
+    one = jax.tree.map(lambda x: x[i], outputs)
+    train = evaluation.report(one.train)
+    test = evaluation.report(one.test) if evaluated else {}
+    return {
+        'round': start + i + 1,
+        **{f'train/{name}': value for name, value in train.items()},
+        **{f'test/{name}': value for name, value in test.items()},
+        'clients': int(one.count),
+        'seconds': seconds,
+    }
+
+  def _raise_if_diverged(self, outputs, rows: list[Row]) -> None:
+    for i, row in enumerate(rows):
+      losses = [v for k, v in row.items() if k in ('train/loss', 'test/loss')]
+      # A round in which nobody trained has no loss, and that is no divergence.
+      sums = [x[i] for pair in outputs.train.values() for x in pair]
+      if (outputs.finite[i] and np.all(np.isfinite(sums))
+          and (row['clients'] == 0 or np.all(np.isfinite(losses)))):
+        continue
+      cohort = self.sampler.sample(row['round'] - 1)
+      names = [self.train.client_ids[c] for c in cohort]
+      raise DivergenceError(row['round'], names, rows[:i])
+
+
+def build(
+    model: Model,
+    algorithm: FederatedAlgorithm,
+    train: FederatedData,
+    sampler: sampling.Sampler,
+    *,
+    test: PyTree | None = None,
+    seed: int = 0,
+    lanes: int | None = None,
+    eval_batch_size: int = 1000,
+) -> Simulation:
+  """Puts a simulation together; see `simulate` for the arguments."""
+  if sampler.num_clients != train.num_clients:
+    raise ValueError(
+        f'the sampler draws from num_clients = {sampler.num_clients}, the '
+        f'federation has {train.num_clients}.')
+  lanes = min(sampler.max_cohort, 16) if lanes is None else lanes
+  checks.positive_int('lanes', lanes)
+  lanes = min(lanes, sampler.max_cohort)
+  for name, examples in (('train', train.examples), ('test', test)):
+    if examples is not None:
+      _check_examples(model, name, examples)
+  eval_data = None
+  evaluate = lambda variables, eval_data: {}
+  if test is not None:
+    eval_data = evaluation.in_batches(test, eval_batch_size)
+    evaluate = evaluation.evaluator(model)
+  engine = engine_lib.build_engine(
+      algorithm, train, lanes=lanes,
+      num_blocks=plan_lib.blocks_for(sampler.max_cohort, lanes),
+      cohort_size=sampler.max_cohort, evaluate=evaluate)
+  return Simulation(
+      model, algorithm, train, sampler, engine, lanes, jax.random.key(seed),
+      eval_data)
+
+
+class Result(NamedTuple):
+  """What `simulate` returns.
+
+  Attributes:
+    state: the `SimulationState` after the last round.
+    rows: a dict for each round: `round` (from 1), `train/loss`, `test/loss`,
+      `test/accuracy` (where evaluated), `clients`, `seconds`.
+  """
+
+  state: SimulationState
+  rows: list[Row]
+
+  @property
+  def variables(self) -> Variables:
+    """The global model."""
+    return self.state.server.variables
+
+  def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Rounds and values of a metric where it was measured."""
+    points = [(row['round'], row[name]) for row in self.rows if name in row]
+    if not points:
+      names = sorted({key for row in self.rows for key in row})
+      raise ValueError(
+          f'no row has metric {name!r}; there are {", ".join(names)}.')
+    rounds, values = zip(*points, strict=True)
+    return np.array(rounds), np.array(values)
+
+
+def simulate(
+    model: Model,
+    algorithm: FederatedAlgorithm,
+    train: FederatedData,
+    *,
+    rounds: int,
+    clients_per_round: int | None = None,
+    client_fraction: float | None = None,
+    test: PyTree | None = None,
+    eval_every: int = 1,
+    seed: int = 0,
+    lanes: int | None = None,
+    rounds_per_dispatch: int | None = None,
+    on_dispatch: Callable[[list[Row]], None] = lambda rows: None,
+) -> Result:
+  """Trains a federation for a number of rounds.
+
+  Args:
+    model: the model.
+    algorithm: built around the same model.
+    train: the federation.
+    rounds: how many.
+    clients_per_round: the cohort's size M, drawn without replacement; this or
+      `client_fraction`.
+    client_fraction: C in [0, 1]; 0 is one client a round.
+    test: PyTree [E, ...] of test examples, None for no evaluation.
+    eval_every: evaluate after every so many rounds, and after the last.
+    seed: of initial weights, cohorts, orders, dropout.
+    lanes: clients computed side by side; doesn't change the result.
+    rounds_per_dispatch: rounds in one call of the device; likewise.
+    on_dispatch: called with the new rows, to print or to plot.
+
+  Raises:
+    ValueError: an argument is out of range, or the data don't fit the model.
+    DivergenceError: the loss became NaN or infinite.
+  """
+  checks.positive_int('rounds', rounds)
+  checks.positive_int('eval_every', eval_every)
+  if rounds_per_dispatch is not None:
+    checks.positive_int('rounds_per_dispatch', rounds_per_dispatch)
+  cohort = sampling.cohort_size(
+      train.num_clients, clients_per_round=clients_per_round,
+      client_fraction=client_fraction)
+  sampler = sampling.uniform(train.num_clients, cohort, seed)
+  simulation = build(
+      model, algorithm, train, sampler, test=test, seed=seed, lanes=lanes)
+  initial = simulation.init()
+  rows = []
+  for state, new_rows in simulation.dispatches(  # noqa: B007
+      simulation.compile(initial), initial, rounds,
+      evaluate=plan_lib.evaluate_after(eval_every, rounds),
+      rounds_per_dispatch=rounds_per_dispatch):
+    rows += new_rows
+    on_dispatch(new_rows)
+  return Result(state, rows)
+
+
+def _check_examples(model: Model, name: str, examples: PyTree) -> None:
+  """ValueError if the model can't take the examples or predict the labels."""
+  if not (isinstance(examples, dict) and {'x', 'y'} <= set(examples)):
+    raise ValueError(f'{name} examples must be a dict with keys x and y.')
+  federated.num_examples(jax.tree.map(np.asarray, examples), name)
+  inputs = jax.tree.map(lambda x: x[:1], examples['x'])
+  outputs = jax.eval_shape(
+      lambda key, x: model.apply(
+          *model.init(key, x), x, key=key, train=False,
+          mask=np.ones(1, bool))[0],
+      jax.random.key(0), inputs)
+  labels = examples['y']
+  is_label = hasattr(labels, 'dtype') and np.issubdtype(
+      labels.dtype, np.integer) and labels.ndim == 1
+  if is_label and isinstance(outputs, jax.ShapeDtypeStruct):
+    low, high = int(np.min(labels)), int(np.max(labels))
+    if outputs.ndim != 2 or low < 0 or high >= outputs.shape[-1]:
+      raise ValueError(
+          f'{name} labels run from {low} to {high}, but the model gives '
+          f'outputs of shape {outputs.shape}: it needs [1, classes] with at '
+          f'least {high + 1} classes.')

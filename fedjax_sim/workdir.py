@@ -1,0 +1,148 @@
+"""A run's folder: its config, its metrics, whether it may go on there."""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+Config = dict[str, Any]
+
+# These don't change what a round computes, so a run may go on with others.
+_FREE_FIELDS = frozenset([
+    'data_dir', 'rounds', 'eval_every', 'eval_batch_size', 'targets',
+    'on_divergence', 'lanes', 'rounds_per_dispatch', 'checkpoint_seconds',
+    'keep_checkpoints', 'tensorboard'])
+
+_PACKAGES = ('fedjax_sim', 'jax', 'jaxlib', 'flax', 'optax', 'numpy',
+             'orbax-checkpoint')
+
+
+def identity(config: Config) -> Config:
+  """The fields that a run's results depend on."""
+  return {k: v for k, v in config.items() if k not in _FREE_FIELDS}
+
+
+def short_hash(config: Config) -> str:
+  """Eight hex digits of the fields that a run's results depend on."""
+  text = json.dumps(identity(config), sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def prepare(path: Path) -> None:
+  """Makes the folder.
+
+  Raises:
+    ValueError: it can't be written.
+  """
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    probe = path / f'.write_test_{os.getpid()}'
+    probe.write_text('')
+    probe.unlink()
+  except OSError as error:
+    raise ValueError(
+        f"workdir {str(path)!r} can't be written: {error.strerror}. Name "
+        'another one with --workdir.') from error
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+  """What config.json says, or None if the folder holds no run.
+
+  Raises:
+    ValueError: the file is not one that a run wrote.
+  """
+  file = path / 'config.json'
+  if not file.exists():
+    return None
+  try:
+    record = json.loads(file.read_text())
+    _ = record['config'], record['resolved']
+  except (ValueError, KeyError, TypeError) as error:
+    raise ValueError(
+        f'{file} is not the record of a run: {error!r}. Name another --workdir '
+        'or move the folder away.') from error
+  return record
+
+
+def check_same(path: Path, record: dict[str, Any], config: Config) -> None:
+  """ValueError with the difference if the folder holds another experiment."""
+  old, new = identity(record['config']), identity(config)
+  if old == new:
+    return
+  names = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
+  difference = '\n'.join(
+      f'  {name}: {old.get(name)!r} there, {new.get(name)!r} now'
+      for name in names)
+  raise ValueError(
+      f'workdir {str(path)!r} holds a run of another config:\n{difference}\n'
+      'Name another one with --workdir, or leave it out to get one for this '
+      'config.')
+
+
+def write_record(
+    path: Path, config: Config, resolved: dict[str, Any],
+    earlier: dict[str, Any] | None,
+) -> None:
+  """Writes config.json: config, what was resolved, who ran it, versions."""
+  environments = list(earlier['environments']) if earlier else []
+  here = environment()
+  if not environments or environments[-1] != here:
+    environments.append(here)
+  record = {'config': config, 'resolved': resolved,
+            'environments': environments}
+  write_json(path / 'config.json', record)
+
+
+def environment() -> dict[str, Any]:
+  """Versions, device and commit: what else a run's bits depend on."""
+  device = jax.devices()[0]
+  return {
+      'versions': {name: metadata.version(name) for name in _PACKAGES},
+      'python': platform.python_version(),
+      'device': f'{device.platform}: {device.device_kind}',
+      'machine': f'{platform.machine()}, {os.cpu_count()} cores',
+      'git_commit': _git_commit(),
+  }
+
+
+def read_json(path: Path) -> Any:
+  """What a JSON file holds, None if there is none."""
+  return json.loads(path.read_text()) if path.exists() else None
+
+
+def write_json(path: Path, value: Any) -> None:
+  """Writes JSON atomically."""
+  part = path.with_name(f'.{path.name}.part')
+  try:
+    with open(part, 'w') as f:
+      json.dump(value, f, indent=2, sort_keys=True)
+      f.write('\n')
+      f.flush()
+      os.fsync(f.fileno())
+    os.replace(part, path)
+  finally:
+    with contextlib.suppress(FileNotFoundError):
+      part.unlink()
+
+
+def as_json(value: Any) -> Any:
+  """What comes back after writing and reading: tuples become lists."""
+  return json.loads(json.dumps(value))
+
+
+def _git_commit() -> str | None:
+  """The commit of the source that runs, None outside a git checkout."""
+  with contextlib.suppress(OSError, subprocess.SubprocessError):
+    git = lambda *args: subprocess.run(
+        ['git', '-C', str(Path(__file__).parent), *args], check=True,
+        capture_output=True, text=True, timeout=5).stdout.strip()
+    changed = '+changes' if git('status', '--porcelain', '-uno') else ''
+    return git('rev-parse', 'HEAD') + changed
+  return None

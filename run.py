@@ -1,0 +1,50 @@
+"""Runs an experiment: python run.py --config=configs/mnist_noniid.py
+
+Any field can be changed: --config.client_lr=0.2. See configs/default.py.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file(
+    'config', None, 'The experiment, a file in configs/.', lock_config=True)
+_WORKDIR = flags.DEFINE_string(
+    'workdir', None, 'Where results go; default: runs/<config name>-<hash>.')
+_DRY_RUN = flags.DEFINE_bool(
+    'dry_run', False, 'Build all, print sizes, memory and cost; train nothing.')
+
+
+def main(argv: list[str]) -> int:
+  from fedjax_sim import experiment  # after the flags: --help stays fast
+  if len(argv) > 1:
+    raise app.UsageError(f'unknown argument {argv[1]!r}')
+  name = Path(config_flags.get_config_filename(flags.FLAGS['config'])).stem
+  try:
+    return experiment.run(_CONFIG.value, name, workdir_path=_WORKDIR.value,
+                          dry_run=_DRY_RUN.value)
+  except ValueError as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 1
+
+
+def _parse(argv: list[str]) -> list[str]:
+  """Flags, with unknown config fields and bad values told in one line."""
+  try:
+    rest = flags.FLAGS(argv)
+  except (flags.Error, AttributeError, KeyError, TypeError, ValueError,
+          OSError) as error:
+    message = error.args[0] if error.args else error
+    print(f'error: {message}', file=sys.stderr)
+    sys.exit(1)
+  if _CONFIG.value is None:
+    print('error: which experiment? --config=configs/mnist_noniid.py',
+          file=sys.stderr)
+    sys.exit(1)
+  return rest
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=_parse)

@@ -1,0 +1,41 @@
+import jax
+import numpy as np
+import pytest
+
+from fedjax_sim.core import checks
+
+
+@pytest.mark.parametrize('value', [0, -1, 1.5, '3', None, True, np.nan])
+def test_positive_int_refuses(value):
+  with pytest.raises(ValueError, match=r'batch_size must be .* >= 1'):
+    checks.positive_int('batch_size', value)
+
+
+@pytest.mark.parametrize('value', [0, -0.1, np.nan, np.inf, '0.1', None])
+def test_positive_refuses(value):
+  with pytest.raises(ValueError, match='client_lr must be positive'):
+    checks.positive('client_lr', value)
+
+
+@pytest.mark.parametrize('value', [-0.1, 1.1, np.nan, 'x'])
+def test_fraction_refuses(value):
+  with pytest.raises(ValueError, match=r'must lie in \[0, 1\]'):
+    checks.fraction('client_fraction', value)
+
+
+def test_good_values_come_back():
+  assert checks.positive_int('b', np.int64(3)) == 3
+  assert checks.positive('lr', 0.1) == 0.1
+  assert checks.non_negative('m', 0.0) == 0.0
+  assert checks.fraction('c', 0) == 0.0
+
+
+def test_one_of_lists_valid_names_and_the_nearest():
+  with pytest.raises(ValueError) as caught:
+    checks.one_of('partition', 'dirichlett', ['iid', 'dirichlet'])
+  assert 'dirichlet, iid' in str(caught.value)
+  assert "Did you mean 'dirichlet'" in str(caught.value)
+
+
+def test_a_traced_rate_passes():
+  assert jax.jit(lambda lr: 2 * checks.positive('lr', lr))(-1.0) == -2.0

@@ -1,0 +1,76 @@
+"""Imports go one way; importing starts no backend and reads no data."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / 'fedjax_sim'
+
+# Each layer may import those in earlier rows, and itself. Folders of one row
+# don't import each other.
+LAYERS = [
+    ['core'],
+    ['data', 'models', 'clients', 'aggregation', 'metrics'],
+    ['algorithms', 'plots'],
+    ['simulation'],
+    ['evaluation', 'checkpoint', 'workdir', 'reporting'],
+    ['simulator'],
+    ['training'],
+    ['experiment'],
+]
+
+
+def part_of(module):
+  return module.split('.')[1] if '.' in module else None
+
+
+def imports():
+  """(file, importing part, imported part) for the package's own imports."""
+  for file in sorted(PACKAGE.rglob('*.py')):
+    relative = file.relative_to(PACKAGE)
+    importer = relative.parts[0].removesuffix('.py')
+    for node in ast.walk(ast.parse(file.read_text())):
+      names = []
+      if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+      elif isinstance(node, ast.ImportFrom) and node.module:
+        names = ([f'{node.module}.{alias.name}' for alias in node.names]
+                 if node.module == 'fedjax_sim' else [node.module])
+      for name in names:
+        if name.startswith('fedjax_sim') and part_of(name):
+          yield relative, importer, part_of(name)
+
+
+def test_imports_go_one_way():
+  level = {part: i for i, row in enumerate(LAYERS) for part in row}
+  found = list(imports())
+  assert len(found) > 50
+  for file, importer, imported in found:
+    if importer in ('__init__', imported):
+      continue
+    assert importer in level, f'{file}: {importer} has no layer'
+    assert level[imported] < level[importer], (
+        f'{file}: {importer} must not import {imported}')
+
+
+def test_only_experiment_reads_the_config():
+  readers = [f.name for f in PACKAGE.rglob('*.py')
+             if 'ml_collections' in f.read_text()]
+  assert readers == ['experiment.py']
+
+
+@pytest.mark.parametrize('module', ['fedjax_sim', 'fedjax_sim.experiment'])
+def test_importing_starts_no_backend_and_reads_no_data(module):
+  code = f"""
+import builtins, sys
+import {module}
+from jax._src import xla_bridge
+assert not xla_bridge._backends, xla_bridge._backends
+heavy = {{'sklearn', 'tensorflow', 'tensorflow_datasets', 'pooch',
+         'matplotlib.pyplot'}} & set(sys.modules)
+assert not heavy, heavy
+"""
+  subprocess.run([sys.executable, '-c', code], check=True)

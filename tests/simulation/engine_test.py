@@ -1,0 +1,186 @@
+import jax
+import numpy as np
+import optax
+import pytest
+from jax import numpy as jnp
+
+from fedjax_sim import algorithms, simulator
+from fedjax_sim.core import random
+from fedjax_sim.data import sampling
+from fedjax_sim.data.federated import federate
+from tests import numpy_fedavg, toys
+
+MODEL = toys.softmax_model()
+SIZES = [1, 37, 10, 20, 5, 11, 30, 2, 19]
+
+
+def run(data, *, rounds=3, lanes=4, model=MODEL, cohort=6, dispatch=None,
+        algorithm=None, seed=0, **kwargs):
+  algorithm = algorithm or algorithms.fedavg(
+      model, optax.sgd(0.1), epochs=2, batch_size=10, **kwargs)
+  return simulator.simulate(
+      model, algorithm, data, rounds=rounds, clients_per_round=cohort,
+      lanes=lanes, rounds_per_dispatch=dispatch, seed=seed)
+
+
+def order_of_client(seed, sizes):
+  """The documented keys, spelled out: what a client's epoch order is."""
+  def order_of(round_number, client, epoch):
+    key = random.round_key(jax.random.key(seed), round_number)
+    key = random.named(random.client_key(key, client, 0), 'client')
+    key = jax.random.fold_in(random.named(key, 'order'), epoch)
+    return np.asarray(random.random_order(key, sizes[client], sizes[client]))
+  return order_of
+
+
+@pytest.mark.parametrize('weighting', ['examples', 'uniform'])
+def test_agrees_with_numpy_on_unequal_clients(weighting):
+  data = toys.softmax_data(SIZES)
+  initial = run(data, rounds=1, algorithm=algorithms.fedavg(
+      MODEL, optax.sgd(0.1), optax.sgd(0.0))).variables.params
+  clients = [(c['x'], c['y']) for c in map(data.client, range(len(SIZES)))]
+  sampler = sampling.uniform(len(SIZES), 6, 0)
+  w, b = numpy_fedavg.fedavg(
+      np.asarray(initial['w']), np.asarray(initial['b']), clients,
+      [sampler.sample(t) for t in range(3)], order_of_client(0, SIZES),
+      epochs=2, batch_size=10, lr=0.1, weighting=weighting)
+  got = run(data, weighting=weighting).variables.params
+  np.testing.assert_allclose(got['w'], w, atol=1e-5)
+  np.testing.assert_allclose(got['b'], b, atol=1e-5)
+
+
+@pytest.mark.parametrize('lanes', [1, 2, 3, 6])
+def test_lanes_and_blocks_do_not_matter(lanes):
+  data = toys.softmax_data(SIZES)
+  want, got = run(data, lanes=4), run(data, lanes=lanes)
+  assert_close(got.variables.params, want.variables.params, 1e-6)
+  for a, b in zip(got.rows, want.rows, strict=True):
+    assert a['train/loss'] == pytest.approx(b['train/loss'], rel=1e-5)
+
+
+def test_rounds_per_dispatch_do_not_change_a_bit():
+  data = toys.softmax_data(SIZES)
+  results = [run(data, rounds=7, dispatch=d) for d in (1, 2, 5, None)]
+  for other in results[1:]:
+    jax.tree.map(np.testing.assert_array_equal, results[0].state, other.state)
+
+
+def test_order_of_clients_does_not_matter(monkeypatch):
+  data = toys.softmax_data(SIZES)
+  want = run(data)
+  original = sampling.uniform
+  def backwards(*args):
+    sampler = original(*args)
+    return sampler._replace(sample=lambda r: sampler.sample(r)[::-1])
+  monkeypatch.setattr(sampling, 'uniform', backwards)
+  assert_close(run(data).variables.params, want.variables.params, 1e-6)
+
+
+def test_other_clients_data_and_padding_do_not_leak():
+  """Examples of clients outside of the cohort are 1e6, which would show."""
+  sizes = [13, 7, 9, 21]
+  sampler = sampling.uniform(4, 2, 0)
+  outside = [k for k in range(4) if k not in sampler.sample(0)]
+  data = toys.softmax_data(sizes)
+  spoilt = data.examples['x'].copy()
+  for k in outside:
+    spoilt[data.offsets[k]:data.offsets[k + 1]] = 1e6
+  wrong = federate({'x': spoilt, 'y': data.examples['y']},
+                   toys.partition_of(sizes))
+  for lanes in (1, 2):
+    want = run(data, rounds=1, cohort=2, lanes=lanes)
+    got = run(wrong, rounds=1, cohort=2, lanes=lanes)
+    jax.tree.map(np.testing.assert_array_equal, got.state.server,
+                 want.state.server)
+
+
+def test_a_masked_row_of_any_value_does_not_count():
+  model = MODEL._replace(apply=lambda p, s, x, *, mask, **kw: MODEL.apply(
+      p, s, jnp.where(mask[:, None], x, 1e6), mask=mask, **kw))
+  data = toys.softmax_data(SIZES)
+  assert_close(run(data, model=model).variables.params,
+               run(data).variables.params, 1e-6)
+
+
+def test_an_absent_client_may_hold_nan():
+  """Empty slots run on client 0's state; NaN there must not reach the mean."""
+  data = toys.softmax_data([2, 3, 4, 5], seed=1)
+  def client(server, state, own, key):
+    output = base.client(server, state, own, key)
+    poison = jnp.where(own.size == 0, jnp.nan, 0.0)
+    update = jax.tree.map(lambda u: u + poison, output.message.update)
+    return output._replace(message=output.message._replace(update=update))
+  base = algorithms.fedavg(MODEL, optax.sgd(0.1))
+  algorithm = base._replace(client=client)
+  sampler = sampling.Sampler(lambda r: np.array([3, 1, 2]), 3, 4)
+  simulation = simulator.build(MODEL, algorithm, data, sampler, lanes=2)
+  state = simulation.init()
+  for state, _ in simulation.dispatches(
+      simulation.compile(state), state, 2, evaluate=lambda r: False):
+    assert all(np.isfinite(x).all()
+               for x in jax.tree.leaves(state.server.variables))
+
+
+def test_a_client_drawn_twice_draws_anew():
+  """With replacement, the second occurrence has an order of its own."""
+  data = toys.softmax_data([30, 30])
+  def weights(cohort):
+    sampler = sampling.Sampler(lambda r: np.array(cohort), len(cohort), 2)
+    simulation = simulator.build(
+        MODEL, algorithms.fedavg(MODEL, optax.sgd(0.5)), data, sampler, lanes=2)
+    state = simulation.init()
+    for state, _ in simulation.dispatches(
+        simulation.compile(state), state, 1, evaluate=lambda r: False):
+      return np.asarray(state.server.variables.params['w'])
+  once, twice = weights([1]), weights([1, 1])
+  assert 1e-6 < np.abs(once - twice).max() < 0.5
+
+
+def test_second_call_does_not_compile_again():
+  data = toys.softmax_data(SIZES)
+  traced = []
+  def apply(*args, **kwargs):
+    traced.append(1)
+    return MODEL.apply(*args, **kwargs)
+  run(data, rounds=12, dispatch=1, model=MODEL._replace(apply=apply))
+  few = len(traced)
+  traced.clear()
+  run(data, rounds=2, dispatch=1, model=MODEL._replace(apply=apply))
+  assert len(traced) == few
+
+
+def test_evaluation_flags_and_rows():
+  data = toys.softmax_data(SIZES)
+  test = toys.softmax_data([55], seed=0).examples
+  result = simulator.simulate(
+      MODEL, algorithms.fedavg(MODEL, optax.sgd(0.1)), data, rounds=7,
+      client_fraction=1.0, test=test, eval_every=3)
+  evaluated = [r['round'] for r in result.rows if 'test/accuracy' in r]
+  assert evaluated == [3, 6, 7]
+  assert [r['round'] for r in result.rows] == list(range(1, 8))
+  # Every example counts once: 55 is no multiple of anything padded.
+  params = jax.device_get(result.variables.params)
+  right = (test['x'] @ params['w'] + params['b']).argmax(1) == test['y']
+  assert result.rows[-1]['test/accuracy'] == pytest.approx(right.mean())
+
+
+def test_divergence_names_round_and_clients():
+  data = toys.softmax_data(SIZES)
+  with pytest.raises(simulator.DivergenceError) as caught:
+    run(data, rounds=50, algorithm=algorithms.fedavg(
+        MODEL, optax.sgd(1e38), batch_size=10))
+  sampler = sampling.uniform(len(SIZES), 6, 0)
+  error = caught.value
+  assert error.clients == [str(k) for k in sampler.sample(error.round - 1)]
+  assert [r['round'] for r in error.rows] == []  # the first dispatch is 1 round
+
+
+def test_labels_beyond_the_classes_are_refused():
+  data = toys.softmax_data(SIZES, num_classes=5)
+  with pytest.raises(ValueError, match='at least 5 classes'):
+    run(data)
+
+
+def assert_close(got, want, tolerance):
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(
+      a, b, atol=tolerance, rtol=tolerance), got, want)

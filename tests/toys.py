@@ -1,0 +1,88 @@
+"""Small problems with known answers, for tests of everything above models."""
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+
+from fedjax_sim.core.types import Model, Variables
+from fedjax_sim.data.federated import federate
+
+
+def linear_model(init_scale=0.0):
+  """y = x.w + b with squared error; params {'w': [d], 'b': []}."""
+
+  def init(key, inputs):
+    w = init_scale * jax.random.normal(key, (inputs.shape[-1],))
+    return Variables({'w': w, 'b': jnp.zeros(())}, {})
+
+  def apply(params, model_state, inputs, *, key, train, mask):
+    del key, train, mask
+    return inputs @ params['w'] + params['b'], model_state
+
+  def loss(outputs, examples):
+    return 0.5 * (outputs - examples['y']) ** 2
+
+  return Model(init, apply, loss, lambda outputs, examples: {})
+
+
+def quadratic_model(dim=2):
+  """loss(w; x) = |w - x|^2 / 2: a client's optimum is its mean example."""
+
+  def init(key, inputs):
+    del key, inputs
+    return Variables({'w': jnp.zeros(dim)}, {})
+
+  def apply(params, model_state, inputs, *, key, train, mask):
+    del key, train, mask
+    return jnp.broadcast_to(params['w'], inputs.shape), model_state
+
+  def loss(outputs, examples):
+    return 0.5 * jnp.sum((outputs - examples['x']) ** 2, axis=-1)
+
+  return Model(init, apply, loss, lambda outputs, examples: {})
+
+
+def softmax_model(num_classes=3, dim=4):
+  """Logistic regression; weights drawn from the key."""
+
+  def init(key, inputs):
+    del inputs
+    return Variables({'w': jax.random.normal(key, (dim, num_classes)),
+                      'b': jnp.zeros(num_classes)}, {})
+
+  def apply(params, model_state, inputs, *, key, train, mask):
+    del key, train, mask
+    return inputs @ params['w'] + params['b'][None], model_state
+
+  def loss(outputs, examples):
+    log_p = jax.nn.log_softmax(outputs)
+    return -jnp.take_along_axis(log_p, examples['y'][:, None], 1)[:, 0]
+
+  def metrics(outputs, examples):
+    right = (outputs.argmax(-1) == examples['y']).astype(jnp.float32)
+    return {'accuracy': (right, jnp.ones_like(right))}
+
+  return Model(init, apply, loss, metrics)
+
+
+def partition_of(sizes):
+  """Consecutive examples for clients of these sizes."""
+  return np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+
+
+def softmax_data(sizes, seed=0, num_classes=3, dim=4):
+  """A federation of noisy, learnable labels with clients of these sizes."""
+  rng = np.random.default_rng(seed)
+  x = rng.normal(size=(sum(sizes), dim)).astype(np.float32)
+  scores = x @ rng.normal(size=(dim, num_classes)) + rng.normal(
+      size=(len(x), num_classes))
+  y = scores.argmax(-1).astype(np.int32)
+  return federate({'x': x, 'y': y}, partition_of(sizes))
+
+
+def points_data(points_of_clients):
+  """A federation for `quadratic_model`: a list of arrays [n_k, dim]."""
+  x = np.concatenate(points_of_clients).astype(np.float32)
+  sizes = [len(points) for points in points_of_clients]
+  return federate({'x': x, 'y': np.zeros(len(x), np.int32)},
+                  partition_of(sizes))
