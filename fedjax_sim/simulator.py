@@ -45,6 +45,10 @@ class DivergenceError(ArithmeticError):
         'clipping, is the usual cure.')
 
 
+def _raise(error: DivergenceError) -> None:
+  raise error
+
+
 class Simulation(NamedTuple):
   """A simulation ready to run: engine, data, sampler and compiled program.
 
@@ -109,7 +113,7 @@ class Simulation(NamedTuple):
       *,
       evaluate: Callable[[int], bool],
       rounds_per_dispatch: int | None = None,
-      stop_on_divergence: bool = True,
+      on_divergence: Callable[[DivergenceError], None] = _raise,
   ) -> Iterator[tuple[SimulationState, list[Row]]]:
     """Runs rounds up to number `stop`, a group of them at a time.
 
@@ -119,7 +123,8 @@ class Simulation(NamedTuple):
       stop: the number of rounds done at the end.
       evaluate: round (from 0) -> whether to evaluate after it.
       rounds_per_dispatch: how many at most; None is about a second's worth.
-      stop_on_divergence: raise `DivergenceError` at a NaN or an infinity.
+      on_divergence: called with a `DivergenceError` at the first NaN or
+        infinity of a group; raises it unless told otherwise.
 
     Yields:
       (state, rows): the state after the group, and a row for each round.
@@ -138,8 +143,9 @@ class Simulation(NamedTuple):
       seconds = (time.perf_counter() - begun) / count
       rows = [self._row(outputs, i, start, flags[i], seconds)
               for i in range(count)]
-      if stop_on_divergence:
-        self._raise_if_diverged(outputs, rows)
+      error = self._divergence(outputs, rows)
+      if error is not None:
+        on_divergence(error)
       yield state, rows
       start += count
       if rounds_per_dispatch is None:
@@ -157,17 +163,17 @@ class Simulation(NamedTuple):
         'seconds': seconds,
     }
 
-  def _raise_if_diverged(self, outputs, rows: list[Row]) -> None:
+  def _divergence(self, outputs, rows: list[Row]) -> DivergenceError | None:
+    """The first round of a group with a NaN or an infinity."""
     for i, row in enumerate(rows):
-      losses = [v for k, v in row.items() if k in ('train/loss', 'test/loss')]
       # A round in which nobody trained has no loss, and that is no divergence.
-      sums = [x[i] for pair in outputs.train.values() for x in pair]
-      if (outputs.finite[i] and np.all(np.isfinite(sums))
-          and (row['clients'] == 0 or np.all(np.isfinite(losses)))):
+      sums = [x[i] for x in jax.tree.leaves((outputs.train, outputs.test))]
+      if outputs.finite[i] and np.all(np.isfinite(sums)):
         continue
       cohort = self.sampler.sample(row['round'] - 1)
       names = [self.train.client_ids[c] for c in cohort]
-      raise DivergenceError(row['round'], names, rows[:i])
+      return DivergenceError(row['round'], names, rows[:i])
+    return None
 
 
 def build(

@@ -135,6 +135,7 @@ def train(
   start = int(state.server.round)
   progress = reporting.Progress(start, cadence.rounds, cadence.targets)
   saved_at = time.monotonic()
+  told: list[DivergenceError] = []
 
   def record(rows):
     for row in rows:
@@ -143,12 +144,19 @@ def train(
     progress.update(rows)
     on_rows(rows)
 
+  def diverged(error):
+    if cadence.stop_on_divergence:
+      raise error
+    if not told:
+      print(f'{error} Carrying on, as on_divergence says.', flush=True)
+      told.append(error)
+
   with contextlib.closing(progress), stop_requests() as signals:
     done = start
     dispatches = simulation.dispatches(
         program, state, cadence.rounds, evaluate=cadence.evaluate,
         rounds_per_dispatch=cadence.rounds_per_dispatch,
-        stop_on_divergence=cadence.stop_on_divergence)
+        on_divergence=diverged)
     try:
       for state, rows in dispatches:
         record(rows)

@@ -56,10 +56,16 @@ def read_record(path: Path) -> dict[str, Any] | None:
   """What config.json says, or None if the folder holds no run.
 
   Raises:
-    ValueError: the file is not one that a run wrote.
+    ValueError: the file is not one that a run wrote, or there are results
+      without it.
   """
   file = path / 'config.json'
   if not file.exists():
+    for name in ('metrics.jsonl', 'checkpoints'):
+      if (path / name).exists():
+        raise ValueError(
+            f'workdir {str(path)!r} has {name} but no config.json, so it is '
+            'not known which experiment it holds. Name another --workdir.')
     return None
   try:
     record = json.loads(file.read_text())

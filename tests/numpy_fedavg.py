@@ -1,4 +1,4 @@
-"""FedAvg on softmax regression in plain NumPy, sharing no code with the package.
+"""FedAvg on softmax regression in NumPy, sharing no code with the package.
 
 Orders of examples are handed in, since random bits are not what it checks.
 """

@@ -4,7 +4,9 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
+from fedjax_sim import simulator
 from fedjax_sim.core.types import Model, Variables
+from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import federate
 
 
@@ -86,3 +88,15 @@ def points_data(points_of_clients):
   sizes = [len(points) for points in points_of_clients]
   return federate({'x': x, 'y': np.zeros(len(x), np.int32)},
                   partition_of(sizes))
+
+
+def run_cohorts(model, algorithm, data, cohorts, lanes=2):
+  """The state after rounds with these cohorts, given one by one."""
+  sampler = sampling.Sampler(
+      lambda r: np.array(cohorts[r]), max(map(len, cohorts)), data.num_clients)
+  simulation = simulator.build(model, algorithm, data, sampler, lanes=lanes)
+  initial = simulation.init()
+  *_, (state, _) = simulation.dispatches(
+      simulation.compile(initial), initial, len(cohorts),
+      evaluate=lambda r: False)
+  return state

@@ -1,0 +1,1 @@
+"""Experiments: default.py holds every field, each other file is one of them."""

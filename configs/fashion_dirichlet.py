@@ -1,0 +1,19 @@
+"""FedAvg, 2NN on Fashion-MNIST with label skew: Dirichlet of 0.3.
+
+Command: python run.py --config=configs/fashion_dirichlet.py
+"""
+
+from configs import default
+
+
+def get_config():
+  """100 clients of unequal size and labels; C = 0.1, E = 1, B = 10."""
+  config = default.get_config()
+  config.dataset = 'fashion_mnist'
+  config.partition = 'dirichlet'
+  config.dirichlet_alpha = 0.3
+  config.min_client_size = 10
+  config.client_test_fraction = 0.2
+  config.rounds = 200
+  config.targets = (0.8, 0.85)
+  return config

@@ -1,0 +1,18 @@
+"""Centralized SGD, 2NN on MNIST: the baseline without federation.
+
+Command: python run.py --config=configs/mnist_centralized.py
+"""
+
+from configs import default
+
+
+def get_config():
+  """One client holds everything; a round is 600 steps of batch 10."""
+  config = default.get_config()
+  config.algorithm = 'centralized_sgd'
+  config.num_clients = 1
+  config.client_fraction = 1.0
+  config.steps_per_round = 600
+  config.rounds = 100
+  config.lanes = 1
+  return config

@@ -1,0 +1,97 @@
+import jax
+import numpy as np
+import optax
+import pytest
+
+from fedjax_sim import algorithms, evaluation
+from fedjax_sim.core.types import Variables
+from fedjax_sim.data.federated import federate
+from tests import toys
+
+MODEL = toys.softmax_model()
+
+
+def reference(params, examples):
+  """(accuracy, loss) in plain NumPy."""
+  scores = examples['x'] @ params['w'] + params['b']
+  log_p = scores - np.log(np.exp(scores).sum(1, keepdims=True))
+  rows = np.arange(len(scores))
+  return ((scores.argmax(1) == examples['y']).mean(),
+          -log_p[rows, examples['y']].mean())
+
+
+def variables(seed=0):
+  return jax.device_get(MODEL.init(jax.random.key(seed), None))
+
+
+@pytest.mark.parametrize('batch_size', [1, 7, 55, 56, 1000])
+def test_every_example_counts_once(batch_size):
+  examples = toys.softmax_data([55]).examples
+  got = evaluation.evaluate(MODEL, variables(), examples, batch_size)
+  accuracy, loss = reference(variables().params, examples)
+  assert got['accuracy'] == pytest.approx(accuracy)
+  assert got['loss'] == pytest.approx(loss, rel=1e-5)
+
+
+def test_empty_test_set_is_refused():
+  with pytest.raises(ValueError, match='at least one example'):
+    evaluation.in_batches({'x': np.zeros((0, 3)), 'y': np.zeros(0)})
+
+
+def client_setup(sizes, personal=False):
+  data = toys.softmax_data(sizes)
+  algorithm = algorithms.fedavg(MODEL, optax.sgd(0.1))
+  if personal:
+    algorithm = algorithm._replace(
+        client_init=lambda v: v.params,
+        personalize=lambda state, own, data, key: Variables(own, {}))
+  state = toys.run_cohorts(MODEL, algorithm, data, [list(range(len(sizes)))])
+  return data, algorithm, state
+
+
+@pytest.mark.parametrize('lanes,batch_size', [(1, 3), (4, 10), (10, 100)])
+def test_clients_are_evaluated_on_their_own_data(lanes, batch_size):
+  train, algorithm, state = client_setup([5, 8, 3, 4, 9])
+  sizes = [1, 37, 0, 12, 5]
+  examples = toys.softmax_data([sum(sizes)], seed=7).examples
+  test = federate(examples, toys.partition_of(sizes), allow_empty=True)
+  got = evaluation.evaluate_clients(
+      MODEL, algorithm, state, train, test, key=jax.random.key(0), lanes=lanes,
+      batch_size=batch_size)
+  params = jax.device_get(state.server.variables.params)
+  for k, size in enumerate(sizes):
+    if size == 0:
+      assert np.isnan(got.values['accuracy'][k])
+      continue
+    accuracy, loss = reference(params, test.client(k))
+    assert got.values['accuracy'][k] == pytest.approx(accuracy)
+    assert got.values['loss'][k] == pytest.approx(loss, rel=1e-5)
+  np.testing.assert_array_equal(got.num_examples, sizes)
+
+
+def test_clients_are_evaluated_with_what_personalize_gives():
+  train, algorithm, state = client_setup([5, 8, 3], personal=True)
+  own = {k: np.stack([variables(s).params[k] for s in range(3)]) for k in 'wb'}
+  state = state._replace(clients=own)
+  got = evaluation.evaluate_clients(
+      MODEL, algorithm, state, train, train, key=jax.random.key(0))
+  want = [reference(variables(s).params, train.client(s))[0] for s in range(3)]
+  np.testing.assert_allclose(got.values['accuracy'], want)
+
+
+def test_summary_over_clients():
+  values = np.array([0.1, 0.2, np.nan, 0.3, 0.4, 0.5])
+  got = evaluation.ClientMetrics(
+      {'accuracy': values, 'loss': values}, np.ones(6)).summary()
+  assert got['accuracy/mean'] == pytest.approx(0.3)
+  assert got['accuracy/p50'] == pytest.approx(0.3)
+  assert got['accuracy/p10'] == pytest.approx(0.14)
+  assert got['accuracy/worst'] == 0.1 and got['loss/worst'] == 0.5
+
+
+def test_other_clients_are_refused():
+  train, algorithm, state = client_setup([5, 8])
+  with pytest.raises(ValueError, match='same clients'):
+    evaluation.evaluate_clients(
+        MODEL, algorithm, state, train, toys.softmax_data([3]),
+        key=jax.random.key(0))
