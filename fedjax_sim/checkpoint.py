@@ -3,15 +3,14 @@
 `save_npz` writes parameters in a format that needs no library to read.
 """
 
-import contextlib
 import logging
-import os
 from pathlib import Path
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from fedjax_sim.core import files
 from fedjax_sim.core.types import PyTree
 
 # orbax tells of each of its steps, at a level that users see by default.
@@ -80,14 +79,5 @@ def flat_names(tree: PyTree) -> dict[str, np.ndarray]:
 
 def save_npz(path: Path | str, tree: PyTree) -> None:
   """Writes a tree's leaves by flattened name, atomically."""
-  path = Path(path)
-  part = path.with_name(f'.{path.name}.part')
-  try:
-    with open(part, 'wb') as f:
-      np.savez(f, **flat_names(tree))
-      f.flush()
-      os.fsync(f.fileno())
-    os.replace(part, path)
-  finally:
-    with contextlib.suppress(FileNotFoundError):
-      part.unlink()
+  with files.replacing(path) as file:
+    np.savez(file, **flat_names(tree))

@@ -51,7 +51,7 @@ _ALGORITHMS = ('fedavg', 'fedsgd', 'centralized_sgd')
 
 def validate(config: ConfigDict) -> None:
   """ValueError if a field is out of range; reads no data."""
-  checks.one_of('dataset', config.dataset, sources.DATASETS)
+  checks.one_of('dataset', config.dataset, sources.NAMES)
   checks.one_of('partition', config.partition, _PARTITIONS)
   checks.one_of('model', config.model, models.MODELS)
   checks.one_of('loss', config.loss, models.LOSSES)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fedjax_sim.core import files
 from fedjax_sim.data import partition as partition_lib
 
 # More columns, or rows, than this can't be told apart.
@@ -24,6 +25,7 @@ _GRAY = '#8a949e'
 _BLUE = '#2f6fb0'
 _PALETTE = (_BLUE, '#d1622b', '#3a9a5b', '#8b5fb5', '#c23b54', '#7a6a53',
             '#1d9aaa', '#b0902a')
+_DOTTED = {'linewidth': 1.5, 'linestyle': (0, (1, 1.3))}
 
 
 def partition_figure(
@@ -34,16 +36,16 @@ def partition_figure(
 ) -> None:
   """Draws a partition: clients by labels, and their sizes where they differ.
 
-  Each cell's shade is the number of a client's examples with that label; white
-  is none. Of more than 100 clients, 100 evenly spaced ones are shown, of more
-  than 40 labels the most frequent; the title says so. The histogram of sizes
-  is of all clients.
+  A cell's shade tells how many examples with that label a client has, on a
+  square-root scale; white is none. Of more than 100 clients, 100 evenly spaced
+  ones are shown, of more than 40 labels the most frequent; a line above says
+  so, next to the summary. The histogram of sizes is of all clients.
 
   Args:
     partition: N int arrays.
     labels: [E], or None to draw the sizes only.
     path: the file to write.
-    title: first line above the figure; below it comes the summary.
+    title: above all, in bold.
 
   Raises:
     ValueError: not a partition of the labels' examples.
@@ -107,6 +109,8 @@ def curves(
   if accuracy:
     axes.set_ylim(_accuracy_range([y for _, y in points.values()], targets))
     axes.yaxis.set_major_formatter(lambda y, _: _percent(y))
+  axes.set_xlim(left=0)
+  axes.xaxis.get_major_locator().set_params(integer=True)
   axes.set_xlabel('communication round')
   axes.set_ylabel(metric)
   axes.grid(axis='y', color=_GRAY, alpha=0.15)
@@ -135,14 +139,9 @@ def _style(axes: Any) -> None:
 
 
 def _save(figure: Any, path: str | os.PathLike) -> None:
-  """Writes beside `path`, then replaces it, so that it is never half there."""
-  path = Path(path)
-  part = path.with_name('.part-' + path.name)
-  try:
-    figure.savefig(part)
-    os.replace(part, path)
-  finally:
-    part.unlink(missing_ok=True)
+  """Writes in the format of the file's ending."""
+  with files.replacing(path) as file:
+    figure.savefig(file, format=Path(path).suffix[1:] or 'png')
 
 
 def _draw_counts(
@@ -155,7 +154,7 @@ def _draw_counts(
   shown = _most_frequent(labels, values)
   counts, names = counts[:, shown].T, [_text(values[i]) for i in shown]
   mesh = axes.pcolormesh(
-      np.ma.masked_equal(counts, 0), cmap=_shades(), vmin=0,
+      np.ma.masked_equal(counts, 0), cmap=_shades(), norm=_scale(counts),
       edgecolors='white', linewidth=0.5 if len(clients) <= 50 else 0.25)
   bar = axes.figure.colorbar(mesh, ax=axes, pad=0.015, aspect=28)
   bar.set_label('examples', color=_INK, size=9.5)
@@ -182,11 +181,11 @@ def _draw_sizes(axes: Any, sizes: np.ndarray) -> None:
   if wide:
     bins = np.geomspace(low, high + 1, 31)
     axes.set_xscale('log')
-    axes.xaxis.set_major_formatter(lambda x, _: f'{x:,g}')
   else:
     # Bins a whole number wide, or some would hold more sizes than others.
     step = math.ceil((high - low + 1) / 30)
     bins = np.arange(low, high + step + 1, step) - 0.5
+  axes.xaxis.set_major_formatter(lambda x, _: f'{x:,.6g}')
   axes.hist(sizes, bins=bins, color=_BLUE, edgecolor='white', linewidth=0.5)
   _style(axes)
   axes.yaxis.get_major_locator().set_params(integer=True)
@@ -200,6 +199,12 @@ def _shades() -> Any:
   from matplotlib.colors import ListedColormap
   shades = matplotlib.colormaps['Blues'](np.linspace(0.18, 1, 256))
   return ListedColormap(shades).with_extremes(bad='white')
+
+
+def _scale(counts: np.ndarray) -> Any:
+  """Square roots, or one large client would leave all others alike."""
+  from matplotlib.colors import PowerNorm
+  return PowerNorm(0.5, vmin=0, vmax=max(counts.max(), 1))
 
 
 def _evenly_spaced(count: int, most: int) -> np.ndarray:
@@ -239,11 +244,12 @@ def _draw_curve(
     axes: Any, x: np.ndarray, y: np.ndarray, name: str, color: str, best: bool
 ) -> None:
   marker = 'o' if len(x) <= 30 else None
-  axes.plot(x, y, color=color, linewidth=1.4, marker=marker, markersize=3.5,
-            label=name, zorder=3)
-  if best:
-    axes.plot(x, np.maximum.accumulate(y), color=color, linewidth=1.2,
-              linestyle=(0, (1, 1.5)), zorder=2.5)
+  # Thin where there are many points: late in a run they go up and down a lot.
+  width = 1.6 if len(x) <= 100 else 1
+  axes.plot(x, y, color=color, linewidth=width, marker=marker, markersize=3.5,
+            label=name, zorder=2.5)
+  if best and len(x):
+    axes.plot(x, np.maximum.accumulate(y), color=color, zorder=3, **_DOTTED)
 
 
 def _draw_targets(
@@ -277,7 +283,6 @@ def _legend(axes: Any, points: Mapping[str, Any], best: bool) -> None:
   handles = axes.get_legend_handles_labels()[0]
   if best:
     color = _PALETTE[0] if len(points) == 1 else _GRAY
-    handles.append(Line2D([], [], color=color, linewidth=1.2,
-                          linestyle=(0, (1, 1.5)), label='best so far'))
+    handles.append(Line2D([], [], color=color, label='best so far', **_DOTTED))
   axes.legend(handles=handles, loc='lower right', frameon=False, fontsize=9,
               labelcolor=_INK)

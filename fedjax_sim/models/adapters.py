@@ -1,0 +1,211 @@
+"""What makes a `Model` of plain functions, and what all adapters share."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+
+from fedjax_sim.core import trees, types
+from fedjax_sim.core.types import PyTree
+from fedjax_sim.models import losses
+
+Preprocess = Callable[[PyTree], PyTree] | None
+
+
+def as_float(inputs: PyTree) -> PyTree:
+  """uint8 pixels as float32 in [0, 1]; any other dtype unchanged."""
+  def convert(x):
+    return x.astype(jnp.float32) / 255 if x.dtype == jnp.uint8 else x
+  return jax.tree.map(convert, inputs)
+
+
+def from_functions(
+    init: Callable[..., PyTree],
+    apply: Callable[..., jax.Array],
+    *,
+    loss: Callable[..., jax.Array] = losses.cross_entropy,
+    metrics: Callable[..., types.MetricSums] = losses.classification_metrics,
+    preprocess: Preprocess = as_float,
+) -> types.Model:
+  """Makes a `Model` of two pure functions; its model_state is `{}`.
+
+  Args:
+    init: `(key, inputs [B, ...]) -> params`, a PyTree of float arrays.
+    apply: `(params, inputs [B, ...]) -> outputs [B, ...]`. What it names among
+      `key`, `train`, `deterministic` (not train) and `mask` (bool [B]), it is
+      handed as keywords.
+    loss: as in `Model`.
+    metrics: as in `Model`.
+    preprocess: applied to the inputs first; None leaves them as they are.
+
+  Raises:
+    ValueError: if `apply` needs an argument that nobody could give it.
+  """
+  names = accepted_names('apply', apply, given=2)
+
+  def apply_model(params, model_state, inputs, *, key, train, mask):
+    options = call_options(names, key=key, train=train, mask=mask)
+    return apply(params, inputs, **options), model_state
+
+  return make_model(
+      lambda key, inputs: types.Variables(init(key, inputs), {}), apply_model,
+      loss=loss, metrics=metrics, preprocess=preprocess)
+
+
+def make_model(
+    init: Callable[..., types.Variables],
+    apply: Callable[..., tuple[jax.Array, PyTree]],
+    *,
+    loss: Callable[..., jax.Array],
+    metrics: Callable[..., types.MetricSums],
+    preprocess: Preprocess,
+) -> types.Model:
+  """Adds to an adapter's two functions what every `Model` promises.
+
+  Its `init` sees zeros in the place of the inputs, and fails at once if the
+  model does not fit them. Its `apply` fills in `key=None`, `train=False` and a
+  mask of all rows where they are left out, and keeps the old state where a
+  batch holds no real row.
+
+  Args:
+    init: `(key, inputs) -> Variables`, with preprocessed inputs.
+    apply: as `Model.apply`, with preprocessed inputs; the arguments are never
+      left out.
+    loss: as in `Model`.
+    metrics: as in `Model`.
+    preprocess: as in `from_functions`.
+  """
+  prepare = preprocess or (lambda inputs: inputs)
+
+  def init_model(key, inputs):
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), inputs)
+    variables = _explained(zeros, lambda: init(key, prepare(zeros)))
+    _check_floats(variables)
+    _explained(zeros, lambda: jax.eval_shape(
+        lambda *args: apply_model(*args, key=key, train=True),
+        *variables, zeros))
+    return variables
+
+  def apply_model(
+      params, model_state, inputs, *, key=None, train=False, mask=None):
+    rows = jax.tree.leaves(inputs)[0].shape[0]
+    if mask is None:
+      mask = jnp.ones((rows,), bool)
+    outputs, state = apply(
+        params, model_state, prepare(inputs), key=key, train=train, mask=mask)
+    _check_rows(outputs, rows)
+    if not train or not jax.tree.leaves(model_state):
+      return outputs, model_state
+    return outputs, _kept_if_empty(mask, state, model_state)
+
+  return types.Model(init_model, apply_model, loss, metrics)
+
+
+def accepted_names(
+    title: str, function: Callable, given: int
+) -> frozenset[str]:
+  """Which of the options of `call_options` a function takes.
+
+  Args:
+    title: what to call the function in an error.
+    function: looked at, not called.
+    given: how many arguments it is handed by position.
+  """
+  parameters = list(inspect.signature(function).parameters.values())
+  variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+  names = set()
+  for parameter in parameters[given:]:
+    if parameter.name in _OPTIONS:
+      names.add(parameter.name)
+    elif (parameter.default is inspect.Parameter.empty
+          and parameter.kind not in variadic):
+      raise ValueError(
+          f'{title} needs an argument {parameter.name!r}; beside its first '
+          f'{given} it can be handed only {", ".join(sorted(_OPTIONS))}.')
+  return frozenset(names)
+
+
+# What a user's function can ask for by naming it.
+_OPTIONS = {
+    'key': lambda key, train, mask: key,
+    'train': lambda key, train, mask: train,
+    'training': lambda key, train, mask: train,
+    'deterministic': lambda key, train, mask: not train,
+    'use_running_average': lambda key, train, mask: not train,
+    'mask': lambda key, train, mask: mask,
+}
+
+
+def call_options(
+    names: frozenset[str], *, key: jax.Array, train: bool, mask: jax.Array
+) -> dict[str, Any]:
+  """The values of the options that `accepted_names` found."""
+  return {name: _OPTIONS[name](key, train, mask) for name in names}
+
+
+def statistics_mask(
+    mask: jax.Array, x: jax.Array, own: jax.Array | None
+) -> jax.Array:
+  """The entries of `x` that a BatchNorm layer takes its statistics over.
+
+  Where a batch holds no real row all rows count, since the mean over none is
+  NaN; `make_model` keeps the state of such a batch from changing.
+
+  Args:
+    mask: bool [B], the real rows.
+    x: [B, ..., channels], the layer's inputs.
+    own: a mask from the user's module, of a shape that broadcasts to that of
+      `x`, or None.
+
+  Returns:
+    bool [B, 1, ..., 1], or of the shape of `x` if there is a mask of its own.
+  """
+  if x.shape[0] != mask.shape[0]:
+    raise ValueError(
+        f'BatchNorm got inputs of shape {x.shape} in a batch of '
+        f'{mask.shape[0]}. Their first axis must be the batch: in a merged one '
+        'it is not known which rows are padding.')
+  rows = (mask | ~jnp.any(mask)).reshape(-1, *(1,) * (x.ndim - 1))
+  return rows if own is None else rows & jnp.broadcast_to(own, x.shape)
+
+
+def _kept_if_empty(mask, new, old):
+  if jax.tree.structure(new) != jax.tree.structure(old):
+    raise ValueError(
+        'the model changed the structure of its state from '
+        f'{jax.tree.structure(old)} to {jax.tree.structure(new)}.')
+  new = jax.tree.map(lambda x, y: x.astype(y.dtype), new, old)
+  return trees.where(jnp.any(mask), new, old)
+
+
+def _check_rows(outputs, rows):
+  if not isinstance(outputs, jax.Array | np.ndarray):
+    raise ValueError(
+        'a model must return one array of outputs, got '
+        f'{type(outputs).__name__}.')
+  if outputs.shape[:1] != (rows,):
+    raise ValueError(
+        f'a model must return outputs of shape [{rows}, ...] for {rows} '
+        f'examples, got {list(outputs.shape)}.')
+
+
+def _check_floats(variables: types.Variables):
+  for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+    dtype = getattr(leaf, 'dtype', type(leaf))
+    if not jnp.issubdtype(dtype, jnp.floating):
+      raise ValueError(
+          'parameters and model state must be float arrays, since they are '
+          f'averaged, got {dtype} in {jax.tree_util.keystr(path)}.')
+
+
+def _explained(inputs: PyTree, call: Callable[[], Any]) -> Any:
+  """Runs `call`; whatever is wrong, the error names the inputs' shapes."""
+  try:
+    return call()
+  except Exception as error:  # Flax and JAX raise many types.
+    shapes = jax.tree.map(lambda x: f'{x.dtype}{list(x.shape)}', inputs)
+    raise ValueError(
+        f'the model does not work on inputs {shapes}: {error}') from error

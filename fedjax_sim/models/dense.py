@@ -1,0 +1,105 @@
+"""Classifiers of dense layers, on inputs of any shape, flattened inside.
+
+Weights are drawn by `kernel_init`; biases start at zero. Its default,
+Glorot-uniform, was the default of TensorFlow in the years of the FedAvg paper,
+which does not state its own.
+"""
+
+from collections.abc import Callable
+
+import jax
+from flax import linen as nn
+from jax.nn import initializers
+
+from fedjax_sim.core import checks, types
+from fedjax_sim.models import linen, losses
+
+Initializer = Callable[..., jax.Array]
+
+
+class Dense(nn.Module):
+  """Dense layers with ReLU between them.
+
+  Attributes:
+    widths: the number of outputs of each layer; ReLU after all but the last.
+    kernel_init: draws the weights.
+    dropout: rate of dropout before every ReLU.
+  """
+
+  widths: tuple[int, ...]
+  kernel_init: Initializer
+  dropout: float = 0.0
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    """Maps inputs [B, ...] to logits [B, widths[-1]]."""
+    x = x.reshape(x.shape[0], -1)
+    for i, width in enumerate(self.widths):
+      if i:
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = nn.relu(x)
+      x = nn.Dense(width, kernel_init=self.kernel_init, name=f'dense_{i}')(x)
+    return x
+
+
+def mnist_2nn(
+    num_classes: int = 10,
+    *,
+    loss: Callable[..., jax.Array] = losses.cross_entropy,
+    kernel_init: Initializer = initializers.glorot_uniform(),
+) -> types.Model:
+  """The 2NN of the FedAvg paper: two hidden layers of 200, ReLU.
+
+  199,210 parameters on MNIST. McMahan et al., arXiv:1602.05629, section 3.
+
+  Args:
+    num_classes: number of outputs.
+    loss: as in `Model`.
+    kernel_init: see above.
+  """
+  return _dense((200, 200), num_classes, loss, kernel_init)
+
+
+def logistic_regression(
+    num_classes: int = 10,
+    *,
+    loss: Callable[..., jax.Array] = losses.cross_entropy,
+    kernel_init: Initializer = initializers.glorot_uniform(),
+) -> types.Model:
+  """Multinomial logistic regression; 7,850 parameters on MNIST.
+
+  Args:
+    num_classes: number of outputs.
+    loss: as in `Model`; convex with `cross_entropy`.
+    kernel_init: see above.
+  """
+  return _dense((), num_classes, loss, kernel_init)
+
+
+def course_mlp(
+    num_classes: int = 10,
+    *,
+    loss: Callable[..., jax.Array] = losses.cross_entropy,
+    kernel_init: Initializer = initializers.glorot_uniform(),
+) -> types.Model:
+  """The course report's MLP: one hidden layer of 64, dropout 0.5, ReLU.
+
+  50,890 parameters on MNIST. Layer for layer the MLP of
+  github.com/AshwinRJ/Federated-Learning-PyTorch (`src/models.py`): dropout
+  before the ReLU. There the outputs are probabilities; here they are logits,
+  and the softmax is part of the loss: `losses.nll_of_softmax` is the one of
+  that repository. Initialisation differs: PyTorch draws weights and biases
+  from U(-1/sqrt(inputs), 1/sqrt(inputs)).
+
+  Args:
+    num_classes: number of outputs.
+    loss: as in `Model`.
+    kernel_init: see above.
+  """
+  return _dense((64,), num_classes, loss, kernel_init, dropout=0.5)
+
+
+def _dense(hidden, num_classes, loss, kernel_init, dropout=0.0):
+  checks.positive_int('num_classes', num_classes)
+  module = Dense((*hidden, num_classes), kernel_init, dropout)
+  return linen.from_linen(module, loss=loss)

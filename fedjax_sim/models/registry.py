@@ -1,0 +1,73 @@
+"""Models and losses by name, and the check that a model fits its data."""
+
+from collections.abc import Callable
+
+import jax
+from jax import numpy as jnp
+
+from fedjax_sim.core import checks, types
+from fedjax_sim.models import cnn, dense, losses
+
+# name -> (num_classes, *, loss) -> Model
+MODELS: dict[str, Callable[..., types.Model]] = {
+    'course_mlp': dense.course_mlp,
+    'logistic_regression': dense.logistic_regression,
+    'mnist_2nn': dense.mnist_2nn,
+    'mnist_cnn': cnn.mnist_cnn,
+}
+
+
+def build(
+    name: str, num_classes: int, loss: str = 'cross_entropy'
+) -> types.Model:
+  """Builds the model of a name.
+
+  Args:
+    name: a key of `MODELS`.
+    num_classes: number of outputs.
+    loss: a key of `losses.LOSSES`.
+
+  Raises:
+    ValueError: for an unknown name, listing the valid ones.
+  """
+  builder = MODELS[checks.one_of('model', name, MODELS)]
+  chosen = losses.LOSSES[checks.one_of('loss', loss, losses.LOSSES)]
+  return builder(num_classes, loss=chosen)
+
+
+def check_outputs(
+    model: types.Model,
+    variables: types.Variables | jax.Array,
+    examples: types.PyTree,
+    num_classes: int,
+) -> None:
+  """Checks that a classifier fits its data, from shapes alone.
+
+  Args:
+    model: a classifier.
+    variables: its `Variables`, or a key to `init` them from.
+    examples: dict with `x` [B, ...] and `y` [B], arrays or their shapes.
+    num_classes: the number of classes of the labels.
+
+  Raises:
+    ValueError: unless the outputs are [B, num_classes], the labels integers
+      [B], and the loss floats [B].
+  """
+  labels = examples['y']
+  batch = labels.shape[:1]
+  if not jnp.issubdtype(labels.dtype, jnp.integer) or labels.ndim != 1:
+    raise ValueError(
+        "the labels examples['y'] must be integers of shape [B], got "
+        f'{labels.dtype}{list(labels.shape)}.')
+  if not isinstance(variables, types.Variables):
+    variables = jax.eval_shape(model.init, variables, examples['x'])
+  outputs, _ = jax.eval_shape(model.apply, *variables, examples['x'])
+  if outputs.shape != (*batch, num_classes):
+    raise ValueError(
+        f"the model's outputs must be of shape {[*batch, num_classes]} for "
+        f'{num_classes} classes, got {list(outputs.shape)}.')
+  loss = jax.eval_shape(model.loss, outputs, examples)
+  if loss.shape != batch or not jnp.issubdtype(loss.dtype, jnp.floating):
+    raise ValueError(
+        f'the loss must be floats of shape {list(batch)}, a value for each '
+        f'example, got {loss.dtype}{list(loss.shape)}.')

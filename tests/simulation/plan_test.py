@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from fedjax_sim.simulation import plan
+
+
+def make(cohorts, sizes, lanes, num_blocks, **kwargs):
+  return plan.plan_rounds(
+      [np.array(c) for c in cohorts], kwargs.get('evaluate', []),
+      np.array(sizes), lanes=lanes, num_blocks=num_blocks,
+      num_rounds=kwargs.get('num_rounds', len(cohorts)))
+
+
+def test_every_client_once_largest_first():
+  sizes = [5, 100, 30, 70, 1]
+  got = make([[0, 1, 2, 3, 4], [4, 2]], sizes, lanes=2, num_blocks=3)
+  flat = got.clients.reshape(2, -1)
+  assert list(flat[0][:5]) == [1, 3, 2, 0, 4]
+  assert list(flat[1][:2]) == [2, 4]
+  np.testing.assert_array_equal(got.present.reshape(2, -1).sum(1), [5, 2])
+  assert got.clients.shape == (2, 3, 2)
+
+
+def test_rounds_beyond_are_empty_and_not_evaluated():
+  got = make([[0, 1]], [1, 1], 2, 1, num_rounds=4, evaluate=[True])
+  np.testing.assert_array_equal(got.present.sum((1, 2)), [2, 0, 0, 0])
+  np.testing.assert_array_equal(got.evaluate, [True, False, False, False])
+
+
+def test_too_small_a_plan():
+  with pytest.raises(ValueError, match='cohort of 3 clients'):
+    make([[0, 1, 2]], [1, 1, 1], lanes=2, num_blocks=1)
+
+
+def test_occurrences_count_equals_before():
+  cohort = np.array([3, 1, 3, 3, 0, 1])
+  want = [np.sum(cohort[:i] == c) for i, c in enumerate(cohort)]
+  np.testing.assert_array_equal(plan.count_occurrences(cohort), want)
+  assert len(plan.count_occurrences(np.array([], np.int32))) == 0
+
+
+@pytest.mark.parametrize('cohort,lanes,want', [(10, 10, 1), (10, 4, 3),
+                                               (1, 8, 1), (9, 1, 9)])
+def test_blocks_for(cohort, lanes, want):
+  assert plan.blocks_for(cohort, lanes) == want
+
+
+def test_evaluation_every_n_rounds_and_after_the_last():
+  flags = [plan.evaluate_after(3, 7)(r) for r in range(7)]
+  assert flags == [False, False, True, False, False, True, True]
