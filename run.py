@@ -32,6 +32,13 @@ def main(argv: list[str]) -> int:
 
 def _parse(argv: list[str]) -> list[str]:
   """Flags, with unknown config fields and bad values told in one line."""
+  flags.FLAGS.set_default('verbosity', -1)  # warnings, not every step
+  for argument, following in zip(argv, [*argv[1:], ''], strict=True):
+    name, equals, value = argument.lstrip('-').partition('=')
+    file = value if equals else following
+    if name == 'config' and not Path(file.partition(':')[0]).is_file():
+      print(f'error: there is no config file {file!r}', file=sys.stderr)
+      sys.exit(1)
   try:
     rest = flags.FLAGS(argv)
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError,

@@ -116,7 +116,7 @@ class ClientMetrics(NamedTuple):
     """
     result = {}
     for name, values in self.values.items():
-      values = values[~np.isnan(values)]
+      values = values[self.num_examples > 0]
       worst = np.max(values) if name == 'loss' else np.min(values)
       low, median, high = np.percentile(values, [10, 50, 90])
       result |= {

@@ -298,8 +298,8 @@ def _cost(simulation: simulator.Simulation, state, program) -> dict[str, str]:
   flops = simulation.training_flops(state.server.variables)
   examples = simulation.sampler.max_cohort * np.mean(simulation.train.sizes)
   fields['cost'] = (
-      f'{flops / 1e6:.2f} MFLOP an example and local epoch, '
-      f'{flops * examples / 1e9:.2f} GFLOP a round and local epoch')
+      f'{flops / 1e6:.3g} MFLOP an example and local epoch, '
+      f'{flops * examples / 1e9:.3g} GFLOP a round and local epoch')
   return fields
 
 
@@ -316,7 +316,8 @@ def _write_results(folder, config, experiment: Experiment, state) -> None:
         simulation.model, simulation.algorithm, state, simulation.train,
         experiment.client_test, key=simulation.key,
         lanes=simulation.lanes).summary()
-    workdir.write_json(folder / 'clients.json', summary)
+    workdir.write_json(folder / 'clients.json', {
+        k: v if np.isfinite(v) else None for k, v in summary.items()})
 
 
 def _print_closing(folder: Path, config: ConfigDict) -> None:

@@ -82,7 +82,8 @@ def test_clients_are_evaluated_with_what_personalize_gives():
 def test_summary_over_clients():
   values = np.array([0.1, 0.2, np.nan, 0.3, 0.4, 0.5])
   got = evaluation.ClientMetrics(
-      {'accuracy': values, 'loss': values}, np.ones(6)).summary()
+      {'accuracy': values, 'loss': values},
+      np.array([1, 1, 0, 1, 1, 1])).summary()
   assert got['accuracy/mean'] == pytest.approx(0.3)
   assert got['accuracy/p50'] == pytest.approx(0.3)
   assert got['accuracy/p10'] == pytest.approx(0.14)
