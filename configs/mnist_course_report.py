@@ -1,6 +1,17 @@
 """A course report's experiment: an MLP with dropout on IID MNIST, 20 rounds.
 
 Command: python run.py --config=configs/mnist_course_report.py
+Time: about 15 seconds on 2 CPU cores.
+Result: test accuracy after 20 rounds, with seeds 0, 1, 2.
+
+  the report                                        90.73%
+  cross-entropy, all data (this config)             94.42%, 94.13%, 94.38%
+  --config.loss=nll_of_softmax
+  --config.client_test_fraction=0.2                 83.11%, 83.91%, 90.23%
+
+The report leaves loss, partition and split unstated. The second loss, negative
+log-likelihood taken on softmax outputs, is that of the repository that the
+report started from; its accuracy varies with the seed.
 """
 
 from configs import default
