@@ -11,7 +11,7 @@ def get_config():
   config = default.get_config()
   config.model = 'mnist_cnn'
   config.local_epochs = 5
-  config.client_lr = 0.1
+  config.client_lr = 0.2
   config.rounds = 20
   config.targets = (0.99,)
   config.lanes = 1

@@ -1,6 +1,6 @@
 """Models: adapters for flax modules and plain functions, and our own."""
 
-from fedjax_sim.models.adapters import as_float, from_functions
+from fedjax_sim.models.adapters import as_float, from_functions, standardized
 from fedjax_sim.models.cnn import mnist_cnn
 from fedjax_sim.models.dense import course_mlp, logistic_regression, mnist_2nn
 from fedjax_sim.models.layers import conv_general_dilated
@@ -34,4 +34,5 @@ __all__ = [
     'mnist_2nn',
     'mnist_cnn',
     'nll_of_softmax',
+    'standardized',
 ]

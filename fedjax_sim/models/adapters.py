@@ -22,6 +22,12 @@ def as_float(inputs: PyTree) -> PyTree:
   return jax.tree.map(convert, inputs)
 
 
+def standardized(mean: float, deviation: float) -> Callable[[PyTree], PyTree]:
+  """`as_float`, then minus `mean` and divided by `deviation`."""
+  return lambda inputs: jax.tree.map(
+      lambda x: (x - mean) / deviation, as_float(inputs))
+
+
 def from_functions(
     init: Callable[..., PyTree],
     apply: Callable[..., jax.Array],

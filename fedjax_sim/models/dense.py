@@ -12,9 +12,12 @@ from flax import linen as nn
 from jax.nn import initializers
 
 from fedjax_sim.core import checks, types
-from fedjax_sim.models import linen, losses
+from fedjax_sim.models import adapters, linen, losses
 
 Initializer = Callable[..., jax.Array]
+
+# Of MNIST's training pixels in [0, 1].
+MNIST_MEAN, MNIST_DEVIATION = 0.1307, 0.3081
 
 
 class Dense(nn.Module):
@@ -84,22 +87,26 @@ def course_mlp(
 ) -> types.Model:
   """The course report's MLP: one hidden layer of 64, dropout 0.5, ReLU.
 
-  50,890 parameters on MNIST. Layer for layer the MLP of
-  github.com/AshwinRJ/Federated-Learning-PyTorch (`src/models.py`): dropout
-  before the ReLU. There the outputs are probabilities; here they are logits,
-  and the softmax is part of the loss: `losses.nll_of_softmax` is the one of
-  that repository. Initialisation differs: PyTorch draws weights and biases
-  from U(-1/sqrt(inputs), 1/sqrt(inputs)).
+  50,890 parameters on MNIST. The MLP of
+  github.com/AshwinRJ/Federated-Learning-PyTorch (`src/models.py`) layer for
+  layer, dropout before the ReLU, on pixels standardized as there
+  (`src/utils.py`): minus 0.1307, divided by 0.3081. There the outputs are
+  probabilities; here they are logits, and the softmax is part of the loss:
+  `losses.nll_of_softmax` is the one of that repository. Initialisation
+  differs: PyTorch draws weights and biases from
+  U(-1/sqrt(inputs), 1/sqrt(inputs)).
 
   Args:
     num_classes: number of outputs.
     loss: as in `Model`.
     kernel_init: see above.
   """
-  return _dense((64,), num_classes, loss, kernel_init, dropout=0.5)
+  return _dense((64,), num_classes, loss, kernel_init, dropout=0.5,
+                preprocess=adapters.standardized(MNIST_MEAN, MNIST_DEVIATION))
 
 
-def _dense(hidden, num_classes, loss, kernel_init, dropout=0.0):
+def _dense(hidden, num_classes, loss, kernel_init, dropout=0.0,
+           preprocess=adapters.as_float):
   checks.positive_int('num_classes', num_classes)
   module = Dense((*hidden, num_classes), kernel_init, dropout)
-  return linen.from_linen(module, loss=loss)
+  return linen.from_linen(module, loss=loss, preprocess=preprocess)

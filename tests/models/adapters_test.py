@@ -347,6 +347,14 @@ def test_as_float_scales_bytes_and_nothing_else():
     np.testing.assert_array_equal(result[name], tree[name])
 
 
+def test_standardized_scales_bytes_first_and_then_by_the_moments():
+  result = models.standardized(0.2, 0.5)(
+      {'pixels': jnp.array([0, 51, 255], jnp.uint8),
+       'numbers': jnp.array([0.7], jnp.float32)})
+  np.testing.assert_allclose(result['pixels'], [-0.4, 0, 1.6], atol=1e-6)
+  np.testing.assert_allclose(result['numbers'], [1.0], rtol=1e-6)
+
+
 def test_preprocess_comes_first_and_can_be_left_out():
   pixels = jnp.array([[0, 255]], jnp.uint8)
   for preprocess, expected in (

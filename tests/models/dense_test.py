@@ -8,6 +8,8 @@ from jax.nn import initializers
 
 from fedjax_sim import models
 from fedjax_sim.core import trees
+from fedjax_sim.data import sources
+from fedjax_sim.models import dense
 
 KEY = jax.random.key
 COUNTS = {
@@ -35,9 +37,11 @@ def test_outputs_are_those_of_numpy(builder):
   params, _ = jax.jit(model.init)(KEY(0), pixels())
   outputs, _ = jax.jit(model.apply)(params, {}, pixels())
   x = np.float64(pixels()).reshape(4, -1) / 255
+  if builder is models.course_mlp:
+    x = (x - 0.1307) / 0.3081
   for i in range(len(params)):
     layer = params[f'dense_{i}']
-    x = np.maximum(x, 0) @ np.float64(layer['kernel'])
+    x = (np.maximum(x, 0) if i else x) @ np.float64(layer['kernel'])
     x += np.float64(layer['bias'])
   assert x.shape == outputs.shape == (4, 7)
   np.testing.assert_allclose(outputs, x, rtol=1e-4, atol=1e-5)
@@ -88,7 +92,7 @@ def test_a_bad_number_of_classes_is_an_error(builder, classes):
 def test_the_course_model_drops_half_of_its_hidden_layer():
   model = models.course_mlp(64, kernel_init=lambda key, shape, dtype: jnp.full(
       shape, 1 / 784) if shape[0] == 784 else jnp.eye(64))
-  x = np.ones((200, 784), np.float32)
+  x = np.full((200, 784), 0.1307 + 0.3081, np.float32)  # 1, standardized
   variables = jax.jit(model.init)(KEY(0), x)
   hidden, _ = model.apply(*variables, x, key=KEY(1), train=True)
   assert set(np.unique(np.round(hidden, 4))) == {0.0, 2.0}
@@ -96,3 +100,13 @@ def test_the_course_model_drops_half_of_its_hidden_layer():
   assert abs(np.mean(np.asarray(hidden) > 0) - 0.5) < 0.02
   plain, _ = model.apply(*variables, x)
   np.testing.assert_allclose(plain, 1.0, rtol=1e-5)
+
+
+@pytest.mark.mnist
+def test_the_course_model_standardizes_by_the_moments_of_mnist():
+  try:
+    images = sources.load('mnist').train['x'] / 255
+  except sources.DataUnavailableError as error:
+    pytest.skip(str(error))
+  assert round(images.mean(), 4) == dense.MNIST_MEAN
+  assert round(images.std(), 4) == dense.MNIST_DEVIATION

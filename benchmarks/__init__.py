@@ -1,0 +1,1 @@
+"""Measurements: results of configs, speed, scaling. Not installed."""
