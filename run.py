@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
 
 def _parse(argv: list[str]) -> list[str]:
   """Flags, with unknown config fields and bad values told in one line."""
-  flags.FLAGS.set_default('verbosity', -1)  # warnings, not every step
+  flags.FLAGS.verbosity = -1  # warnings; app.run would make a default 0
   for argument, following in zip(argv, [*argv[1:], ''], strict=True):
     name, equals, value = argument.lstrip('-').partition('=')
     file = value if equals else following
