@@ -115,9 +115,18 @@ def environment() -> dict[str, Any]:
       'versions': {name: metadata.version(name) for name in _PACKAGES},
       'python': platform.python_version(),
       'device': f'{device.platform}: {device.device_kind}',
-      'machine': f'{platform.machine()}, {os.cpu_count()} cores',
+      'machine': f'{_processor()}, {os.cpu_count()} cores',
       'git_commit': _git_commit(),
   }
+
+
+def _processor() -> str:
+  """The processor's name, where the system tells it."""
+  with contextlib.suppress(OSError):
+    for line in Path('/proc/cpuinfo').read_text().splitlines():
+      if line.startswith('model name'):
+        return line.partition(':')[2].strip()
+  return platform.machine()
 
 
 def read_json(path: Path) -> Any:
