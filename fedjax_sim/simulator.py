@@ -1,5 +1,6 @@
 """`simulate`: rounds from Python, and the loop of dispatches behind it."""
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -8,7 +9,7 @@ import jax
 import numpy as np
 
 from fedjax_sim import evaluation
-from fedjax_sim.clients import batches, local_sgd
+from fedjax_sim.clients import batches, gradients
 from fedjax_sim.core import checks, random
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree, Variables
 from fedjax_sim.data import federated, sampling
@@ -98,11 +99,10 @@ class Simulation(NamedTuple):
     data = self.train.examples
     size = min(len(jax.tree.leaves(data)[0]), 10)
     examples = jax.tree.map(lambda x: x[:size], data)
-    batch = batches.Batch(
-        examples, np.ones(size, bool), self.key, np.int32(0))
-    grad = jax.grad(lambda p: local_sgd.batch_loss(
-        self.model, p, variables.model_state, batch)[0])
-    cost = jax.jit(grad).lower(variables.params).compile().cost_analysis()
+    batch = batches.Batch(np.arange(size), np.ones(size, bool), self.key,
+                          np.int32(0), examples)
+    gradient = jax.jit(functools.partial(gradients.batch_gradient, self.model))
+    cost = gradient.lower(variables, batch).compile().cost_analysis()
     return cost['flops'] / size
 
   def dispatches(

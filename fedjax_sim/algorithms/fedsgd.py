@@ -3,76 +3,143 @@
     w_{t+1} = w_t - eta * sum_k n_k grad F_k(w_t) / sum_k n_k
 
 McMahan et al. (2016), section 2: FedAvg with E = 1 and B = infinity. All
-clients take their gradient at the same weights, so there is no client axis on
-the weights: only gradients, not models, exist per client.
+clients take their gradient at the same weights. So where the update is linear
+in the gradient, as with plain SGD, and nothing else is per client, the sum
+above is one gradient over the cohort's pooled examples: no client ever holds
+weights or gradients of its own, and clients of unequal size cost no padding.
 """
+
+from typing import NamedTuple
 
 import jax
 import optax
 from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import Schedule, from_client_update
-from fedjax_sim.clients import batches
-from fedjax_sim.clients.local_sgd import WEIGHTINGS, batch_loss
-from fedjax_sim.core import checks
+from fedjax_sim.clients import batches, gradients
+from fedjax_sim.clients.local_sgd import WEIGHTINGS
+from fedjax_sim.core import checks, random
 from fedjax_sim.core.types import (
+    Aggregate,
     Aggregator,
+    ClientData,
     ClientOutput,
     FederatedAlgorithm,
     Message,
     Model,
+    Pool,
     Variables,
 )
 
 
 def fedsgd(
     model: Model,
-    client_optimizer: optax.GradientTransformation,
+    client_optimizer: optax.GradientTransformation | float,
     server_optimizer: optax.GradientTransformation | None = None,
     *,
     weighting: str = 'examples',
     client_schedule: Schedule | None = None,
     aggregator: Aggregator | None = None,
+    micro_batch_size: int = gradients.MICRO_BATCH_SIZE,
 ) -> FederatedAlgorithm:
   """Builds FedSGD.
 
   Args:
     model: what is trained.
-    client_optimizer: makes a client's gradient its update, `optax.sgd(eta)` in
-      the paper.
+    client_optimizer: a number is the rate eta of plain SGD, and lets the
+      gradient be pooled. An optax optimizer makes every client's gradient its
+      update.
     server_optimizer: takes minus the mean update; None is `optax.sgd(1.0)`.
     weighting: 'examples' weighs clients by n_k, 'uniform' all the same.
     client_schedule: round (from 0) -> factor on the update.
-    aggregator: None is the weighted mean.
+    aggregator: None is the weighted mean; with another one nothing is pooled.
+    micro_batch_size: most examples whose gradient is taken at once.
 
   Returns:
     The algorithm: its rounds are those of `fedavg` with one local epoch and
     batch size None, at less cost.
   """
   checks.one_of('weighting', weighting, WEIGHTINGS)
+  checks.positive_int('micro_batch_size', micro_batch_size)
+  plain = not isinstance(client_optimizer, optax.GradientTransformation)
+  if plain:
+    rate = checks.positive('client_lr', client_optimizer)
+    client_optimizer = optax.sgd(rate)
+  scale_of = client_schedule or (lambda round_number: 1.0)
 
   def client(server, client_state, data, key):
     params, model_state = server.variables
-    zero = jnp.float32(0)
-    nothing = (jax.tree.map(jnp.zeros_like, params), model_state,
-               {'loss': (zero, zero)})
-
-    def step(carry, batch):
-      del carry
-      loss = lambda params: batch_loss(model, params, model_state, batch)
-      grads, (state, metrics) = jax.grad(loss, has_aux=True)(params)
-      return grads, state, metrics
-
-    grads, state, metrics = batches.for_each_batch(
-        data, step, nothing, key=key, batch_size=None)
+    start = _Gradient(jax.tree.map(jnp.zeros_like, params), model_state,
+                      {'loss': (jnp.float32(0), jnp.float32(0))})
+    gradient, state, metrics = batches.for_each_batch(
+        data,
+        lambda _, batch: _Gradient(*gradients.large_batch_gradient(
+            model, server.variables, batch, micro_batch_size)),
+        start, key=key, batch_size=None)
     updates, _ = client_optimizer.update(
-        grads, client_optimizer.init(params), params)
-    scale = 1.0 if client_schedule is None else client_schedule(server.round)
+        gradient, client_optimizer.init(params), params)
     update = Variables(
-        jax.tree.map(lambda u: (scale * u).astype(u.dtype), updates),
+        _scaled(updates, scale_of(server.round)),
         jax.tree.map(jnp.subtract, state, model_state))
     message = Message(
         update, WEIGHTINGS[weighting](data), jnp.array(True), aux={})
     return ClientOutput(message, client_state, metrics)
 
-  return from_client_update(client, server_optimizer, aggregator)
+  def pooled(server, pool: Pool):
+    if jax.tree.leaves(server.variables.model_state):
+      return None  # BatchNorm's statistics are a client's own.
+    weights = jnp.where(pool.present, jax.vmap(
+        lambda size: WEIGHTINGS[weighting](
+            ClientData(pool.examples, 0, size, 0, True)))(pool.sizes), 0)
+    gradient, metrics = _pooled_gradient(
+        model, server.variables, pool, weights, micro_batch_size)
+    total = jnp.sum(weights)
+    step = -rate * scale_of(server.round) / jnp.where(total > 0, total, 1)
+    mean = Variables(_scaled(gradient, step), server.variables.model_state)
+    return Aggregate(mean, total, jnp.sum(pool.present, dtype=jnp.int32),
+                     {}), metrics
+
+  algorithm = from_client_update(client, server_optimizer, aggregator)
+  if plain and aggregator is None:
+    algorithm = algorithm._replace(pooled=pooled)
+  return algorithm
+
+
+class _Gradient(NamedTuple):
+  """What `large_batch_gradient` gives."""
+
+  gradient: jax.Array
+  model_state: jax.Array
+  metrics: dict
+
+
+def _scaled(tree, factor):
+  return jax.tree.map(lambda x: (factor * x).astype(x.dtype), tree)
+
+
+def _pooled_gradient(
+    model, variables, pool: Pool, weights, micro_batch_size):
+  """sum_k weights_k grad F_k, and the training loss; examples in a row."""
+  ends = jnp.cumsum(pool.sizes)
+  total = ends[-1]
+  example_weights = weights / jnp.maximum(pool.sizes, 1)
+  keys = jax.vmap(lambda key: random.named(
+      batches.step_key(key, jnp.int32(0)), 'model'))(pool.keys)
+
+  def add(i, carry):
+    gradient, loss = carry
+    place = i * micro_batch_size + jnp.arange(micro_batch_size, dtype=jnp.int32)
+    real = place < total
+    slot = jnp.where(real, jnp.searchsorted(ends, place, side='right'), 0)
+    own_place = jnp.where(real, place - (ends - pool.sizes)[slot], 0)
+    rows = pool.offsets[slot] + own_place
+    part, _, part_loss = gradients.summed_gradient(
+        model, variables, jax.tree.map(lambda x: x[rows], pool.examples),
+        jnp.where(real, example_weights[slot], 0),
+        jax.vmap(jax.random.fold_in)(keys[slot], own_place), keys[0])
+    return jax.tree.map(jnp.add, gradient, part), loss + part_loss
+
+  gradient, loss = jax.lax.fori_loop(
+      0, (total + micro_batch_size - 1) // micro_batch_size, add,
+      (jax.tree.map(jnp.zeros_like, variables.params), jnp.float32(0)))
+  return gradient, {'loss': (loss, total.astype(jnp.float32))}

@@ -14,18 +14,25 @@ class Batch(NamedTuple):
   """A batch of a client's own examples.
 
   Attributes:
-    examples: PyTree [B, ...]. Where `mask` is False the row is a copy of the
-      client's first example, so that its values are of the kind the model
-      expects; it must not count.
-    mask: bool [B], False beyond the end of the client's examples.
+    rows: int32 [B], where the examples lie in `source`. Where `mask` is False
+      it is the client's first example, so that values are of the kind that
+      the model expects; it must not count.
+    mask: bool [B], True up to the end of the client's examples, then False.
     key: the key of this step.
     step: int32 [], the number of the step in the client's work.
+    source: PyTree [E, ...], the federation's examples.
   """
 
-  examples: PyTree
+  rows: jax.Array
   mask: jax.Array
   key: jax.Array
   step: jax.Array
+  source: PyTree
+
+  @property
+  def examples(self) -> PyTree:
+    """The batch's examples, PyTree [B, ...], gathered here."""
+    return jax.tree.map(lambda x: x[self.rows], self.source)
 
 
 def steps_per_epoch(size: jax.Array, batch_size: int | None) -> jax.Array:
@@ -80,7 +87,7 @@ def for_each_batch(
   num_epochs = jnp.where(num_steps > 0, (end - 1) // divisor - first_epoch + 1,
                          0)
   padded_size = -(-data.max_size // width) * width
-  keys = random.named(key, 'order'), random.named(key, 'step')
+  order_key = random.named(key, 'order')
 
   def epoch(i, carry):
     epoch_start = (first_epoch + i) * divisor
@@ -89,24 +96,29 @@ def for_each_batch(
     order = jnp.arange(padded_size, dtype=jnp.int32)
     if shuffle and width < data.max_size:
       order = random.random_order(
-          jax.random.fold_in(keys[0], first_epoch + i), data.size, padded_size)
+          jax.random.fold_in(order_key, first_epoch + i), data.size,
+          padded_size)
 
     def batch_step(j, carry):
       t = start + j
-      batch = _take(data, order, t - epoch_start, width)
-      return step(carry, Batch(*batch, jax.random.fold_in(keys[1], t), t))
+      rows = _rows(data, order, t - epoch_start, width)
+      return step(carry, Batch(*rows, step_key(key, t), t, data.examples))
 
     return loops.fori_lanes(count, batch_step, carry, narrow=data.ragged)
 
   return loops.fori_lanes(num_epochs, epoch, carry, narrow=False)
 
 
-def _take(
+def step_key(key: jax.Array, step: jax.Array) -> jax.Array:
+  """The key of a local step, from the key given to `for_each_batch`."""
+  return jax.random.fold_in(random.named(key, 'step'), step)
+
+
+def _rows(
     data: ClientData, order: jax.Array, index: jax.Array, width: int
-) -> tuple[PyTree, jax.Array]:
-  """The batch of that index: examples [width, ...] and mask [width]."""
+) -> tuple[jax.Array, jax.Array]:
+  """Rows and mask, [width], of the batch of that index."""
   position = index * width + jnp.arange(width, dtype=jnp.int32)
   mask = position < data.size
   rows = jax.lax.dynamic_slice_in_dim(order, index * width, width)
-  rows = data.offset + jnp.where(mask, rows, 0)
-  return jax.tree.map(lambda x: x[rows], data.examples), mask
+  return data.offset + jnp.where(mask, rows, 0), mask

@@ -5,6 +5,7 @@ batch b of the client's examples, w <- w - eta * grad loss(w; b), the loss being
 the mean over the batch. Any optax optimizer takes the place of plain SGD.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,8 +13,8 @@ import jax
 import optax
 from jax import numpy as jnp
 
-from fedjax_sim.clients import batches
-from fedjax_sim.core import checks, random
+from fedjax_sim.clients import batches, gradients
+from fedjax_sim.core import checks
 from fedjax_sim.core.types import (
     ClientData,
     ClientOutput,
@@ -48,24 +49,6 @@ class LocalState(NamedTuple):
   metrics: MetricSums
 
 
-def batch_loss(
-    model: Model, params: PyTree, model_state: PyTree, batch: batches.Batch
-) -> tuple[jax.Array, tuple[PyTree, MetricSums]]:
-  """Mean training loss over a batch's real examples.
-
-  Returns:
-    The loss, and (the new model state, {'loss': (sum, count)}).
-  """
-  outputs, model_state = model.apply(
-      params, model_state, batch.examples['x'],
-      key=random.named(batch.key, 'model'), train=True, mask=batch.mask)
-  losses = jnp.where(batch.mask, model.loss(outputs, batch.examples), 0.0)
-  total = jnp.sum(losses)
-  count = jnp.sum(batch.mask).astype(total.dtype)
-  mean = total / jnp.maximum(count, 1)
-  return mean, (model_state, {'loss': (total, count)})
-
-
 def run_sgd(
     model: Model,
     optimizer: optax.GradientTransformation,
@@ -79,6 +62,7 @@ def run_sgd(
     step_scale: jax.Array | float = 1.0,
     correct: Callable[[PyTree, PyTree], PyTree] = lambda grads, params: grads,
     opt_state: PyTree | None = None,
+    micro_batch_size: int = gradients.MICRO_BATCH_SIZE,
 ) -> LocalState:
   """Runs local SGD from `variables` and returns where it ended.
 
@@ -96,16 +80,21 @@ def run_sgd(
     correct: `(gradients, params) -> gradients`, before the optimizer: proximal
       terms, drift corrections.
     opt_state: the optimizer's state to start from.
+    micro_batch_size: most examples whose gradient is taken at once where
+      batch_size is None; see `gradients.large_batch_gradient`.
 
   Returns:
     The `LocalState` after the last step.
   """
-  grad_fn = jax.grad(
-      lambda params, *args: batch_loss(model, params, *args), has_aux=True)
+  gradient = functools.partial(gradients.batch_gradient, model)
+  if batch_size is None:
+    gradient = functools.partial(
+        gradients.large_batch_gradient, model,
+        micro_batch_size=micro_batch_size)
 
   def step(local: LocalState, batch: batches.Batch) -> LocalState:
-    params, model_state = local.variables
-    grads, (model_state, metrics) = grad_fn(params, model_state, batch)
+    params = local.variables.params
+    grads, model_state, metrics = gradient(local.variables, batch)
     updates, opt_state = optimizer.update(
         correct(grads, params), local.opt_state, params)
     updates = jax.tree.map(lambda u: (step_scale * u).astype(u.dtype), updates)
@@ -132,6 +121,7 @@ def local_sgd(
     batch_size: int | None,
     weighting: str = 'examples',
     schedule: Callable[[jax.Array], jax.Array] | None = None,
+    micro_batch_size: int = gradients.MICRO_BATCH_SIZE,
 ) -> ClientUpdate:
   """A `ClientUpdate` whose update is local minus server variables.
 
@@ -143,6 +133,7 @@ def local_sgd(
     weighting: 'examples' weighs an update by the client's number of examples,
       'uniform' all the same.
     schedule: round (from 0) -> factor on every local step; None is 1.
+    micro_batch_size: as in `run_sgd`.
 
   Returns:
     A `ClientUpdate` that expects a `Broadcast` as the server message and has
@@ -151,6 +142,7 @@ def local_sgd(
   checks.positive_int('epochs', epochs)
   if batch_size is not None:
     checks.positive_int('batch_size', batch_size)
+  checks.positive_int('micro_batch_size', micro_batch_size)
   checks.one_of('weighting', weighting, WEIGHTINGS)
 
   def update(server, client_state, data, key):
@@ -158,7 +150,7 @@ def local_sgd(
     local = run_sgd(
         model, optimizer, server.variables, data, key, batch_size=batch_size,
         num_steps=epochs * batches.steps_per_epoch(data.size, batch_size),
-        step_scale=scale)
+        step_scale=scale, micro_batch_size=micro_batch_size)
     message = difference(
         local.variables, server.variables, WEIGHTINGS[weighting](data))
     return ClientOutput(message, client_state, local.metrics)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 PyTree = Any
 MetricSums = Mapping[str, tuple[jax.Array, jax.Array]]
@@ -109,6 +110,24 @@ class ClientOutput(NamedTuple):
   metrics: MetricSums
 
 
+class Pool(NamedTuple):
+  """The data of a whole cohort, for work that no client does on its own.
+
+  Attributes:
+    examples: PyTree [E, ...], those of all clients of the federation.
+    offsets: int32 [S], where each slot's examples begin.
+    sizes: int32 [S], how many there are; 0 in an empty slot.
+    present: bool [S], False in an empty slot.
+    keys: [S], the keys that the clients' updates would be given.
+  """
+
+  examples: PyTree
+  offsets: jax.Array
+  sizes: jax.Array
+  present: jax.Array
+  keys: jax.Array
+
+
 # (what the server broadcasts, the client's state, ClientData, key) -> output.
 # Written for one client; the engine maps it over lanes.
 ClientUpdate = Callable[[PyTree, PyTree, ClientData, jax.Array], ClientOutput]
@@ -199,6 +218,10 @@ class ServerState(NamedTuple):
   extra: PyTree = ()
 
 
+PooledUpdate = Callable[
+    [PyTree, Pool], tuple[Aggregate, MetricSums] | None]
+
+
 class FederatedAlgorithm(NamedTuple):
   """An algorithm: who computes what. Nothing in it knows lanes or devices.
 
@@ -213,6 +236,11 @@ class FederatedAlgorithm(NamedTuple):
       the round.
     personalize: `(ServerState, client state, ClientData, key) -> Variables`
       that a client is evaluated with.
+    pooled: `(server message, Pool) -> (Aggregate, MetricSums)`, what clients
+      and aggregator would give, for the whole cohort in one go; None, while it
+      is traced, if it can't for this model. Most algorithms have none.
+    local_steps: int [M] sizes -> int [M], the steps that clients of these
+      sizes do (NumPy, on the host), for planning; any measure of work will do.
   """
 
   init: Callable[[Variables, jax.Array, int], ServerState]
@@ -222,3 +250,5 @@ class FederatedAlgorithm(NamedTuple):
   aggregator: Aggregator
   server: Callable[[ServerState, Aggregate, jax.Array], ServerState]
   personalize: Callable[..., Variables]
+  pooled: PooledUpdate | None = None
+  local_steps: Callable[[np.ndarray], np.ndarray] = lambda sizes: sizes

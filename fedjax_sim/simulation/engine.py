@@ -21,6 +21,7 @@ from fedjax_sim.core.types import (
     FederatedAlgorithm,
     Message,
     MetricSums,
+    Pool,
     PyTree,
     ServerState,
     Variables,
@@ -190,17 +191,19 @@ class _Rounds(NamedTuple):
     aggregator = algorithm.aggregator
     key = random.round_key(key, state.server.round)
     broadcast = algorithm.broadcast(state.server)
-    one_client = lambda slot, *states: self.client(
-        federation, broadcast, state.aggregator, key, slot, *states)
     slots = _Slot(plan.clients, plan.occurrences, plan.present)
-    message, metrics = self.shapes(one_client, state, slots)
-    accumulator = aggregator.reducer.init(message, self.num_slots)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
-    block = lambda carry, slots: (self.block(one_client, carry, slots), None)
-    (accumulator, clients, transforms, train), _ = jax.lax.scan(
-        block, (accumulator, state.clients, state.transforms, zeros), slots)
-    aggregate = aggregator.reducer.finalize(
-        accumulator, random.named(key, 'finalize'))
+    pooled = algorithm.pooled and algorithm.pooled(
+        broadcast, self.pool(federation, key, slots))
+    if pooled:
+      aggregate, train = pooled
+      clients, transforms = state.clients, state.transforms
+    else:
+      one_client = lambda slot, *states: self.client(
+          federation, broadcast, state.aggregator, key, slot, *states)
+      accumulator, clients, transforms, train = self.blocks(
+          one_client, state, slots)
+      aggregate = aggregator.reducer.finalize(
+          accumulator, random.named(key, 'finalize'))
     server = algorithm.server(
         state.server, aggregate, random.named(key, 'server'))
     server = server._replace(round=state.server.round + 1)
@@ -210,6 +213,26 @@ class _Rounds(NamedTuple):
             state.aggregator, aggregate, random.named(key, 'aggregator')),
         clients, transforms)
     return state, self.outputs(state, train, aggregate.count, plan, eval_data)
+
+  def blocks(self, one_client, state: SimulationState, slots: _Slot):
+    """All blocks: accumulator, the new states of clients, metrics."""
+    message, metrics = self.shapes(one_client, state, slots)
+    accumulator = self.algorithm.aggregator.reducer.init(
+        message, self.num_slots)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
+    block = lambda carry, slots: (self.block(one_client, carry, slots), None)
+    carry, _ = jax.lax.scan(
+        block, (accumulator, state.clients, state.transforms, zeros), slots)
+    return carry
+
+  def pool(self, federation, key, slots: _Slot) -> Pool:
+    """The data of all slots [blocks, W] in a row."""
+    client, occurrence, present = jax.tree.map(jnp.ravel, slots)
+    begin, end = federation.offsets[client], federation.offsets[client + 1]
+    return Pool(
+        federation.examples, begin, jnp.where(present, end - begin, 0),
+        present, jax.vmap(lambda *slot: _update_key(key, *slot))(
+            client, occurrence))
 
   def client(
       self, federation, broadcast, aggregator_state, key, slot: _Slot,
@@ -221,14 +244,15 @@ class _Rounds(NamedTuple):
     data = ClientData(
         federation.examples, offset, jnp.where(slot.present, size, 0),
         self.max_size, self.ragged)
-    key = random.client_key(key, slot.client, slot.occurrence)
     output = self.algorithm.client(
-        broadcast, client_state, data, random.named(key, 'client'))
+        broadcast, client_state, data,
+        _update_key(key, slot.client, slot.occurrence))
     message = output.message._replace(
         present=output.message.present & slot.present, client=slot.client)
     message, transform_state = self.algorithm.aggregator.client(
-        message, aggregator_state, transform_state,
-        random.named(key, 'transforms'))
+        message, aggregator_state, transform_state, random.named(
+            random.client_key(key, slot.client, slot.occurrence),
+            'transforms'))
     return message, output.state, transform_state, output.metrics
 
   def shapes(self, one_client, state, slots) -> tuple[Message, MetricSums]:
@@ -265,3 +289,9 @@ class _Rounds(NamedTuple):
         lambda: self.evaluate(variables, eval_data),
         lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
     return RoundOutputs(train, test, count, trees.all_finite(variables))
+
+
+def _update_key(round_key, client, occurrence) -> jax.Array:
+  """The key that a client's update is given."""
+  return random.named(
+      random.client_key(round_key, client, occurrence), 'client')

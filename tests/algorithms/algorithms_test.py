@@ -2,9 +2,10 @@ import jax
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 from jax import numpy as jnp
 
-from fedjax_sim import algorithms, simulator
+from fedjax_sim import algorithms, models, simulator
 from fedjax_sim.core import random
 from fedjax_sim.data.federated import federate, single
 from tests import numpy_fedavg, toys
@@ -32,6 +33,57 @@ def test_fedsgd_is_fedavg_with_one_full_step(optimizer, weighting):
   assert_same(run(algorithms.fedsgd(MODEL, optimizer, **kwargs), data),
               run(algorithms.fedavg(MODEL, optimizer, batch_size=None,
                                     **kwargs), data))
+
+
+@pytest.mark.parametrize('weighting', ['examples', 'uniform'])
+@pytest.mark.parametrize('micro', [4, 100])
+@pytest.mark.parametrize('lanes', [1, 3])
+def test_pooled_fedsgd_is_fedavg_with_one_full_step(weighting, micro, lanes):
+  data = toys.softmax_data(SIZES)
+  kwargs = {'weighting': weighting, 'client_schedule': lambda r: 0.9 ** r}
+  pooled = algorithms.fedsgd(MODEL, 0.3, micro_batch_size=micro, **kwargs)
+  assert pooled.pooled is not None
+  want = algorithms.fedavg(MODEL, optax.sgd(0.3), batch_size=None, **kwargs)
+  got = run(pooled, data, client_fraction=0.6, lanes=lanes)
+  want = run(want, data, client_fraction=0.6)
+  assert_same(got, want)
+  for a, b in zip(got.rows, want.rows, strict=True):
+    np.testing.assert_allclose(a['train/loss'], b['train/loss'], rtol=1e-5)
+    assert a['clients'] == b['clients'] == 3
+
+
+def test_pooled_fedsgd_drops_what_the_clients_would_drop():
+  class Dropping(nn.Module):
+
+    @nn.compact
+    def __call__(self, x, train=False):
+      return nn.Dense(3)(nn.Dropout(0.5, deterministic=not train)(x))
+
+  model = models.from_linen(Dropping())
+  data = toys.softmax_data(SIZES)
+  got, want = (simulator.simulate(
+      model, algorithm, data, rounds=3, client_fraction=1.0) for algorithm in (
+          algorithms.fedsgd(model, 0.3),
+          algorithms.fedavg(model, optax.sgd(0.3), batch_size=None)))
+  assert_same(got, want)
+
+
+def test_fedsgd_does_not_pool_the_statistics_of_batch_norm():
+  class Norm(nn.Module):
+
+    @nn.compact
+    def __call__(self, x, train=False):
+      return nn.Dense(3)(nn.BatchNorm(use_running_average=not train)(x))
+
+  model = models.from_linen(Norm())
+  data = toys.softmax_data(SIZES)
+  got, want = (simulator.simulate(
+      model, algorithm, data, rounds=2, client_fraction=1.0) for algorithm in (
+          algorithms.fedsgd(model, 0.3),
+          algorithms.fedavg(model, optax.sgd(0.3), batch_size=None)))
+  assert_same(got, want)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+               got.variables.model_state, want.variables.model_state)
 
 
 def test_fedsgd_with_everyone_is_gradient_descent():

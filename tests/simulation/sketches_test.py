@@ -15,7 +15,8 @@ from fedjax_sim.algorithms.fedavg import (
     from_client_update,
 )
 from fedjax_sim.clients import batches
-from fedjax_sim.clients.local_sgd import batch_loss, difference, run_sgd
+from fedjax_sim.clients.gradients import batch_gradient
+from fedjax_sim.clients.local_sgd import difference, run_sgd
 from fedjax_sim.core import trees
 from fedjax_sim.core.types import (
     Aggregate,
@@ -52,10 +53,9 @@ def weight_of(result):
 def sum_local(model, variables, data, key):
   """(mean loss, gradient of it) at `variables` over the whole local data."""
   def step(_, batch):
-    (loss, _), grads = jax.value_and_grad(
-        lambda p: batch_loss(model, p, variables.model_state, batch),
-        has_aux=True)(variables.params)
-    return loss, grads
+    grads, _, metrics = batch_gradient(model, variables, batch)
+    total, count = metrics['loss']
+    return total / count, grads
   zeros = jnp.float32(0), jax.tree.map(jnp.zeros_like, variables.params)
   return batches.for_each_batch(data, step, zeros, key=key, batch_size=None)
 
