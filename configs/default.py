@@ -4,7 +4,7 @@ Command: python run.py --config=configs/default.py
 FedAvg on MNIST, IID; the same as `mnist_iid.py`, field by field.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 
 def get_config() -> ConfigDict:
@@ -34,6 +34,7 @@ def get_config() -> ConfigDict:
   config.local_epochs = 1  # E, passes over the local data a round
   config.batch_size = 10  # B, examples a local step
   config.full_batch = False  # True is B = infinity; batch_size is not used
+  config.micro_batch_size = 256  # of a full batch, examples at once; for memory
   config.steps_per_round = 0  # centralized_sgd: steps a round; 0 = an epoch
   config.client_optimizer = 'sgd'  # any optimizer of optax, by name
   config.client_lr = 0.1  # learning rate of the local steps
@@ -53,7 +54,8 @@ def get_config() -> ConfigDict:
   config.eval_batch_size = 1000  # examples at once
   config.targets = (0.97,)  # test accuracies; rounds to each are reported
   config.on_divergence = 'stop'  # at a NaN or infinity: stop or continue
-  config.lanes = 10  # clients computed side by side; memory grows with it
+  # Clients computed side by side, a number; 'auto' is measured at the start.
+  config.lanes = FieldReference('auto', field_type=object)
   config.rounds_per_dispatch = 0  # in one call of the device; 0 = about 1 s
   config.checkpoint_seconds = 30.0  # seconds between two checkpoints
   config.keep_checkpoints = 3  # how many are kept

@@ -14,5 +14,4 @@ def get_config():
   config.client_fraction = 1.0
   config.steps_per_round = 600
   config.rounds = 100
-  config.lanes = 1
   return config

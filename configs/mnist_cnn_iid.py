@@ -14,5 +14,4 @@ def get_config():
   config.client_lr = 0.2
   config.rounds = 20
   config.targets = (0.99,)
-  config.lanes = 1
   return config

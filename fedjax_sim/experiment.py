@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from fedjax_sim import (
     algorithms,
+    compilation,
     evaluation,
     metrics,
     models,
@@ -59,8 +60,10 @@ def validate(config: ConfigDict) -> None:
   checks.one_of('on_divergence', config.on_divergence, ('stop', 'continue'))
   for name in ('num_clients', 'shards_per_client', 'min_client_size', 'rounds',
                'local_epochs', 'batch_size', 'eval_every', 'eval_batch_size',
-               'lanes', 'keep_checkpoints'):
+               'micro_batch_size', 'keep_checkpoints'):
     checks.positive_int(name, config[name])
+  if config.lanes != 'auto':
+    checks.positive_int('lanes', config.lanes)
   for name in ('clients_per_round', 'steps_per_round', 'rounds_per_dispatch',
                'seed'):
     checks.at_least(name, config[name], 0)
@@ -87,6 +90,9 @@ def cohort_size(config: ConfigDict) -> int:
 
 def make_algorithm(config: ConfigDict, model: Model) -> FederatedAlgorithm:
   """The algorithm with its optimizers."""
+  plain_sgd = config.client_optimizer == 'sgd' and not (
+      config.client_momentum or config.client_clip_norm
+      or config.client_weight_decay)
   client = optimizers.by_name('client', config.client_optimizer,
                               config.client_lr, config.client_momentum)
   before = []
@@ -109,9 +115,11 @@ def make_algorithm(config: ConfigDict, model: Model) -> FederatedAlgorithm:
   shared = {
       'weighting': config.weighting,
       'client_schedule': None if decay == 1 else lambda r: decay ** r,
+      'micro_batch_size': config.micro_batch_size,
   }
   if config.algorithm == 'fedsgd':
-    return algorithms.fedsgd(model, client, server, **shared)
+    return algorithms.fedsgd(
+        model, config.client_lr if plain_sgd else client, server, **shared)
   return algorithms.fedavg(
       model, client, server, epochs=config.local_epochs, batch_size=batch_size,
       **shared)
@@ -133,7 +141,7 @@ class Experiment(NamedTuple):
   client_test: FederatedData | None
 
 
-def build(config: ConfigDict, lanes: int) -> Experiment:
+def build(config: ConfigDict, lanes: int | str) -> Experiment:
   """Loads data and puts everything together.
 
   Raises:
@@ -180,6 +188,8 @@ def run(
     ValueError: bad input, before any work.
   """
   validate(config)
+  begun = time.perf_counter()
+  compilation.keep_programs()
   plain = workdir.as_json(config.to_dict())
   folder = Path(
       workdir_path or Path('runs') / f'{name}-{workdir.short_hash(plain)}')
@@ -192,10 +202,12 @@ def run(
     return EXIT_DONE
   workdir.prepare(folder)
   with training.exclusive(folder):
-    return _run_in(folder, config, plain)
+    return _run_in(folder, config, plain, begun)
 
 
-def _run_in(folder: Path, config: ConfigDict, plain: workdir.Config) -> int:
+def _run_in(
+    folder: Path, config: ConfigDict, plain: workdir.Config, begun: float
+) -> int:
   """`run`, in a folder that this process holds."""
   record = workdir.read_record(folder)
   lanes = config.lanes
@@ -212,12 +224,12 @@ def _run_in(folder: Path, config: ConfigDict, plain: workdir.Config) -> int:
     experiment = build(config, lanes)
     workdir.write_record(
         folder, plain, {'lanes': experiment.simulation.lanes}, record)
-    return _train(folder, config, experiment, saved)
+    return _train(folder, config, experiment, saved, begun)
 
 
 def _train(
     folder: Path, config: ConfigDict, experiment: Experiment,
-    checkpoints: Checkpoints,
+    checkpoints: Checkpoints, begun: float,
 ) -> int:
   """Trains, evaluates the clients, writes what the folder should hold."""
   simulation = experiment.simulation
@@ -228,9 +240,8 @@ def _train(
   state = training.restore(checkpoints, folder, initial)
   if int(state.server.round):
     print(f'resumed after round {int(state.server.round)}')
-  begun = time.perf_counter()
   program = simulation.compile(state)
-  print(f'compiled in {time.perf_counter() - begun:.1f} s', flush=True)
+  print(f'ready after {time.perf_counter() - begun:.1f} s', flush=True)
   try:
     with reporting.event_writer(folder, config.tensorboard) as write_events:
       outcome = training.train(
@@ -281,7 +292,7 @@ def _header(
                 f'{simulation.train.num_clients} clients a round, '
                 f'{config.rounds} rounds',
       'device': f'{device.device_kind} ({device.platform}), '
-                f'{simulation.lanes} lanes',
+                f'{simulation.lanes} lanes ({simulation.lanes_reason})',
       'workdir': str(folder),
   }
 

@@ -94,6 +94,9 @@ def closing_fields(
       fields[f'rounds to {target:.1%}'] = (
           'not reached' if reached is None else f'{reached:.1f}')
   seconds = [row['seconds'] for row in rows]
+  padded = [row['padded_steps'] for row in rows if row.get('padded_steps')]
+  if padded:
+    fields['padded steps'] = f'{np.mean(padded):.1%} of those computed'
   fields |= {
       'seconds a round': f'{np.median(seconds):.3f} (median, with evaluation)',
       'bytes up': byte_text(sum(row['bytes_up'] for row in rows)),

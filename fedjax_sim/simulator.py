@@ -9,12 +9,14 @@ import jax
 import numpy as np
 
 from fedjax_sim import evaluation
+from fedjax_sim import lanes as lanes_lib
 from fedjax_sim.clients import batches, gradients
 from fedjax_sim.core import checks, random
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree, Variables
 from fedjax_sim.data import federated, sampling
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.simulation import engine as engine_lib
+from fedjax_sim.simulation import memory
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation.engine import SimulationState
 
@@ -50,6 +52,24 @@ def _raise(error: DivergenceError) -> None:
   raise error
 
 
+class _Window(NamedTuple):
+  """The planned rounds `start` to `stop` - 1.
+
+  Attributes:
+    start: the first round, from 0.
+    stop: one after the last.
+    plan: on the device.
+    evaluate: for each round.
+    padded_share: for each round, see `plan.padded_share`.
+  """
+
+  start: int
+  stop: int
+  plan: plan_lib.Plan
+  evaluate: list[bool]
+  padded_share: np.ndarray
+
+
 class Simulation(NamedTuple):
   """A simulation ready to run: engine, data, sampler and compiled program.
 
@@ -60,8 +80,10 @@ class Simulation(NamedTuple):
     sampler: who takes part in a round.
     engine: the device side.
     lanes: W.
+    lanes_reason: in words, how W was chosen.
     key: the root key of the run.
     eval_data: the test set on the device, or None.
+    programs: what `compile` has compiled.
   """
 
   model: Model
@@ -70,8 +92,10 @@ class Simulation(NamedTuple):
   sampler: sampling.Sampler
   engine: engine_lib.Engine
   lanes: int
+  lanes_reason: str
   key: jax.Array
   eval_data: evaluation.EvalData | None
+  programs: dict[str, jax.stages.Compiled]
 
   def init(self) -> SimulationState:
     """The state before the first round."""
@@ -84,15 +108,38 @@ class Simulation(NamedTuple):
     """Plans rounds from number `start` (from 0), one for each flag."""
     cohorts = [self.sampler.sample(start + i) for i in range(len(evaluate))]
     return plan_lib.plan_rounds(
-        cohorts, evaluate, self.train.sizes, lanes=self.lanes,
+        cohorts, evaluate, self.local_steps(), lanes=self.lanes,
         num_blocks=plan_lib.blocks_for(self.sampler.max_cohort, self.lanes),
         num_rounds=_CAPACITY)
 
-  def compile(self, state: SimulationState) -> jax.stages.Compiled:
-    """Compiles the rounds; to be handed to `dispatches`."""
+  def local_steps(self) -> np.ndarray:
+    """int [N]: the local steps of every client, as the algorithm says."""
+    return np.asarray(self.algorithm.local_steps(self.train.sizes))
+
+  def lower(self, state: SimulationState) -> jax.stages.Lowered:
+    """The program before it is compiled."""
     return self.engine.lower(
-        state, self.plan(0, []), np.int32(0), self.key, self.eval_data
-    ).compile()
+        state, self.plan(0, []), np.int32(0), np.int32(0), self.key,
+        self.eval_data)
+
+  def compile(self, state: SimulationState) -> jax.stages.Compiled:
+    """Compiles the rounds, once; to be handed to `dispatches`.
+
+    Raises:
+      ValueError: they don't fit into the device's memory.
+    """
+    if 'rounds' not in self.programs:
+      self.programs['rounds'] = self.lower(state).compile()
+    program = self.programs['rounds']
+    need = memory.needed(program)
+    have = memory.available(jax.devices()[0])
+    if need is not None and have is not None and need > have:
+      raise ValueError(
+          f'the rounds need {need / 1e9:.1f} GB of memory with lanes = '
+          f'{self.lanes}, the device has {have / 1e9:.1f} GB. Fewer lanes, a '
+          'smaller micro_batch_size, fewer clients a round (for states and '
+          'buffers) or smaller evaluation batches take less.')
+    return program
 
   def training_flops(self, variables: Variables) -> float:
     """Floating-point operations to train on one example once, as XLA counts."""
@@ -132,18 +179,24 @@ class Simulation(NamedTuple):
     start = int(state.server.round)
     limit = min(rounds_per_dispatch or _CAPACITY, _CAPACITY)
     count = rounds_per_dispatch or 1
+    window, following = self._window(start, stop, evaluate), None
     while start < stop:
-      count = min(count, limit, stop - start)
+      if start == window.stop:
+        window, following = following, None
+      count = min(count, limit, window.stop - start)
+      first = start - window.start
       begun = time.perf_counter()
-      flags = [evaluate(start + i) for i in range(count)]
       state, outputs = program(
-          self.engine.inputs, state, self.plan(start, flags), np.int32(count),
-          self.key, self.eval_data)
+          self.engine.inputs, state, window.plan, np.int32(first),
+          np.int32(first + count), self.key, self.eval_data)
+      if following is None and window.stop < stop:
+        # On the host, while the device works.
+        following = self._window(window.stop, stop, evaluate)
       outputs = jax.device_get(outputs)
       seconds = (time.perf_counter() - begun) / count
-      rows = [self._row(outputs, i, start, flags[i], seconds)
-              for i in range(count)]
-      error = self._divergence(outputs, rows)
+      rows = [self._row(outputs, i, window, seconds)
+              for i in range(first, first + count)]
+      error = self._divergence(outputs, first, rows)
       if error is not None:
         on_divergence(error)
       yield state, rows
@@ -151,28 +204,39 @@ class Simulation(NamedTuple):
       if rounds_per_dispatch is None:
         count = max(1, min(2 * count, int(_DISPATCH_SECONDS / seconds)))
 
-  def _row(self, outputs, i, start, evaluated, seconds) -> Row:
+  def _window(self, start: int, stop: int, evaluate) -> _Window:
+    """Plans as many rounds from `start` as the program can take."""
+    stop = min(start + _CAPACITY, stop)
+    flags = [evaluate(r) for r in range(start, stop)]
+    plan = self.plan(start, flags)
+    return _Window(start, stop, jax.device_put(plan), flags,
+                   plan_lib.padded_share(plan, self.local_steps()))
+
+  def _row(self, outputs, i: int, window: _Window, seconds: float) -> Row:
     one = jax.tree.map(lambda x: x[i], outputs)
     train = evaluation.report(one.train)
-    test = evaluation.report(one.test) if evaluated else {}
+    test = evaluation.report(one.test) if window.evaluate[i] else {}
     return {
-        'round': start + i + 1,
+        'round': window.start + i + 1,
         **{f'train/{name}': value for name, value in train.items()},
         **{f'test/{name}': value for name, value in test.items()},
         'clients': int(one.count),
+        'padded_steps': float(window.padded_share[i]),
         'seconds': seconds,
     }
 
-  def _divergence(self, outputs, rows: list[Row]) -> DivergenceError | None:
+  def _divergence(
+      self, outputs, first: int, rows: list[Row]
+  ) -> DivergenceError | None:
     """The first round of a group with a NaN or an infinity."""
-    for i, row in enumerate(rows):
+    for i, row in enumerate(rows, first):
       # A round in which nobody trained has no loss, and that is no divergence.
       sums = [x[i] for x in jax.tree.leaves((outputs.train, outputs.test))]
       if outputs.finite[i] and np.all(np.isfinite(sums)):
         continue
       cohort = self.sampler.sample(row['round'] - 1)
       names = [self.train.client_ids[c] for c in cohort]
-      return DivergenceError(row['round'], names, rows[:i])
+      return DivergenceError(row['round'], names, rows[:i - first])
     return None
 
 
@@ -184,7 +248,7 @@ def build(
     *,
     test: PyTree | None = None,
     seed: int = 0,
-    lanes: int | None = None,
+    lanes: int | str = 'auto',
     eval_batch_size: int = 1000,
 ) -> Simulation:
   """Puts a simulation together; see `simulate` for the arguments."""
@@ -192,9 +256,8 @@ def build(
     raise ValueError(
         f'the sampler draws from num_clients = {sampler.num_clients}, the '
         f'federation has {train.num_clients}.')
-  lanes = min(sampler.max_cohort, 16) if lanes is None else lanes
-  checks.positive_int('lanes', lanes)
-  lanes = min(lanes, sampler.max_cohort)
+  if lanes != 'auto':
+    checks.positive_int('lanes', lanes)
   for name, examples in (('train', train.examples), ('test', test)):
     if examples is not None:
       _check_examples(model, name, examples)
@@ -203,13 +266,21 @@ def build(
   if test is not None:
     eval_data = evaluation.in_batches(test, eval_batch_size)
     evaluate = evaluation.evaluator(model)
-  engine = engine_lib.build_engine(
-      algorithm, train, lanes=lanes,
-      num_blocks=plan_lib.blocks_for(sampler.max_cohort, lanes),
-      cohort_size=sampler.max_cohort, evaluate=evaluate)
-  return Simulation(
-      model, algorithm, train, sampler, engine, lanes, jax.random.key(seed),
-      eval_data)
+  federation = engine_lib.on_device(train)
+
+  def make(lanes: int) -> Simulation:
+    engine = engine_lib.build_engine(
+        algorithm, train, federation, lanes=lanes,
+        num_blocks=plan_lib.blocks_for(sampler.max_cohort, lanes),
+        cohort_size=sampler.max_cohort, evaluate=evaluate)
+    return Simulation(
+        model, algorithm, train, sampler, engine, lanes, 'given',
+        jax.random.key(seed), eval_data, {})
+
+  if lanes != 'auto':
+    return make(min(lanes, sampler.max_cohort))
+  chosen, reason = lanes_lib.choose(make, sampler.max_cohort)
+  return chosen._replace(lanes_reason=reason)
 
 
 class Result(NamedTuple):
@@ -251,7 +322,7 @@ def simulate(
     test: PyTree | None = None,
     eval_every: int = 1,
     seed: int = 0,
-    lanes: int | None = None,
+    lanes: int | str = 'auto',
     rounds_per_dispatch: int | None = None,
     on_dispatch: Callable[[list[Row]], None] = lambda rows: None,
 ) -> Result:
@@ -268,7 +339,8 @@ def simulate(
     test: PyTree [E, ...] of test examples, None for no evaluation.
     eval_every: evaluate after every so many rounds, and after the last.
     seed: of initial weights, cohorts, orders, dropout.
-    lanes: clients computed side by side; doesn't change the result.
+    lanes: clients computed side by side, or 'auto' to measure which number is
+      fastest here; doesn't change the result, up to the order of summation.
     rounds_per_dispatch: rounds in one call of the device; likewise.
     on_dispatch: called with the new rows, to print or to plot.
 

@@ -13,14 +13,21 @@ import numpy as np
 import pytest
 
 from configs import default, digits_quickstart
-from fedjax_sim import experiment, metrics, workdir
+from fedjax_sim import experiment, lanes, metrics, workdir
 
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.fixture(scope='module', autouse=True)
+def _own_cache(tmp_path_factory):
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('FEDJAX_SIM_CACHE_DIR', str(tmp_path_factory.mktemp('cache')))
+    yield
+
+
 def small_config(**changes):
   config = digits_quickstart.get_config()
-  config.rounds, config.model = 6, 'logistic_regression'
+  config.rounds, config.model, config.lanes = 6, 'logistic_regression', 5
   for name, value in changes.items():
     config[name] = value
   return config.lock()
@@ -64,7 +71,7 @@ def test_the_folder_holds_what_the_readme_names(finished):
   assert not [p for p in finished.iterdir() if p.name.endswith('.part')]
   record = json.loads((finished / 'config.json').read_text())
   assert record['config']['model'] == 'logistic_regression'
-  assert record['resolved'] == {'lanes': 10}
+  assert record['resolved'] == {'lanes': 5}
   assert 'jax' in record['environments'][0]['versions']
   rows = rows_of(finished)
   assert [row['round'] for row in rows] == list(range(1, 7))
@@ -97,6 +104,16 @@ def test_a_finished_run_can_be_extended(finished, tmp_path):
 def test_rounds_per_dispatch_and_checkpoints_do_not_matter(finished, tmp_path):
   run(tmp_path, rounds_per_dispatch=4, checkpoint_seconds=0.0)
   assert_same_run(tmp_path, finished)
+
+
+def test_measured_lanes_are_kept_when_a_run_goes_on(tmp_path, monkeypatch):
+  monkeypatch.setattr(lanes, 'choose', lambda make, cohort: (make(3), 'test'))
+  run(tmp_path, lanes='auto', rounds=2)
+  record = json.loads((tmp_path / 'config.json').read_text())
+  assert record['resolved'] == {'lanes': 3}
+  monkeypatch.setattr(lanes, 'choose', None)  # Not called again.
+  run(tmp_path, lanes='auto')
+  assert len(rows_of(tmp_path)) == 6
 
 
 def test_another_config_is_refused_with_the_difference(finished):
@@ -213,7 +230,7 @@ def command(folder, *extra):
   return [sys.executable, str(ROOT / 'run.py'),
           f'--config={ROOT}/configs/digits_quickstart.py',
           f'--workdir={folder}', '--config.rounds=200',
-          '--config.model=logistic_regression', *extra]
+          '--config.model=logistic_regression', '--config.lanes=5', *extra]
 
 
 def wait_for_rounds(folder, number, process):

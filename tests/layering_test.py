@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parent.parent / 'fedjax_sim'
 # don't import each other.
 LAYERS = [
     ['core'],
-    ['data', 'models', 'clients', 'aggregation', 'metrics'],
+    ['data', 'models', 'clients', 'aggregation', 'metrics', 'lanes',
+     'compilation'],
     ['algorithms', 'plots'],
     ['simulation'],
     ['evaluation', 'checkpoint', 'workdir', 'reporting'],

@@ -21,6 +21,7 @@ import optax
 from jax import numpy as jnp
 
 from fedjax_sim import aggregation
+from fedjax_sim.clients import gradients
 from fedjax_sim.clients.local_sgd import Broadcast, local_sgd
 from fedjax_sim.core.types import (
     Aggregate,
@@ -45,6 +46,7 @@ def fedavg(
     weighting: str = 'examples',
     client_schedule: Schedule | None = None,
     aggregator: Aggregator | None = None,
+    micro_batch_size: int = gradients.MICRO_BATCH_SIZE,
 ) -> FederatedAlgorithm:
   """Builds FedAvg.
 
@@ -58,6 +60,8 @@ def fedavg(
     weighting: 'examples' (n_k, as in the paper) or 'uniform'.
     client_schedule: round (from 0) -> factor on the local steps.
     aggregator: None is `chain(reduce=weighted_mean())`.
+    micro_batch_size: most examples whose gradient is taken at once where
+      batch_size is None.
 
   Returns:
     The algorithm. Model state (BatchNorm's statistics) is averaged like the
@@ -65,8 +69,13 @@ def fedavg(
   """
   client = local_sgd(
       model, client_optimizer, epochs=epochs, batch_size=batch_size,
-      weighting=weighting, schedule=client_schedule)
-  return from_client_update(client, server_optimizer, aggregator)
+      weighting=weighting, schedule=client_schedule,
+      micro_batch_size=micro_batch_size)
+  algorithm = from_client_update(client, server_optimizer, aggregator)
+  # With the whole data in a step, work follows the number of examples.
+  width = 1 if batch_size is None else batch_size
+  return algorithm._replace(
+      local_steps=lambda sizes: epochs * -(-sizes // width))
 
 
 def from_client_update(

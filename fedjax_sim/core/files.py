@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and where the cache is."""
 
 import contextlib
 import os
@@ -24,3 +24,14 @@ def replacing(path: Path | str) -> Iterator[BinaryIO]:
     os.replace(part, path)
   finally:
     part.unlink(missing_ok=True)
+
+
+def cache_folder() -> Path:
+  """Our cache: $FEDJAX_SIM_CACHE_DIR, else fedjax_sim in the user's cache.
+
+  The folder need not exist. What is in it can be had again.
+  """
+  root = os.environ.get('FEDJAX_SIM_CACHE_DIR')
+  if not root:
+    root = Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache') / 'fedjax_sim'
+  return Path(root).expanduser()

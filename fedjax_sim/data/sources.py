@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 
-from fedjax_sim.core import checks
+from fedjax_sim.core import checks, files
 from fedjax_sim.data import downloads, idx, ways
 
 NAMES = (*idx.SETS, 'digits')
@@ -113,11 +113,7 @@ class _Way(NamedTuple):
 
 def cache_folder(name: str) -> Path:
   """Returns the folder of a set in our cache; it need not exist."""
-  root = os.environ.get('FEDJAX_SIM_CACHE_DIR')
-  if not root:
-    home = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
-    root = Path(home) / 'fedjax_sim'
-  return Path(root).expanduser() / name
+  return files.cache_folder() / name
 
 
 def _ways(spec: idx.IdxSet, data_dir: str | os.PathLike | None) -> list[_Way]:

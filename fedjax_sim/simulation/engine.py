@@ -4,8 +4,8 @@ A round broadcasts, runs blocks of W clients side by side, sends their messages
 through the transforms into the reducer's accumulator, and hands the aggregate
 to the server. Nothing crosses between host and device inside a dispatch.
 
-One program serves any number of rounds up to its capacity, since their number
-is a traced scalar: a round's bits can't depend on how rounds are grouped.
+One program serves any window of a plan's rounds, since where it begins and ends
+are traced scalars: a round's bits can't depend on how rounds are grouped.
 """
 
 from collections.abc import Callable
@@ -69,15 +69,14 @@ class Engine(NamedTuple):
 
   Attributes:
     init: `(Variables, key) -> SimulationState`.
-    run: `(SimulationState, Plan, num_rounds, key, eval_data) ->
-      (SimulationState, RoundOutputs [R])`, jitted; the state is donated. Runs
-      the first `num_rounds` rounds of the plan.
-    inputs: the federation's arrays on the device, bound into `run`.
-    lower: like `run`, but returns the lowered program (cost and memory).
+    inputs: the federation's arrays on the device, first argument of the
+      program.
+    lower: lowers the program `(inputs, SimulationState, Plan, first, last, key,
+      eval_data) -> (SimulationState, RoundOutputs [R])`. It runs the plan's
+      rounds from `first` up to, not including, `last`; the state is donated.
   """
 
   init: Callable[[Variables, jax.Array], SimulationState]
-  run: Callable[..., tuple[SimulationState, RoundOutputs]]
   inputs: PyTree
   lower: Callable[..., jax.stages.Lowered]
 
@@ -90,27 +89,35 @@ class _Slot(NamedTuple):
   present: jax.Array
 
 
-class _Federation(NamedTuple):
+class Federation(NamedTuple):
   """The federation on the device: examples [E, ...], int32 offsets [N + 1]."""
 
   examples: PyTree
   offsets: jax.Array
 
 
+def on_device(data: FederatedData) -> Federation:
+  """Puts a federation's arrays on the default device."""
+  return Federation(jax.tree.map(jnp.asarray, data.examples),
+                    jnp.asarray(data.offsets, jnp.int32))
+
+
 def build_engine(
     algorithm: FederatedAlgorithm,
     data: FederatedData,
+    federation: Federation,
     *,
     lanes: int,
     num_blocks: int,
     cohort_size: int,
     evaluate: Evaluate = lambda variables, eval_data: {},
 ) -> Engine:
-  """Builds the engine and puts the examples on the default device.
+  """Builds the engine.
 
   Args:
     algorithm: the algorithm.
     data: the federation, N clients.
+    federation: its arrays on the device, from `on_device`.
     lanes: W, clients computed side by side; memory grows with it.
     num_blocks: blocks a round.
     cohort_size: most clients in a round, at most `num_blocks * lanes`.
@@ -120,16 +127,12 @@ def build_engine(
   checks.positive_int('lanes', lanes)
   sizes = data.sizes
   ragged = bool(np.ptp(sizes) > 0 or cohort_size % lanes)
-  federation = _Federation(
-      jax.tree.map(jnp.asarray, data.examples),
-      jnp.asarray(data.offsets, jnp.int32))
   rounds = _Rounds(algorithm, data.num_clients, int(sizes.max()), ragged,
                    num_blocks * lanes, evaluate)
   compiled = jax.jit(rounds.run, donate_argnums=1)
   return Engine(
       init=jax.jit(lambda variables, key: rounds.init(
           federation, variables, key)),
-      run=lambda *args: compiled(federation, *args),
       inputs=federation,
       lower=lambda *args: compiled.lower(federation, *args))
 
@@ -166,12 +169,12 @@ class _Rounds(NamedTuple):
         self.algorithm.broadcast(server), client_state, data,
         jax.random.key(0))
 
-  def run(self, federation, state, plan: Plan, num_rounds, key, eval_data):
-    """Runs the plan's first `num_rounds` rounds."""
+  def run(self, federation, state, plan: Plan, first, last, key, eval_data):
+    """Runs rounds `first` to `last - 1` of the plan."""
     step = lambda state, plan: self.round(
         federation, state, plan, key, eval_data)
-    first = jax.tree.map(lambda x: x[0], plan)
-    shapes = jax.eval_shape(step, state, first)[1]
+    shapes = jax.eval_shape(
+        step, state, jax.tree.map(lambda x: x[0], plan))[1]
     capacity = plan.evaluate.shape[0]
     buffers = jax.tree.map(
         lambda x: jnp.zeros((capacity, *x.shape), x.dtype), shapes)
@@ -183,7 +186,7 @@ class _Rounds(NamedTuple):
           lambda buffer, x: buffer.at[i].set(x), buffers, outputs)
       return state, buffers
 
-    return jax.lax.fori_loop(0, num_rounds, body, (state, buffers))
+    return jax.lax.fori_loop(first, last, body, (state, buffers))
 
   def round(self, federation, state: SimulationState, plan, key, eval_data):
     """One round and what is reported of it."""

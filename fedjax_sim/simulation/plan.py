@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fedjax_sim.core import loops
+
 
 class Plan(NamedTuple):
   """What the device needs to know of R rounds.
@@ -26,20 +28,20 @@ class Plan(NamedTuple):
 def plan_rounds(
     cohorts: Sequence[np.ndarray],
     evaluate: Sequence[bool],
-    sizes: np.ndarray,
+    work: np.ndarray,
     *,
     lanes: int,
     num_blocks: int,
     num_rounds: int,
 ) -> Plan:
-  """Packs cohorts into blocks, clients with most examples first.
+  """Packs cohorts into blocks, clients with most work first.
 
-  Sorting puts clients of like size side by side, so that few lanes wait.
+  Sorting puts clients of like work side by side, so that few lanes wait.
 
   Args:
     cohorts: int32 [M] client numbers of each round.
     evaluate: for each of these rounds.
-    sizes: int [N], examples of every client.
+    work: int [N], local steps of every client, or any measure of them.
     lanes: W.
     num_blocks: blocks a round; `num_blocks * lanes` slots must hold a cohort.
     num_rounds: R, at least `len(cohorts)`; rounds beyond are empty.
@@ -52,7 +54,7 @@ def plan_rounds(
     if len(cohort) > shape[1]:
       raise ValueError(f'a cohort of {len(cohort)} clients does not fit into '
                        f'{num_blocks} blocks of {lanes} lanes.')
-    order = np.argsort(-sizes[cohort], kind='stable')
+    order = np.argsort(-work[cohort], kind='stable')
     clients[i, :len(cohort)] = np.asarray(cohort)[order]
     occurrences[i, :len(cohort)] = count_occurrences(cohort)[order]
     present[i, :len(cohort)] = True
@@ -61,6 +63,33 @@ def plan_rounds(
   blocks = num_rounds, num_blocks, lanes
   return Plan(clients.reshape(blocks), occurrences.reshape(blocks),
               present.reshape(blocks), flags)
+
+
+def padded_share(plan: Plan, steps: np.ndarray) -> np.ndarray:
+  """The share of computed steps that are padding, for each round.
+
+  A block's lanes are computed together until the wider phase of
+  `core.loops.fori_lanes` ends; what a lane is computed beyond its own steps is
+  padding, and so is an empty slot.
+
+  Args:
+    plan: R rounds.
+    steps: int [N], local steps of every client.
+
+  Returns:
+    float [R]; 0 where a round does nothing.
+  """
+  own = np.where(plan.present, steps[plan.clients], 0)
+  computed = np.zeros(len(own), np.int64)
+  lanes = own.shape[-1]
+  done = np.zeros(own.shape[:2], np.int64)
+  widths = loops.phase_widths(lanes)
+  for width, following in zip(widths, (*widths[1:], 0), strict=True):
+    stop = np.maximum(done, own[..., following:].max(axis=-1))
+    computed += ((stop - done) * width).sum(axis=-1)
+    done = stop
+  real = own.sum(axis=(1, 2))
+  return np.where(computed > 0, 1 - real / np.maximum(computed, 1), 0.0)
 
 
 def count_occurrences(cohort: np.ndarray) -> np.ndarray:

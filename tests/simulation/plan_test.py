@@ -1,6 +1,9 @@
+import jax
 import numpy as np
 import pytest
+from jax import numpy as jnp
 
+from fedjax_sim.core import loops
 from fedjax_sim.simulation import plan
 
 
@@ -48,3 +51,27 @@ def test_blocks_for(cohort, lanes, want):
 def test_evaluation_every_n_rounds_and_after_the_last():
   flags = [plan.evaluate_after(3, 7)(r) for r in range(7)]
   assert flags == [False, False, True, False, False, True, True]
+
+
+@pytest.mark.parametrize('lanes', [1, 2, 3, 4, 7])
+def test_padded_share_is_what_the_loop_computes(lanes):
+  """Counts calls of the body, a lane each, on the real loop."""
+  steps = np.array([7, 1, 4, 0, 12, 3, 3])
+  got = make([range(7)], steps, lanes, plan.blocks_for(7, lanes))
+  calls = []
+
+  def body(t, carry):
+    jax.debug.callback(lambda x: calls.append(np.size(x)), carry)
+    return carry + 1
+
+  for block, present in zip(got.clients[0], got.present[0], strict=True):
+    own = jnp.where(present, steps[block], 0)
+    jax.vmap(lambda n: loops.fori_lanes(n, body, jnp.int32(0)))(own)
+  jax.effects_barrier()
+  want = 1 - steps.sum() / sum(calls)
+  np.testing.assert_allclose(plan.padded_share(got, steps), [want])
+
+
+def test_an_empty_round_has_no_padding():
+  got = make([[0, 1]], [0, 0], 2, 1, num_rounds=2)
+  np.testing.assert_array_equal(plan.padded_share(got, np.zeros(2, int)), 0)

@@ -1,0 +1,153 @@
+"""How many clients to compute side by side: measured, not guessed.
+
+Each lane holds weights of its own, so many lanes read and write much memory;
+few leave a wide device idle. Which number is best depends on model, device and
+sizes, and not on anything that could be computed beforehand. So a few are
+timed on the real round, with shortened clients, and the fastest is kept.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from fedjax_sim.core import files
+
+# A shortened round that takes this long can be told from noise.
+_PROBE_SECONDS = 0.1
+_REPEATS = 3
+# After two candidates in a row that are slower than this, times the best, the
+# rest is not tried.
+_HOPELESS = 1.1
+
+
+def candidates(cohort_size: int) -> list[int]:
+  """Numbers of lanes worth trying: for each power of two the most even one.
+
+  10 clients fit into three blocks of four lanes, and so do lanes of 10 / 3
+  rounded up; more than that number would only be empty slots.
+  """
+  widths = {1}
+  power = 2
+  while power < 2 * cohort_size:
+    blocks = -(-cohort_size // power)
+    widths.add(-(-cohort_size // blocks))
+    power *= 2
+  return sorted(widths)
+
+
+def choose(make: Callable[[int], Any], cohort_size: int) -> tuple[Any, str]:
+  """The fastest simulation over numbers of lanes that fit into memory.
+
+  What was found is kept in the cache folder, by program, sizes of clients,
+  device and versions.
+
+  Args:
+    make: lanes -> `Simulation`.
+    cohort_size: M, the most lanes that can be of use.
+
+  Returns:
+    (the simulation, in words how it was chosen).
+  """
+  widths = candidates(cohort_size)
+  if len(widths) == 1:
+    return make(1), 'one client a round'
+  narrow = make(1)
+  key = _key(narrow)
+  known = _read().get(key)
+  if known in widths:
+    return make(known) if known != 1 else narrow, 'measured earlier'
+  best, seconds = _fastest(make, narrow, widths)
+  _remember(key, best.lanes)
+  told = ', '.join(f'{w}: {s / min(seconds.values()):.2f}'
+                   for w, s in sorted(seconds.items()))
+  return best, f'measured, relative time by lanes {told}'
+
+
+def _fastest(make, narrow, widths) -> tuple[Any, dict[int, float]]:
+  # A CPU is mostly best with few lanes, an accelerator with many; starting
+  # there leaves the hopeless other end untried.
+  if jax.default_backend() != 'cpu':
+    widths = widths[::-1]
+  seconds: dict[int, float] = {}
+  best, fraction, misses = narrow, None, 0
+  for width in widths:
+    simulation = narrow if width == 1 else make(width)
+    try:
+      simulation.compile(simulation.init())
+    except ValueError:  # It doesn't fit into memory.
+      continue
+    fraction = fraction or _probe_fraction(simulation)
+    seconds[width] = _time(simulation, fraction, _REPEATS)
+    if seconds[width] <= min(seconds.values()):
+      best, misses = simulation, 0
+    elif seconds[width] > _HOPELESS * min(seconds.values()):
+      misses += 1
+    if misses == 2:
+      break
+  if not seconds:
+    narrow.compile(narrow.init())  # Raises, with the numbers for one lane.
+  return best, seconds
+
+
+def _probe_fraction(simulation) -> float:
+  """How much of every client makes a round that is long enough to be timed."""
+  fraction = min(1.0, 16 / simulation.train.max_size)
+  while fraction < 1 and _time(simulation, fraction, 1) < _PROBE_SECONDS:
+    fraction = min(1.0, 4 * fraction)
+  return fraction
+
+
+def _time(simulation, fraction: float, repeats: int) -> float:
+  """Seconds of the first round with clients cut to a fraction, the least."""
+  state = simulation.init()
+  program = simulation.compile(state)
+  sizes = np.ceil(fraction * simulation.train.sizes)
+  offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+  inputs = simulation.engine.inputs._replace(offsets=offsets)
+  plan = jax.device_put(simulation.plan(0, [False]))
+  times = []
+  for _ in range(repeats + 1):  # The first is to warm up.
+    begun = time.perf_counter()
+    state, _ = jax.block_until_ready(program(
+        inputs, state, plan, np.int32(0), np.int32(1), simulation.key,
+        simulation.eval_data))
+    times.append(time.perf_counter() - begun)
+  return min(times[1:])
+
+
+def _key(simulation) -> str:
+  """Changes with whatever the best number of lanes may depend on."""
+  device = jax.devices()[0]
+  sizes = np.percentile(simulation.train.sizes, range(0, 101, 10))
+  parts = [simulation.lower(simulation.init()).as_text(), sizes.tolist(),
+           device.platform, device.device_kind, os.cpu_count(),
+           jax.__version__]
+  return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def _file() -> Path:
+  return files.cache_folder() / 'lanes.json'
+
+
+def _read() -> dict[str, int]:
+  try:
+    return dict(json.loads(_file().read_text()))
+  except (OSError, ValueError, TypeError):
+    return {}
+
+
+def _remember(key: str, lanes: int) -> None:
+  """Keeps a choice; a cache that can't be written is done without."""
+  try:
+    _file().parent.mkdir(parents=True, exist_ok=True)
+    with files.replacing(_file()) as file:
+      file.write(json.dumps(_read() | {key: lanes}, indent=1).encode())
+  except OSError:
+    pass

@@ -1,0 +1,43 @@
+"""Whether a compiled program fits into the device's memory."""
+
+from pathlib import Path
+
+import jax
+
+
+def needed(program: jax.stages.Compiled) -> int | None:
+  """Bytes that a program takes at its peak, as the compiler counts them.
+
+  Arguments, results and temporary arrays; a donated argument counts once.
+  None where the backend doesn't tell.
+  """
+  memory = program.memory_analysis()
+  if memory is None:
+    return None
+  return (memory.argument_size_in_bytes + memory.output_size_in_bytes
+          - memory.alias_size_in_bytes + memory.temp_size_in_bytes)
+
+
+def available(device: jax.Device) -> int | None:
+  """Bytes that programs on a device may take, None where it is not known.
+
+  For an accelerator its memory limit; for a CPU what the system could give out
+  now, which leaves out what this process holds already.
+  """
+  stats = device.memory_stats()
+  if stats and 'bytes_limit' in stats:
+    return stats['bytes_limit']
+  if device.platform == 'cpu':
+    return _system_available(Path('/proc/meminfo'))
+  return None
+
+
+def _system_available(meminfo: Path) -> int | None:
+  try:
+    for line in meminfo.read_text().splitlines():
+      name, value, *_ = line.split()
+      if name == 'MemAvailable:':
+        return int(value) * 1024
+  except OSError:
+    pass  # Not Linux.
+  return None

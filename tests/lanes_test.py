@@ -1,0 +1,88 @@
+import json
+import types
+
+import numpy as np
+import optax
+import pytest
+
+from fedjax_sim import algorithms, lanes, simulator
+from fedjax_sim.core import files
+from fedjax_sim.data import sampling
+from tests import toys
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch, tmp_path):
+  monkeypatch.setenv('FEDJAX_SIM_CACHE_DIR', str(tmp_path))
+
+
+def build(lanes_choice, sizes=(30, 4, 17, 9, 12, 5)):
+  model = toys.softmax_model()
+  return simulator.build(
+      model, algorithms.fedavg(model, optax.sgd(0.1), batch_size=4),
+      toys.softmax_data(sizes), sampling.uniform(len(sizes), 4, seed=0),
+      lanes=lanes_choice)
+
+
+@pytest.mark.parametrize('cohort, want', [
+    (1, [1]), (2, [1, 2]), (10, [1, 2, 4, 5, 10]), (16, [1, 2, 4, 8, 16])])
+def test_candidates_fill_their_blocks(cohort, want):
+  assert lanes.candidates(cohort) == want
+  for width in want:  # One lane fewer would take another block.
+    blocks = -(-cohort // width)
+    assert width == 1 or -(-cohort // (width - 1)) > blocks
+
+
+@pytest.mark.parametrize('fastest', [1, 2, 4])
+def test_the_fastest_is_chosen_and_remembered(monkeypatch, fastest):
+  monkeypatch.setattr(
+      lanes, '_time', lambda sim, *args: 1.0 + abs(sim.lanes - fastest))
+  chosen = build('auto')
+  assert chosen.lanes == fastest
+  assert 'measured, relative time' in chosen.lanes_reason
+  monkeypatch.setattr(lanes, '_time', None)  # Not called again.
+  again = build('auto')
+  assert (again.lanes, again.lanes_reason) == (fastest, 'measured earlier')
+
+
+def test_the_real_measurement_changes_no_result():
+  chosen, given = build('auto'), build(2)
+  results = []
+  for simulation in (chosen, given):
+    state = simulation.init()
+    *_, (state, _) = simulation.dispatches(
+        simulation.compile(state), state, 3, evaluate=lambda r: False)
+    results.append(np.asarray(state.server.variables.params['w']))
+  assert chosen.lanes in lanes.candidates(4)
+  np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-6)
+
+
+def test_other_sizes_are_measured_anew():
+  assert lanes._key(build(1)) == lanes._key(build(1))
+  assert lanes._key(build(1)) != lanes._key(build(1, (30, 4, 17, 9, 12, 6)))
+
+
+def test_what_does_not_fit_is_not_chosen(monkeypatch):
+  """Two lanes would be fastest; there is room for one only."""
+  programs = []
+  monkeypatch.setattr(lanes, '_time', lambda sim, *args: 1 / sim.lanes)
+  monkeypatch.setattr(simulator, 'memory', types.SimpleNamespace(
+      needed=lambda program: programs.append(program) or len(programs),
+      available=lambda device: 1))
+  assert build('auto').lanes == 1
+
+
+def test_a_run_that_cannot_fit_says_so(monkeypatch):
+  monkeypatch.setattr(simulator, 'memory', types.SimpleNamespace(
+      needed=lambda program: 7e9, available=lambda device: 5e9))
+  with pytest.raises(ValueError, match='need 7.0 GB.*lanes = 1.*has 5.0 GB'):
+    build('auto')
+  simulation = build(4)
+  with pytest.raises(ValueError, match='lanes = 4'):
+    simulation.compile(simulation.init())
+
+
+def test_a_damaged_cache_is_measured_over(tmp_path):
+  (tmp_path / 'lanes.json').write_text('{"a": 1')
+  build('auto')
+  assert len(json.loads((files.cache_folder() / 'lanes.json').read_text())) == 1
