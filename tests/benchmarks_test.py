@@ -1,6 +1,12 @@
 """What the benchmark scripts do with results; no measurements here."""
 
-from benchmarks import configs
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import configs, contenders, speed, tasks
+from benchmarks.peers import link
 
 
 def result(seed, rounds, accuracy):
@@ -9,10 +15,90 @@ def result(seed, rounds, accuracy):
 
 
 def test_the_readme_shows_the_committed_results():
-  assert configs.report() == (configs.ROOT / 'README.md').read_text()
+  readme = (configs.ROOT / 'README.md').read_text()
+  assert configs.report() == readme
+  assert speed.report() == readme
 
 
 def test_a_run_that_missed_its_target_says_so():
   text = configs.table([result(0, 46.04, 0.9777), result(1, None, 0.961)])
   (line,) = text.splitlines()[2:]
   assert '46.0, not reached' in line and '97.77%, 96.10% after 100' in line
+
+
+TASK = tasks.TASKS['mnist_2nn']
+
+
+def measured(seconds, accuracy):
+  return {'device': 'cpu', 'seconds': seconds, 'accuracy': accuracy}
+
+
+def test_a_ratio_is_the_median_over_turns_not_of_all_times():
+  # A slow machine in the third turn is slow for both.
+  summary = speed.summary(TASK, {
+      'ours': measured([1.0, 1.0, 10.0], 0.94),
+      'torch': measured([3.0, 4.0, 30.0], 0.93),
+      'jax': measured([2.0], 0.94 + TASK.band + 0.01)})
+  assert summary['torch']['ratio'] == 3 and summary['torch']['valid']
+  assert summary['torch']['median'] == 4 and summary['ours']['ratio'] == 1
+  assert summary['jax']['ratio'] == 2 and not summary['jax']['valid']
+
+
+def line(task, **ratios):
+  return {'task': task._asdict(), 'contenders': {
+      name: {'device': 'cpu', 'ratio': ratio, 'valid': ratio > 0}
+      for name, ratio in ratios.items()}}
+
+
+def test_the_speed_table_shows_the_last_standard_run_of_each_task():
+  text = speed.table([
+      line(TASK, ours=1, torch=99), line(TASK, ours=1, torch=4.26, pfl=0),
+      line(TASK._replace(clients=100), ours=1, torch=77),
+      line(tasks.TASKS['mnist_cnn'], ours=1, torch=12.3),
+      line(tasks.TASKS['mnist_cnn'], torch=5)])
+  head, _, *rows = text.splitlines()
+  assert head == '| | MNIST 2NN | MNIST CNN |'
+  assert rows == [
+      '| fedjax_sim | 1.0 | 1.0 |',
+      f'| {contenders.CONTENDERS["torch"].title} | 4.3 | 12 |',
+      '| pfl-research | invalid | - |']
+
+
+def test_without_results_there_is_no_table():
+  assert speed.table([]) == ''
+
+
+def test_every_contender_has_a_worker_and_pinned_requirements():
+  for contender in contenders.CONTENDERS.values():
+    peers = contenders.REQUIREMENTS.parent
+    assert (peers / f'{contender.module}.py').exists()
+    if contender.environment:
+      file = contenders.REQUIREMENTS / f'{contender.environment}.txt'
+      assert all('==' in row for row in file.read_text().splitlines())
+
+
+def test_workers_get_the_same_arrays_and_cohorts(tmp_path, monkeypatch):
+  task = tasks.TASKS['char_lstm']._replace(clients=3)
+  tasks.write_arrays(task, tmp_path / 'a.npz')
+  (tmp_path / 'job.json').write_text(json.dumps({
+      'task': task._asdict(), 'cores': 2, 'options': {},
+      'data': str(tmp_path / 'a.npz')}))
+  job = link.read_job(str(tmp_path / 'job.json'))
+  assert job.task.name == task.name and job.cohorts.shape[1:] == (3,)
+  assert job.x.shape == job.y.shape == (100, 40, 80)
+  np.testing.assert_array_equal(job.x[..., 1:], job.y[..., :-1])
+  assert not (job.cohorts[0] == job.cohorts[1]).all()
+
+
+def test_partial_batches_are_refused():
+  with pytest.raises(ValueError, match='examples = 600 .* batch_size = 64'):
+    tasks.write_arrays(TASK._replace(batch_size=64), '')
+
+
+def test_evaluation_counts_every_label_and_loss_is_in_nats():
+  labels = np.arange(1203) % 4
+  logits = np.log([0.5, 0.3, 0.1, 0.1])
+  result = link.evaluate(
+      lambda x: np.broadcast_to(logits, (len(x), 4)), labels, labels)
+  assert result['accuracy'] == np.mean(labels == 0)
+  np.testing.assert_allclose(result['loss'], -logits[labels].mean())

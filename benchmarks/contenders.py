@@ -1,0 +1,165 @@
+"""Who takes part in speed.py, in which environment, and the line to them."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks import tasks
+
+ROOT = Path(__file__).parent.parent
+REQUIREMENTS = Path(__file__).parent / 'peers' / 'requirements'
+
+
+class Contender(NamedTuple):
+  """Somebody who runs rounds; the modules' docstrings say what is timed.
+
+  Attributes:
+    name: on the command line.
+    title: in the table.
+    module: in benchmarks/peers.
+    environment: the virtual environment, of a file in peers/requirements; ''
+      is the one that speed.py runs in.
+    threads: whether the number of CPU threads can be set; then one and all
+      cores are tried, and the faster is used.
+    max_repeats: most turns in a task, where one takes minutes.
+    options: what only this worker understands.
+  """
+
+  name: str
+  title: str
+  module: str
+  environment: str = ''
+  threads: bool = False
+  max_repeats: dict[str, int] = {}
+  options: dict[str, Any] = {}
+
+  @property
+  def python(self) -> Path:
+    """The interpreter to run the worker with."""
+    if not self.environment:
+      return Path(sys.executable)
+    return folder(self.environment) / 'bin' / 'python'
+
+
+CONTENDERS = {contender.name: contender for contender in (
+    Contender('ours', 'fedjax_sim', 'ours'),
+    Contender('jax', 'plain JAX, vmapped, flax `nn.Conv`', 'jax_vmap',
+              max_repeats={'mnist_cnn': 1}),
+    Contender('torch', 'PyTorch, a loop over clients', 'torch_loop', 'torch',
+              threads=True),
+    Contender('torch_vmap', 'PyTorch, `torch.func.vmap`', 'torch_vmap',
+              'torch', threads=True),
+    Contender('fedjax', 'FedJAX', 'fedjax_fedavg', 'fedjax'),
+    Contender('flower', 'Flower', 'flower', 'flower'),
+    Contender('pfl', 'pfl-research', 'pfl_fedavg', 'pfl', threads=True),
+)}
+
+
+class WorkerError(RuntimeError):
+  """A worker ended, or could not start; the message says why."""
+
+
+def folder(environment: str) -> Path:
+  """Where a virtual environment is, or would be."""
+  cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+  return Path(cache) / 'fedjax_sim' / 'benchmarks' / environment
+
+
+def setup(environment: str) -> None:
+  """Makes a virtual environment with the pinned packages, if it isn't there."""
+  if is_set_up(environment):
+    return
+  target, file = folder(environment), REQUIREMENTS / f'{environment}.txt'
+  print(f'setting up {environment}', flush=True)
+  subprocess.run(
+      [sys.executable, '-m', 'venv', '--clear', target], check=True)
+  subprocess.run([target / 'bin' / 'python', '-m', 'pip', 'install',
+                  '--quiet', '--requirement', file], check=True)
+  (target / 'requirements.txt').write_text(file.read_text())
+
+
+def is_set_up(environment: str) -> bool:
+  """Whether there is one with what is now required."""
+  with contextlib.suppress(FileNotFoundError):
+    done = (folder(environment) / 'requirements.txt').read_text()
+    return done == (REQUIREMENTS / f'{environment}.txt').read_text()
+  return not environment
+
+
+class Worker:
+  """A contender at work on a task, in a process of its own.
+
+  Attributes:
+    contender: who.
+    info: its device and versions.
+  """
+
+  def __init__(self, contender: Contender, task: tasks.Task, arrays: Path):
+    self.contender = contender
+    job = arrays.with_name(f'{contender.name}.json')
+    job.write_text(json.dumps({
+        'task': task._asdict(), 'cores': tasks.cores(), 'data': str(arrays),
+        'options': contender.options}))
+    self._log = job.with_suffix('.log')
+    # JAX must not take all of a GPU's memory from those that come after it.
+    environment = os.environ | {
+        'PYTHONPATH': str(ROOT), 'XLA_PYTHON_CLIENT_PREALLOCATE': 'false',
+        'FLWR_TELEMETRY_ENABLED': '0', 'RAY_USAGE_STATS_ENABLED': '0'}
+    with self._log.open('w') as log:
+      self._process = subprocess.Popen(
+          [contender.python, '-m', f'benchmarks.peers.{contender.module}',
+           str(job)], cwd=ROOT, env=environment, stdin=subprocess.PIPE,
+          stdout=subprocess.PIPE, stderr=log, text=True)
+    self.info = self._answer()
+
+  def ask(self, do: str, **arguments) -> dict[str, Any]:
+    """Sends a command and returns the answer."""
+    line = json.dumps({'do': do, **arguments})
+    with contextlib.suppress(BrokenPipeError):
+      self._process.stdin.write(line + '\n')
+      self._process.stdin.flush()
+    return self._answer()
+
+  def _answer(self) -> dict[str, Any]:
+    line = self._process.stdout.readline()
+    if not line:
+      last = self._log.read_text().strip().splitlines()[-1:]
+      raise WorkerError(f'{self.contender.name}: {"".join(last)}')
+    return json.loads(line)
+
+  def close(self) -> None:
+    """Ends the process."""
+    with contextlib.suppress(BrokenPipeError):
+      self._process.stdin.close()
+    try:
+      self._process.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+      self._process.kill()
+      self._process.wait()
+
+
+@contextlib.contextmanager
+def started(
+    contenders: list[Contender], task: tasks.Task, arrays: Path
+) -> Iterator[list[Worker]]:
+  """Workers, one after the other; those that can't start are told and left."""
+  with contextlib.ExitStack() as stack:
+    workers = []
+    for contender in contenders:
+      if not contender.python.exists():
+        print(f'{contender.name}: skipped; to set it up: python -m '
+              f'benchmarks.speed --setup {contender.environment}', flush=True)
+        continue
+      try:
+        worker = Worker(contender, task, arrays)
+      except WorkerError as error:
+        print(f'skipped: {error}', flush=True)
+        continue
+      stack.callback(worker.close)
+      workers.append(worker)
+    yield workers
