@@ -27,6 +27,7 @@ import platform
 import re
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,11 @@ def measure(
       results = {}
       for worker in workers:
         name = worker.contender.name
+        begun = time.perf_counter()
         results[name] = worker.info | warm_up(worker, task) | {'seconds': []}
         print(f'{task.name}: {name}: {task.measure} after {task.check_rounds} '
-              f'rounds {results[name][task.measure]:.4f}', flush=True)
+              f'rounds {results[name][task.measure]:.4f}, '
+              f'{time.perf_counter() - begun:.0f} s', flush=True)
       for repeat in range(repeats):
         for worker in workers:
           take_turn(worker, task, repeat, results[worker.contender.name])
