@@ -74,7 +74,8 @@ def measure(
       for worker in workers:
         name = worker.contender.name
         begun = time.perf_counter()
-        results[name] = worker.info | warm_up(worker, task) | {'seconds': []}
+        results[name] = worker.info | warm_up(worker, task) | {
+            'options': worker.contender.options, 'seconds': []}
         print(f'{task.name}: {name}: {task.measure} after {task.check_rounds} '
               f'rounds {results[name][task.measure]:.4f}, '
               f'{time.perf_counter() - begun:.0f} s', flush=True)
