@@ -380,13 +380,25 @@ def _check_examples(model: Model, name: str, examples: PyTree) -> None:
           *model.init(key, x), x, key=key, train=False,
           mask=np.ones(1, bool))[0],
       jax.random.key(0), inputs)
-  labels = examples['y']
-  is_label = hasattr(labels, 'dtype') and np.issubdtype(
-      labels.dtype, np.integer) and labels.ndim == 1
-  if is_label and isinstance(outputs, jax.ShapeDtypeStruct):
-    low, high = int(np.min(labels)), int(np.max(labels))
-    if outputs.ndim != 2 or low < 0 or high >= outputs.shape[-1]:
-      raise ValueError(
-          f'{name} labels run from {low} to {high}, but the model gives '
-          f'outputs of shape {outputs.shape}: it needs [1, classes] with at '
-          f'least {high + 1} classes.')
+  _check_labels(name, examples['y'], outputs)
+
+
+def _check_labels(name: str, labels: PyTree, outputs: PyTree) -> None:
+  """ValueError if labels that are integers are none of the model's classes."""
+  if not (hasattr(labels, 'dtype') and np.issubdtype(labels.dtype, np.integer)
+          and isinstance(outputs, jax.ShapeDtypeStruct)):
+    return
+  low, high = int(np.min(labels)), int(np.max(labels))
+  if labels.ndim == 1:
+    fits = outputs.ndim == 2 and 0 <= low and high < outputs.shape[-1]
+  elif outputs.ndim == labels.ndim + 1:  # Sequences; negative is no label.
+    fits = (outputs.shape[1:-1] == labels.shape[1:]
+            and high < outputs.shape[-1])
+  else:
+    return
+  if not fits:
+    shape = ', '.join(map(str, (1, *labels.shape[1:], 'classes')))
+    raise ValueError(
+        f'{name} labels run from {low} to {high}, but the model gives '
+        f'outputs of shape {outputs.shape}: it needs [{shape}] with at '
+        f'least {high + 1} classes.')

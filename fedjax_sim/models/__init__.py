@@ -3,6 +3,7 @@
 from fedjax_sim.models.adapters import as_float, from_functions, standardized
 from fedjax_sim.models.cnn import mnist_cnn
 from fedjax_sim.models.dense import course_mlp, logistic_regression, mnist_2nn
+from fedjax_sim.models.language import shakespeare_lstm
 from fedjax_sim.models.layers import conv_general_dilated
 from fedjax_sim.models.linen import from_linen
 from fedjax_sim.models.losses import (
@@ -13,6 +14,7 @@ from fedjax_sim.models.losses import (
 )
 from fedjax_sim.models.nnx import from_nnx
 from fedjax_sim.models.pooling import avg_pool, max_pool
+from fedjax_sim.models.recurrent import lstm
 from fedjax_sim.models.registry import MODELS, build, check_outputs
 
 __all__ = [
@@ -30,9 +32,11 @@ __all__ = [
     'from_linen',
     'from_nnx',
     'logistic_regression',
+    'lstm',
     'max_pool',
     'mnist_2nn',
     'mnist_cnn',
     'nll_of_softmax',
+    'shakespeare_lstm',
     'standardized',
 ]

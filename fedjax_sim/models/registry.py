@@ -6,7 +6,7 @@ import jax
 from jax import numpy as jnp
 
 from fedjax_sim.core import checks, types
-from fedjax_sim.models import cnn, dense, losses
+from fedjax_sim.models import cnn, dense, language, losses
 
 # name -> (num_classes, *, loss) -> Model
 MODELS: dict[str, Callable[..., types.Model]] = {
@@ -14,6 +14,7 @@ MODELS: dict[str, Callable[..., types.Model]] = {
     'logistic_regression': dense.logistic_regression,
     'mnist_2nn': dense.mnist_2nn,
     'mnist_cnn': cnn.mnist_cnn,
+    'shakespeare_lstm': language.shakespeare_lstm,
 }
 
 
@@ -24,7 +25,7 @@ def build(
 
   Args:
     name: a key of `MODELS`.
-    num_classes: number of outputs.
+    num_classes: number of outputs; of a model of text, its vocabulary.
     loss: a key of `losses.LOSSES`.
 
   Raises:
@@ -46,25 +47,27 @@ def check_outputs(
   Args:
     model: a classifier.
     variables: its `Variables`, or a key to `init` them from.
-    examples: dict with `x` [B, ...] and `y` [B], arrays or their shapes.
+    examples: dict with `x` [B, ...] and `y` [B], or [B, ...] for sequences,
+      arrays or their shapes.
     num_classes: the number of classes of the labels.
 
   Raises:
-    ValueError: unless the outputs are [B, num_classes], the labels integers
-      [B], and the loss floats [B].
+    ValueError: unless the labels are integers, the outputs of their shape and
+      num_classes more, and the loss floats [B].
   """
   labels = examples['y']
   batch = labels.shape[:1]
-  if not jnp.issubdtype(labels.dtype, jnp.integer) or labels.ndim != 1:
+  if not jnp.issubdtype(labels.dtype, jnp.integer) or not batch:
     raise ValueError(
-        "the labels examples['y'] must be integers of shape [B], got "
+        "the labels examples['y'] must be integers of shape [B, ...], got "
         f'{labels.dtype}{list(labels.shape)}.')
   if not isinstance(variables, types.Variables):
     variables = jax.eval_shape(model.init, variables, examples['x'])
   outputs, _ = jax.eval_shape(model.apply, *variables, examples['x'])
-  if outputs.shape != (*batch, num_classes):
+  expected = (*labels.shape, num_classes)
+  if outputs.shape != expected:
     raise ValueError(
-        f"the model's outputs must be of shape {[*batch, num_classes]} for "
+        f"the model's outputs must be of shape {list(expected)} for "
         f'{num_classes} classes, got {list(outputs.shape)}.')
   loss = jax.eval_shape(model.loss, outputs, examples)
   if loss.shape != batch or not jnp.issubdtype(loss.dtype, jnp.floating):
