@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 from jax import numpy as jnp
 
 from fedjax_sim.models import losses
@@ -76,4 +77,42 @@ def test_accuracy_counts_largest_outputs_and_the_first_of_equals():
   correct, count = metrics['accuracy']
   np.testing.assert_array_equal(correct, [1, 0, 1, 0])
   np.testing.assert_array_equal(count, [1, 1, 1, 1])
+  assert correct.dtype == count.dtype == jnp.float32
+
+
+# Three lines of 4, 1 and no labels; one gap is inside of a line.
+LABELS = np.array([[2, 0, 1, 4, -1], [-1, 3, -1, -1, -1], [-1] * 5])
+
+
+@pytest.mark.parametrize('loss', losses.LOSSES.values())
+def test_of_a_sequence_losses_are_means_over_its_labels(loss):
+  outputs = jnp.float32(batch(rows=15)[0].reshape(3, 5, 5))
+  value, gradient = jax.value_and_grad(
+      lambda x: loss(x, {'y': LABELS}).sum())(outputs)
+  each = loss(outputs.reshape(15, 5), {'y': np.maximum(LABELS, 0).ravel()})
+  each = np.asarray(each).reshape(3, 5)
+  expected = [each[0, :4].mean(), each[1, 1], 0]
+  np.testing.assert_allclose(
+      loss(outputs, {'y': LABELS}), expected, rtol=1e-6)
+  np.testing.assert_allclose(value, sum(expected), rtol=1e-6)
+  np.testing.assert_array_equal(
+      np.any(gradient != 0, axis=2), LABELS >= 0)
+
+
+@pytest.mark.parametrize('loss', losses.LOSSES.values())
+def test_what_is_predicted_without_a_label_has_no_influence(loss):
+  outputs = jnp.float32(batch(rows=15)[0].reshape(3, 5, 5))
+  poison = jnp.where((LABELS < 0)[..., None], jnp.nan, outputs)
+  for f in (loss, losses.classification_metrics):
+    a, b = f(outputs, {'y': LABELS}), f(poison, {'y': LABELS})
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_accuracy_of_sequences_counts_every_label_once():
+  outputs = jnp.zeros((3, 5, 5)).at[0, :2, 2].set(1).at[:, :, 0].add(0.5)
+  correct, count = losses.classification_metrics(
+      outputs, {'y': LABELS})['accuracy']
+  # Predicted are [2, 2, 0, 0, 0] and zeros: one of four labels, none, none.
+  np.testing.assert_array_equal(correct, [1, 0, 0])
+  np.testing.assert_array_equal(count, [4, 1, 0])
   assert correct.dtype == count.dtype == jnp.float32
