@@ -8,12 +8,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from fedjax_sim import evaluation
+from fedjax_sim import evaluation, validation
 from fedjax_sim import lanes as lanes_lib
 from fedjax_sim.clients import batches, gradients
 from fedjax_sim.core import checks, random
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree, Variables
-from fedjax_sim.data import federated, sampling
+from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.simulation import engine as engine_lib
 from fedjax_sim.simulation import memory
@@ -260,7 +260,7 @@ def build(
     checks.positive_int('lanes', lanes)
   for name, examples in (('train', train.examples), ('test', test)):
     if examples is not None:
-      _check_examples(model, name, examples)
+      validation.check_examples(model, name, examples)
   eval_data = None
   evaluate = lambda variables, eval_data: {}
   if test is not None:
@@ -367,38 +367,3 @@ def simulate(
     rows += new_rows
     on_dispatch(new_rows)
   return Result(state, rows)
-
-
-def _check_examples(model: Model, name: str, examples: PyTree) -> None:
-  """ValueError if the model can't take the examples or predict the labels."""
-  if not (isinstance(examples, dict) and {'x', 'y'} <= set(examples)):
-    raise ValueError(f'{name} examples must be a dict with keys x and y.')
-  federated.num_examples(jax.tree.map(np.asarray, examples), name)
-  inputs = jax.tree.map(lambda x: x[:1], examples['x'])
-  outputs = jax.eval_shape(
-      lambda key, x: model.apply(
-          *model.init(key, x), x, key=key, train=False,
-          mask=np.ones(1, bool))[0],
-      jax.random.key(0), inputs)
-  _check_labels(name, examples['y'], outputs)
-
-
-def _check_labels(name: str, labels: PyTree, outputs: PyTree) -> None:
-  """ValueError if labels that are integers are none of the model's classes."""
-  if not (hasattr(labels, 'dtype') and np.issubdtype(labels.dtype, np.integer)
-          and isinstance(outputs, jax.ShapeDtypeStruct)):
-    return
-  low, high = int(np.min(labels)), int(np.max(labels))
-  if labels.ndim == 1:
-    fits = outputs.ndim == 2 and 0 <= low and high < outputs.shape[-1]
-  elif outputs.ndim == labels.ndim + 1:  # Sequences; negative is no label.
-    fits = (outputs.shape[1:-1] == labels.shape[1:]
-            and high < outputs.shape[-1])
-  else:
-    return
-  if not fits:
-    shape = ', '.join(map(str, (1, *labels.shape[1:], 'classes')))
-    raise ValueError(
-        f'{name} labels run from {low} to {high}, but the model gives '
-        f'outputs of shape {outputs.shape}: it needs [{shape}] with at '
-        f'least {high + 1} classes.')

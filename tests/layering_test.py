@@ -17,7 +17,7 @@ LAYERS = [
      'compilation'],
     ['algorithms', 'plots'],
     ['simulation'],
-    ['evaluation', 'checkpoint', 'workdir', 'reporting'],
+    ['evaluation', 'checkpoint', 'workdir', 'reporting', 'validation'],
     ['simulator'],
     ['training'],
     ['experiment'],
