@@ -198,11 +198,10 @@ def _backward_loop(recurrent_transposed, slopes, dh):
 
 
 def _peephole_gradients(c, dz):
-  by_i, by_f, _, by_o = jnp.split(dz, 4, axis=-1)
-  old_c = _before(c)
-  return jnp.stack([
-      (gradient * state).sum((0, 1))
-      for gradient, state in ((by_i, old_c), (by_f, old_c), (by_o, c))])
+  by_i, by_f, _, by_o = jnp.split(_rows(dz), 4, axis=1)
+  old_c, c = _rows(_before(c)), _rows(c)
+  total = lambda gradient, state: jnp.einsum('nh,nh->h', gradient, state)
+  return jnp.stack([total(by_i, old_c), total(by_f, old_c), total(by_o, c)])
 
 
 def _like(peepholes, c):
