@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from fedjax_sim import evaluation, validation
+from fedjax_sim import compilation, evaluation, validation
 from fedjax_sim import lanes as lanes_lib
 from fedjax_sim.clients import batches, gradients
 from fedjax_sim.core import checks, random
@@ -129,7 +129,8 @@ class Simulation(NamedTuple):
       ValueError: they don't fit into the device's memory.
     """
     if 'rounds' not in self.programs:
-      self.programs['rounds'] = self.lower(state).compile()
+      self.programs['rounds'] = self.lower(state).compile(
+          compiler_options=compilation.options())
     program = self.programs['rounds']
     need = memory.needed(program)
     have = memory.available(jax.devices()[0])
