@@ -3,6 +3,7 @@
 Any field can be changed: --config.client_lr=0.2. See configs/default.py.
 """
 
+import ast
 import sys
 from pathlib import Path
 
@@ -28,6 +29,10 @@ def main(argv: list[str]) -> int:
   except ValueError as error:
     print(f'error: {error}', file=sys.stderr)
     return 1
+  except KeyboardInterrupt:  # Before the first round, or for the second time.
+    print('stopped; the same command goes on from the last checkpoint',
+          file=sys.stderr)
+    return experiment.EXIT_STOPPED
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -43,7 +48,10 @@ def _parse(argv: list[str]) -> list[str]:
     rest = flags.FLAGS(argv)
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError,
           OSError) as error:
-    message = error.args[0] if error.args else error
+    message = str(error.args[0] if error.args else error)
+    if message[:1] == message[-1:] == "'":  # A KeyError's, as Python quotes it.
+      message = ast.literal_eval(message)
+    message = ' '.join(message.split())
     print(f'error: {message}', file=sys.stderr)
     sys.exit(1)
   if _CONFIG.value is None:

@@ -1,6 +1,8 @@
 """One-shot averaging: every client trains alone, the models are averaged once.
 
 Command: python run.py --config=configs/mnist_one_shot.py
+Time: about a minute on 2 CPU cores.
+Result: 90.96% with seed 0.
 """
 
 from configs import default

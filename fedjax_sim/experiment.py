@@ -53,6 +53,9 @@ _ALGORITHMS = ('fedavg', 'fedsgd', 'centralized_sgd')
 def validate(config: ConfigDict) -> None:
   """ValueError if a field is out of range; reads no data."""
   checks.one_of('dataset', config.dataset, sources.NAMES)
+  if config.data_dir and not Path(config.data_dir).is_dir():
+    raise ValueError(
+        f'data_dir must be a folder, there is none at {config.data_dir!r}.')
   checks.one_of('partition', config.partition, _PARTITIONS)
   checks.one_of('model', config.model, models.MODELS)
   checks.one_of('loss', config.loss, models.LOSSES)
@@ -292,7 +295,7 @@ def _header(
                 f'{simulation.train.num_clients} clients a round, '
                 f'{config.rounds} rounds',
       'device': f'{device.device_kind} ({device.platform}), '
-                f'{simulation.lanes} lanes ({simulation.lanes_reason})',
+                f'lanes {simulation.lanes} ({simulation.lanes_reason})',
       'workdir': str(folder),
   }
 

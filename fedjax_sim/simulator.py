@@ -349,6 +349,14 @@ def simulate(
     ValueError: an argument is out of range, or the data don't fit the model.
     DivergenceError: the loss became NaN or infinite.
   """
+  if not isinstance(train, FederatedData):
+    raise ValueError(
+        'train must be a federation, as data.federate, data.from_clients and '
+        f'data.single make one, got {type(train).__name__}.')
+  if not isinstance(model, Model):
+    raise ValueError(
+        'model must be a Model, as models.from_linen, models.from_nnx and '
+        f'models.from_functions make one, got {type(model).__name__}.')
   checks.positive_int('rounds', rounds)
   checks.positive_int('eval_every', eval_every)
   if rounds_per_dispatch is not None:

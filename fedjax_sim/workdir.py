@@ -64,7 +64,8 @@ def read_record(path: Path) -> dict[str, Any] | None:
   file = path / 'config.json'
   if not file.exists():
     for name in ('metrics.jsonl', 'checkpoints'):
-      if (path / name).exists():
+      # A run that ended while it was being set up leaves an empty folder.
+      if any(path.glob(f'{name}/[0-9]*')) or (path / name).is_file():
         raise ValueError(
             f'workdir {str(path)!r} has {name} but no config.json, so it is '
             'not known which experiment it holds. Name another --workdir.')

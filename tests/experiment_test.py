@@ -300,3 +300,16 @@ def test_workdir_of_bad_value_through_the_command_line():
   error = fails('--config=configs/digits_quickstart.py',
                 '--config.client_fraction=1.5', '--dry_run')
   assert error.startswith('error: client_fraction must lie in [0, 1]')
+
+
+def test_a_run_that_failed_while_set_up_can_be_started_again(tmp_path):
+  """The same error again, and then a run, in the same folder."""
+  for _ in range(2):
+    with pytest.raises(ValueError, match='must divide the number'):
+      run(tmp_path, partition='shards', shards_per_client=7)
+  assert run(tmp_path) == experiment.EXIT_DONE
+
+
+def test_data_dir_that_is_not_there():
+  with pytest.raises(ValueError, match="data_dir must be a folder.*'/nodir'"):
+    experiment.validate(small_config(data_dir='/nodir'))

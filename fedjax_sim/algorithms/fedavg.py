@@ -23,6 +23,7 @@ from jax import numpy as jnp
 from fedjax_sim import aggregation
 from fedjax_sim.clients import gradients
 from fedjax_sim.clients.local_sgd import Broadcast, local_sgd
+from fedjax_sim.core import checks
 from fedjax_sim.core.types import (
     Aggregate,
     Aggregator,
@@ -67,6 +68,7 @@ def fedavg(
     The algorithm. Model state (BatchNorm's statistics) is averaged like the
     parameters.
   """
+  checks.optimizer('client_optimizer', client_optimizer)
   client = local_sgd(
       model, client_optimizer, epochs=epochs, batch_size=batch_size,
       weighting=weighting, schedule=client_schedule,
@@ -91,6 +93,7 @@ def from_client_update(
     aggregator: as in `fedavg`.
   """
   optimizer = optax.sgd(1.0) if server_optimizer is None else server_optimizer
+  checks.optimizer('server_optimizer', optimizer)
   if aggregator is None:
     aggregator = aggregation.chain(reduce=aggregation.weighted_mean())
 

@@ -67,3 +67,12 @@ def _is_finite(value: Any) -> bool:
     return math.isfinite(value)
   except TypeError:
     return False
+
+
+def optimizer(name: str, value: Any) -> Any:
+  """An optax optimizer, such as `optax.sgd(0.1)`."""
+  if not (hasattr(value, 'init') and hasattr(value, 'update')):
+    raise ValueError(
+        f'{name} must be an optax optimizer, such as optax.sgd(0.1), got '
+        f'{value!r}.')
+  return value

@@ -212,3 +212,22 @@ def test_model_state_is_averaged():
   result = simulator.simulate(model, algorithm, data, rounds=1,
                              client_fraction=1.0)
   assert result.variables.model_state['seen'] == (2 * 2 + 6 * 6) / 8
+
+
+@pytest.mark.parametrize('change, message', [
+    (dict(train={'x': 1}), 'train must be a federation.*got dict'),
+    (dict(model=nn.Dense(3)), 'model must be a Model.*got Dense'),
+])
+def test_simulate_names_what_is_of_the_wrong_kind(change, message):
+  arguments = {'model': MODEL, 'train': toys.softmax_data(SIZES), **change}
+  with pytest.raises(ValueError, match=message):
+    simulator.simulate(
+        algorithm=algorithms.fedavg(MODEL, optax.sgd(0.1)), rounds=1,
+        client_fraction=1.0, **arguments)
+
+
+def test_optimizers_of_the_wrong_kind():
+  with pytest.raises(ValueError, match='client_optimizer must be an optax'):
+    algorithms.fedavg(MODEL, 0.1)
+  with pytest.raises(ValueError, match='server_optimizer must be an optax'):
+    algorithms.fedavg(MODEL, optax.sgd(0.1), 1.0)

@@ -102,8 +102,8 @@ def test_a_federation_of_lines_is_learnt_and_lanes_don_t_matter():
       model, optax.sgd(2.0), epochs=5, batch_size=4)
   results = [
       fedjax_sim.simulate(
-          model, algorithm, data, rounds=15, clients_per_round=3,
-          test=lines(30, seed=1), eval_every=15, lanes=lanes)
+          model, algorithm, data, rounds=8, clients_per_round=3,
+          test=lines(30, seed=1), eval_every=8, lanes=lanes)
       for lanes in (1, 3)]
   first, last = results[0].rows[0], results[0].rows[-1]
   assert last['train/loss'] < first['train/loss'] / 4
