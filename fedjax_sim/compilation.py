@@ -23,7 +23,7 @@ def options() -> dict[str, bool]:
   """Compiler options for the rounds, on the default backend.
 
   On a CPU XLA copies weights that a step both reads and replaces, unless it is
-  told to look whether the two overlap in time: a tenth of a round of the 2NN.
+  told to look whether the two overlap in time.
   """
   if jax.default_backend() == 'cpu':
     return {'xla_cpu_copy_insertion_use_region_analysis': True}

@@ -298,7 +298,7 @@ def _over_lanes(one_client):
   """`vmap`, which a single lane is spared.
 
   With an axis of one in front of all weights XLA lays gradients out the other
-  way round than weights, and a step takes a sixth longer.
+  way round than weights, which makes a step slower.
   """
   def run(*args):
     if jax.tree.leaves(args)[0].shape[0] > 1:
