@@ -62,7 +62,7 @@ class Point:
         sampling.uniform(len(parts), M, seed=0), lanes=W)
     self._state = self._simulation.init()
     self._program = self._simulation.compile(self._state)
-    self._plan = jax.device_put(self._simulation.plan(0, [False]))
+    self._plan = self._simulation.put(self._simulation.plan(0, [False]))
     self.measure()
 
   def measure(self) -> float:

@@ -64,7 +64,7 @@ def padded_share(simulation) -> float:
     plan = simulation.plan(start, [False] * 100)
     shares.append(plan_lib.padded_share(plan, steps)[:100])
     real.append(np.where(plan.present, steps[plan.clients], 0).sum(
-        axis=(1, 2))[:100])
+        axis=(1, 2, 3))[:100])
   shares, real = np.concatenate(shares), np.concatenate(real)
   return 1 - real.sum() / (real / (1 - shares)).sum()
 
@@ -75,11 +75,11 @@ class Timer:
   def __init__(self, simulation):
     self._simulation, self._state = simulation, simulation.init()
     self._program = simulation.compile(self._state)
-    self._plan = jax.device_put(simulation.plan(0, [False] * 100))
+    self._plan = simulation.put(simulation.plan(0, [False] * 100))
     steps = simulation.local_steps()
     plan = jax.device_get(self._plan)
     self._steps = np.where(plan.present, steps[plan.clients], 0).sum(
-        axis=(1, 2))
+        axis=(1, 2, 3))
     self.measure()  # Warm.
 
   def measure(self) -> float:

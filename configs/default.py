@@ -54,7 +54,10 @@ def get_config() -> ConfigDict:
   config.eval_batch_size = 1000  # examples at once
   config.targets = (0.97,)  # test accuracies; rounds to each are reported
   config.on_divergence = 'stop'  # at a NaN or infinity: stop or continue
-  # Clients computed side by side, a number; 'auto' is measured at the start.
+  # Devices that share a round's clients (a CPU has one for each core), and the
+  # clients computed side by side on each. Numbers; 'auto' is measured at the
+  # start.
+  config.devices = FieldReference('auto', field_type=object)
   config.lanes = FieldReference('auto', field_type=object)
   config.rounds_per_dispatch = 0  # in one call of the device; 0 = about 1 s
   config.checkpoint_seconds = 30.0  # seconds between two checkpoints

@@ -4,6 +4,7 @@ Importing it starts no JAX backend and reads no data.
 """
 
 from fedjax_sim import aggregation, algorithms, data, evaluation, models
+from fedjax_sim.devices import use_all_cores
 from fedjax_sim.simulator import DivergenceError, Result, simulate
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     'evaluation',
     'models',
     'simulate',
+    'use_all_cores',
 ]

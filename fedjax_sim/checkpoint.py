@@ -5,10 +5,13 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax import numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from fedjax_sim.core import files
 from fedjax_sim.core.types import PyTree
@@ -26,7 +29,8 @@ class Checkpoints:
     options = ocp.CheckpointManagerOptions(
         max_to_keep=keep, create=True, enable_async_checkpointing=False)
     self._manager = ocp.CheckpointManager(
-        Path(directory).resolve(), options=options)
+        Path(directory).resolve(), options=options,
+        item_handlers=ocp.StandardCheckpointHandler())
 
   def latest(self) -> int | None:
     """The round of the newest checkpoint, None if there is none."""
@@ -43,13 +47,18 @@ class Checkpoints:
 
     Args:
       round_number: the round that it was saved under.
-      like: a state of the same structure, shapes and dtypes.
+      like: a state of the same structure, shapes and dtypes. Leaves may be
+        longer or shorter along their first axis, which fills up the devices.
     """
-    target = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
-        _to_arrays(like))
+    like_arrays = _to_arrays(like)
+    saved = dict(_named(self._manager.item_metadata(round_number)))
+    target = jax.tree.unflatten(
+        jax.tree.structure(like_arrays),
+        [_target(leaf, saved.get(name, leaf).shape)
+         for name, leaf in _named(like_arrays)])
     arrays = self._manager.restore(
         round_number, args=ocp.args.StandardRestore(target))
+    arrays = jax.tree.map(_fit, like_arrays, arrays)
     return jax.tree.map(
         lambda x, a: jax.random.wrap_key_data(a) if _is_key(x) else a,
         like, arrays)
@@ -61,6 +70,27 @@ class Checkpoints:
     self._manager.close()
 
 
+def _target(
+    like: jax.Array, shape: tuple[int, ...]
+) -> jax.ShapeDtypeStruct:
+  """How to read a leaf: where it belongs if that fits, else everywhere."""
+  sharding = like.sharding
+  if shape != like.shape and isinstance(sharding, NamedSharding):
+    sharding = NamedSharding(sharding.mesh, PartitionSpec())
+  if shape[1:] != like.shape[1:]:
+    shape = like.shape  # Another state: orbax tells what differs.
+  return jax.ShapeDtypeStruct(shape, like.dtype, sharding=sharding)
+
+
+def _fit(like: jax.Array, x: jax.Array) -> jax.Array:
+  """Cut or filled along the first axis, where it belongs."""
+  if x.shape == like.shape:
+    return x
+  extra = max(0, len(like) - len(x))
+  x = jnp.concatenate([x, jnp.zeros((extra, *x.shape[1:]), x.dtype)])
+  return jax.device_put(x[:len(like)], like.sharding)
+
+
 def _is_key(x) -> bool:
   return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
 
@@ -70,11 +100,16 @@ def _to_arrays(state: PyTree) -> PyTree:
       lambda x: jax.random.key_data(x) if _is_key(x) else x, state)
 
 
+def _named(tree: PyTree) -> list[tuple[str, Any]]:
+  """Leaves with their path, such as `params/Dense_0/kernel`."""
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+  return [(jax.tree_util.keystr(path, simple=True, separator='/'), leaf)
+          for path, leaf in leaves]
+
+
 def flat_names(tree: PyTree) -> dict[str, np.ndarray]:
   """Leaves by their path, such as `params/Dense_0/kernel`."""
-  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-  return {jax.tree_util.keystr(path, simple=True, separator='/'):
-          np.asarray(leaf) for path, leaf in leaves}
+  return {name: np.asarray(leaf) for name, leaf in _named(tree)}
 
 
 def save_npz(path: Path | str, tree: PyTree) -> None:

@@ -31,11 +31,11 @@ class EvalData(NamedTuple):
   """
 
   examples: PyTree
-  mask: jax.Array
+  mask: np.ndarray
 
 
 def in_batches(examples: PyTree, batch_size: int = 1000) -> EvalData:
-  """Cuts examples [E, ...] (NumPy) into batches, on the device."""
+  """Cuts examples [E, ...] (NumPy) into batches (NumPy)."""
   checks.positive_int('eval_batch_size', batch_size)
   size = len(jax.tree.leaves(examples)[0])
   if size == 0:
@@ -44,9 +44,15 @@ def in_batches(examples: PyTree, batch_size: int = 1000) -> EvalData:
   index = np.arange(-(-size // batch_size) * batch_size)
   mask = (index < size).reshape(-1, batch_size)
   index = np.where(index < size, index, 0).reshape(-1, batch_size)
-  return EvalData(
-      jax.tree.map(lambda x: jnp.asarray(x[index]), examples),
-      jnp.asarray(mask))
+  return EvalData(jax.tree.map(lambda x: x[index], examples), mask)
+
+
+def fill_up(data: EvalData, multiple: int) -> EvalData:
+  """Adds masked batches up to a multiple, for as many devices."""
+  extra = -len(data.mask) % multiple
+  copies = jax.tree.map(lambda x: np.repeat(x[:1], extra, axis=0), data)
+  copies = copies._replace(mask=np.zeros_like(copies.mask))
+  return jax.tree.map(lambda a, b: np.concatenate([a, b]), data, copies)
 
 
 def batch_metrics(
@@ -172,8 +178,9 @@ def evaluate_clients(
       return _client_sums(model, variables, own(test_arrays, test), batch_size)
 
     clients = jnp.arange(train.num_clients, dtype=jnp.int32)
-    return jax.lax.map(
-        one_client, (clients, state.clients), batch_size=lanes)
+    # Behind the N clients there may be rows that fill up the devices.
+    own = jax.tree.map(lambda x: x[:train.num_clients], state.clients)
+    return jax.lax.map(one_client, (clients, own), batch_size=lanes)
 
   sums = jax.device_get(run(state, device(train), device(test)))
   with np.errstate(invalid='ignore', divide='ignore'):

@@ -3,6 +3,7 @@
 The only module that reads a config.
 """
 
+import contextlib
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from ml_collections import ConfigDict
 from fedjax_sim import (
     algorithms,
     compilation,
+    devices,
     evaluation,
     metrics,
     models,
@@ -31,6 +33,7 @@ from fedjax_sim.core.types import FederatedAlgorithm, Model
 from fedjax_sim.data import partition as partition_lib
 from fedjax_sim.data import sampling, sources
 from fedjax_sim.data.federated import FederatedData, federate
+from fedjax_sim.simulation import sharding
 from fedjax_sim.simulation.plan import evaluate_after
 
 EXIT_DONE, EXIT_DIVERGED, EXIT_STOPPED = 0, 2, 130
@@ -65,8 +68,9 @@ def validate(config: ConfigDict) -> None:
                'local_epochs', 'batch_size', 'eval_every', 'eval_batch_size',
                'micro_batch_size', 'keep_checkpoints'):
     checks.positive_int(name, config[name])
-  if config.lanes != 'auto':
-    checks.positive_int('lanes', config.lanes)
+  for name in ('devices', 'lanes'):
+    if config[name] != 'auto':
+      checks.positive_int(name, config[name])
   for name in ('clients_per_round', 'steps_per_round', 'rounds_per_dispatch',
                'seed'):
     checks.at_least(name, config[name], 0)
@@ -144,7 +148,14 @@ class Experiment(NamedTuple):
   client_test: FederatedData | None
 
 
-def build(config: ConfigDict, lanes: int | str) -> Experiment:
+class Shape(NamedTuple):
+  """How a round lies on the hardware: devices D, lanes W; numbers or 'auto'."""
+
+  devices: int | str
+  lanes: int | str
+
+
+def build(config: ConfigDict, shape: Shape) -> Experiment:
   """Loads data and puts everything together.
 
   Raises:
@@ -164,7 +175,7 @@ def build(config: ConfigDict, lanes: int | str) -> Experiment:
       config.num_clients, cohort_size(config), config.seed)
   simulation = simulator.build(
       model, make_algorithm(config, model), federate(dataset.train, partition),
-      sampler, test=dataset.test, seed=config.seed, lanes=lanes,
+      sampler, test=dataset.test, seed=config.seed, **shape._asdict(),
       eval_batch_size=config.eval_batch_size)
   return Experiment(simulation, partition, labels, client_test)
 
@@ -193,11 +204,14 @@ def run(
   validate(config)
   begun = time.perf_counter()
   compilation.keep_programs()
+  # In a process where JAX runs already, what it runs on is what there is.
+  with contextlib.suppress(ValueError):
+    devices.use_all_cores()
   plain = workdir.as_json(config.to_dict())
   folder = Path(
       workdir_path or Path('runs') / f'{name}-{workdir.short_hash(plain)}')
   if dry_run:
-    experiment = build(config, config.lanes)
+    experiment = build(config, Shape(config.devices, config.lanes))
     state = experiment.simulation.init()
     program = experiment.simulation.compile(state)
     reporting.print_fields(_header(config, experiment, folder, state)
@@ -213,21 +227,35 @@ def _run_in(
 ) -> int:
   """`run`, in a folder that this process holds."""
   record = workdir.read_record(folder)
-  lanes = config.lanes
+  shape = Shape(config.devices, config.lanes)
   if record is not None:
     workdir.check_same(folder, record, plain)
-    if record['config']['lanes'] == config.lanes:
-      lanes = record['resolved']['lanes']
+    shape = _shape_before(record, shape)
   with Checkpoints(folder / 'checkpoints', config.keep_checkpoints) as saved:
     if (saved.latest() or 0) >= config.rounds:
       print(f'{folder} is finished, with {saved.latest()} rounds. More: '
             '--config.rounds=')
       _print_closing(folder, config)
       return EXIT_DONE
-    experiment = build(config, lanes)
+    experiment = build(config, shape)
+    simulation = experiment.simulation
     workdir.write_record(
-        folder, plain, {'lanes': experiment.simulation.lanes}, record)
+        folder, plain, Shape(simulation.placement.size,
+                             simulation.lanes)._asdict(), record)
     return _train(folder, config, experiment, saved, begun)
+
+
+def _shape_before(record, wanted: Shape) -> Shape:
+  """What 'auto' became in an earlier part of the run, where that is possible.
+
+  Bits depend on it: another shape sums in another order.
+  """
+  before = record['resolved']
+  same = all(record['config'].get(name, value) == value
+             for name, value in wanted._asdict().items())
+  if same and before.get('devices', 1) <= len(jax.devices()):
+    return Shape(before.get('devices', 1), before['lanes'])
+  return wanted
 
 
 def _train(
@@ -295,7 +323,8 @@ def _header(
                 f'{simulation.train.num_clients} clients a round, '
                 f'{config.rounds} rounds',
       'device': f'{device.device_kind} ({device.platform}), '
-                f'lanes {simulation.lanes} ({simulation.lanes_reason})',
+                f'devices {simulation.placement.size}, lanes '
+                f'{simulation.lanes} ({simulation.lanes_reason})',
       'workdir': str(folder),
   }
 
@@ -320,6 +349,7 @@ def _cost(simulation: simulator.Simulation, state, program) -> dict[str, str]:
 def _write_results(folder, config, experiment: Experiment, state) -> None:
   """The final parameters, the curve, and the clients' own metrics."""
   simulation = experiment.simulation
+  state = sharding.gather(state)
   save_npz(folder / 'final_params.npz', state.server.variables._asdict())
   rows = metrics.read(folder / training.METRICS_FILE)
   if any('test/accuracy' in row for row in rows):

@@ -1,9 +1,11 @@
 """How many clients to compute side by side: measured, not guessed.
 
 Each lane holds weights of its own, so many lanes read and write much memory;
-few leave a wide device idle. Which number is best depends on model, device and
-sizes, and not on anything that could be computed beforehand. So a few are
-timed on the real round, with shortened clients, and the fastest is kept.
+few leave a wide device idle. On a CPU whose cores are devices (`devices.py`) a
+small model is fastest with a client on each core, a large one whose matrix
+products use all cores may not be. Which numbers are best depends on model,
+device and sizes, and not on anything that could be computed beforehand. So a
+few are timed on the real round, with shortened clients, and the fastest kept.
 """
 
 import hashlib
@@ -42,57 +44,82 @@ def candidates(cohort_size: int) -> list[int]:
   return sorted(widths)
 
 
-def choose(make: Callable[[int], Any], cohort_size: int) -> tuple[Any, str]:
-  """The fastest simulation over numbers of lanes that fit into memory.
+def choose(
+    make: Callable[[int, int], Any],
+    cohort_size: int,
+    devices: int | str,
+    lanes: int | str,
+) -> tuple[Any, str]:
+  """The fastest simulation over devices and lanes that fit into memory.
 
   What was found is kept in the cache folder, by program, sizes of clients,
   device and versions.
 
   Args:
-    make: lanes -> `Simulation`.
+    make: (devices, lanes) -> `Simulation`.
     cohort_size: M, the most lanes that can be of use.
+    devices: D, or 'auto'.
+    lanes: W of each device, or 'auto'.
 
   Returns:
     (the simulation, in words how it was chosen).
   """
-  widths = candidates(cohort_size)
-  if len(widths) == 1:
-    return make(1), 'one client a round'
-  narrow = make(1)
-  key = _key(narrow)
-  known = _read().get(key)
-  if known in widths:
-    return make(known) if known != 1 else narrow, 'measured earlier'
-  best, seconds = _fastest(make, narrow, widths)
-  _remember(key, best.lanes)
-  told = ', '.join(f'{w}: {s / min(seconds.values()):.2f}'
-                   for w, s in sorted(seconds.items()))
-  return best, f'measured, relative time by lanes {told}'
+  choices = _choices(cohort_size, devices, lanes)
+  if len(choices) == 1:
+    given = 'auto' not in (devices, lanes)
+    return make(*choices[0]), 'given' if given else 'the only choice'
+  first = make(*choices[0])
+  key = _key(first, choices)
+  known = tuple(_read().get(key, ()))
+  if known in choices:
+    return make(*known) if known != choices[0] else first, 'measured earlier'
+  best, seconds = _fastest(make, choices)
+  _remember(key, (best.placement.size, best.lanes))
+  least = min(seconds.values())
+  told = ', '.join(f'{d}x{w}: {s / least:.2f}'
+                   for (d, w), s in sorted(seconds.items()))
+  return best, f'measured, relative time by devices x lanes {told}'
 
 
-def _fastest(make, narrow, widths) -> tuple[Any, dict[int, float]]:
-  # A CPU is mostly best with few lanes, an accelerator with many; starting
-  # there leaves the hopeless other end untried.
-  if jax.default_backend() != 'cpu':
-    widths = widths[::-1]
-  seconds: dict[int, float] = {}
-  best, fraction, misses = narrow, None, 0
-  for width in widths:
-    simulation = narrow if width == 1 else make(width)
+def _choices(
+    cohort_size: int, devices: int | str, lanes: int | str
+) -> list[tuple[int, int]]:
+  """(devices, lanes) in the order in which to try them.
+
+  A CPU is mostly best with few lanes, an accelerator with many; starting there
+  leaves the hopeless other end untried.
+  """
+  most = min(len(jax.devices()), cohort_size)
+  choices = []
+  for d in sorted({1, most}, reverse=True) if devices == 'auto' else [devices]:
+    share = -(-cohort_size // d)
+    widths = candidates(share) if lanes == 'auto' else [min(lanes, share)]
+    if jax.default_backend() != 'cpu':
+      widths = widths[::-1]
+    choices += [(d, w) for w in widths]
+  return choices
+
+
+def _fastest(make, choices) -> tuple[Any, dict[tuple[int, int], float]]:
+  seconds: dict[tuple[int, int], float] = {}
+  best, fraction, misses, errors = None, None, {}, {}
+  for choice in choices:
+    if misses.get(choice[0], 0) == 2:
+      continue
+    simulation = make(*choice)
     try:
       simulation.compile(simulation.init())
-    except ValueError:  # It doesn't fit into memory.
+    except ValueError as error:  # It doesn't fit into memory.
+      errors[choice] = error
       continue
     fraction = fraction or _probe_fraction(simulation)
-    seconds[width] = _time(simulation, fraction, _REPEATS)
-    if seconds[width] <= min(seconds.values()):
-      best, misses = simulation, 0
-    elif seconds[width] > _HOPELESS * min(seconds.values()):
-      misses += 1
-    if misses == 2:
-      break
-  if not seconds:
-    narrow.compile(narrow.init())  # Raises, with the numbers for one lane.
+    seconds[choice] = _time(simulation, fraction, _REPEATS)
+    if seconds[choice] <= min(seconds.values()):
+      best = simulation
+    elif seconds[choice] > _HOPELESS * min(seconds.values()):
+      misses[choice[0]] = misses.get(choice[0], 0) + 1
+  if best is None:
+    raise errors[min(errors)]  # With what takes least.
   return best, seconds
 
 
@@ -111,7 +138,7 @@ def _time(simulation, fraction: float, repeats: int) -> float:
   sizes = np.ceil(fraction * simulation.train.sizes)
   offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
   inputs = simulation.engine.inputs._replace(offsets=offsets)
-  plan = jax.device_put(simulation.plan(0, [False]))
+  plan = simulation.put(simulation.plan(0, [False]))
   times = []
   for _ in range(repeats + 1):  # The first is to warm up.
     begun = time.perf_counter()
@@ -122,12 +149,12 @@ def _time(simulation, fraction: float, repeats: int) -> float:
   return min(times[1:])
 
 
-def _key(simulation) -> str:
+def _key(simulation, choices) -> str:
   """Changes with whatever the best number of lanes may depend on."""
   device = jax.devices()[0]
   sizes = np.percentile(simulation.train.sizes, range(0, 101, 10))
   parts = [simulation.lower(simulation.init()).as_text(), sizes.tolist(),
-           device.platform, device.device_kind, os.cpu_count(),
+           choices, device.platform, device.device_kind, os.cpu_count(),
            jax.__version__]
   return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
@@ -136,18 +163,18 @@ def _file() -> Path:
   return files.cache_folder() / 'lanes.json'
 
 
-def _read() -> dict[str, int]:
+def _read() -> dict[str, list[int]]:
   try:
     return dict(json.loads(_file().read_text()))
   except (OSError, ValueError, TypeError):
     return {}
 
 
-def _remember(key: str, lanes: int) -> None:
+def _remember(key: str, choice: tuple[int, int]) -> None:
   """Keeps a choice; a cache that can't be written is done without."""
   try:
     _file().parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(_file()) as file:
-      file.write(json.dumps(_read() | {key: lanes}, indent=1).encode())
+      file.write(json.dumps(_read() | {key: choice}, indent=1).encode())
   except OSError:
     pass

@@ -16,7 +16,7 @@ from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree, Variables
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.simulation import engine as engine_lib
-from fedjax_sim.simulation import memory
+from fedjax_sim.simulation import memory, sharding
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation.engine import SimulationState
 
@@ -61,6 +61,7 @@ class _Window(NamedTuple):
     plan: on the device.
     evaluate: for each round.
     padded_share: for each round, see `plan.padded_share`.
+    imbalance: for each round, see `plan.imbalance`.
   """
 
   start: int
@@ -68,6 +69,7 @@ class _Window(NamedTuple):
   plan: plan_lib.Plan
   evaluate: list[bool]
   padded_share: np.ndarray
+  imbalance: np.ndarray
 
 
 class Simulation(NamedTuple):
@@ -79,10 +81,11 @@ class Simulation(NamedTuple):
     train: the federation.
     sampler: who takes part in a round.
     engine: the device side.
-    lanes: W.
-    lanes_reason: in words, how W was chosen.
+    placement: the devices.
+    lanes: W, of each device.
+    lanes_reason: in words, how devices and W were chosen.
     key: the root key of the run.
-    eval_data: the test set on the device, or None.
+    eval_data: the test set on the devices, or None.
     programs: what `compile` has compiled.
   """
 
@@ -91,6 +94,7 @@ class Simulation(NamedTuple):
   train: FederatedData
   sampler: sampling.Sampler
   engine: engine_lib.Engine
+  placement: sharding.Placement
   lanes: int
   lanes_reason: str
   key: jax.Array
@@ -99,9 +103,8 @@ class Simulation(NamedTuple):
 
   def init(self) -> SimulationState:
     """The state before the first round."""
-    inputs = jax.tree.map(lambda x: x[:1], self.train.examples['x'])
-    variables = jax.jit(self.model.init)(random.named(self.key, 'model'),
-                                         inputs)
+    variables = jax.jit(self.model.init)(
+        random.named(self.key, 'model'), _first_inputs(self.train))
     return self.engine.init(variables, self.key)
 
   def plan(self, start: int, evaluate: list[bool]) -> plan_lib.Plan:
@@ -110,7 +113,14 @@ class Simulation(NamedTuple):
     return plan_lib.plan_rounds(
         cohorts, evaluate, self.local_steps(), lanes=self.lanes,
         num_blocks=plan_lib.blocks_for(self.sampler.max_cohort, self.lanes),
-        num_rounds=_CAPACITY)
+        num_rounds=_CAPACITY, devices=self.placement.size,
+        owners=self.engine.owners)
+
+  def put(self, plan: plan_lib.Plan) -> plan_lib.Plan:
+    """A plan on the devices."""
+    slots = self.placement.split(axis=1)
+    return jax.device_put(
+        plan, plan_lib.Plan(slots, slots, slots, self.placement.everywhere))
 
   def local_steps(self) -> np.ndarray:
     """int [N]: the local steps of every client, as the algorithm says."""
@@ -132,8 +142,9 @@ class Simulation(NamedTuple):
       self.programs['rounds'] = self.lower(state).compile(
           compiler_options=compilation.options())
     program = self.programs['rounds']
-    need = memory.needed(program)
-    have = memory.available(jax.devices()[0])
+    device = self.placement.mesh.devices.flat[0]
+    need = memory.needed(program, self.placement.size)
+    have = memory.available(device)
     if need is not None and have is not None and need > have:
       raise ValueError(
           f'the rounds need {need / 1e9:.1f} GB of memory with lanes = '
@@ -210,8 +221,9 @@ class Simulation(NamedTuple):
     stop = min(start + _CAPACITY, stop)
     flags = [evaluate(r) for r in range(start, stop)]
     plan = self.plan(start, flags)
-    return _Window(start, stop, jax.device_put(plan), flags,
-                   plan_lib.padded_share(plan, self.local_steps()))
+    return _Window(start, stop, self.put(plan), flags,
+                   plan_lib.padded_share(plan, self.local_steps()),
+                   plan_lib.imbalance(plan, self.local_steps()))
 
   def _row(self, outputs, i: int, window: _Window, seconds: float) -> Row:
     one = jax.tree.map(lambda x: x[i], outputs)
@@ -223,6 +235,7 @@ class Simulation(NamedTuple):
         **{f'test/{name}': value for name, value in test.items()},
         'clients': int(one.count),
         'padded_steps': float(window.padded_share[i]),
+        'imbalance': float(window.imbalance[i]),
         'seconds': seconds,
     }
 
@@ -249,6 +262,7 @@ def build(
     *,
     test: PyTree | None = None,
     seed: int = 0,
+    devices: int | str = 'auto',
     lanes: int | str = 'auto',
     eval_batch_size: int = 1000,
 ) -> Simulation:
@@ -257,31 +271,54 @@ def build(
     raise ValueError(
         f'the sampler draws from num_clients = {sampler.num_clients}, the '
         f'federation has {train.num_clients}.')
-  if lanes != 'auto':
-    checks.positive_int('lanes', lanes)
+  for name, value in (('lanes', lanes), ('devices', devices)):
+    if value != 'auto':
+      checks.positive_int(name, value)
   for name, examples in (('train', train.examples), ('test', test)):
     if examples is not None:
       validation.check_examples(model, name, examples)
-  eval_data = None
   evaluate = lambda variables, eval_data: {}
+  batched = None
   if test is not None:
-    eval_data = evaluation.in_batches(test, eval_batch_size)
+    batched = evaluation.in_batches(test, eval_batch_size)
     evaluate = evaluation.evaluator(model)
-  federation = engine_lib.on_device(train)
+  shapes = jax.eval_shape(
+      model.init, jax.random.key(0), _first_inputs(train))
+  # Arrays are put on a number of devices once, whatever the lanes.
+  placed = functools.cache(lambda count: _Placed.make(count, train, batched))
 
-  def make(lanes: int) -> Simulation:
+  def make(devices: int, lanes: int) -> Simulation:
+    placement, federation, eval_data = placed(devices)
     engine = engine_lib.build_engine(
-        algorithm, train, federation, lanes=lanes,
-        num_blocks=plan_lib.blocks_for(sampler.max_cohort, lanes),
+        algorithm, train, federation, shapes, placement=placement, lanes=lanes,
         cohort_size=sampler.max_cohort, evaluate=evaluate)
     return Simulation(
-        model, algorithm, train, sampler, engine, lanes, 'given',
-        jax.random.key(seed), eval_data, {})
+        model, algorithm, train, sampler, engine, placement, lanes, 'given',
+        jax.device_put(jax.random.key(seed), placement.everywhere), eval_data,
+        {})
 
-  if lanes != 'auto':
-    return make(min(lanes, sampler.max_cohort))
-  chosen, reason = lanes_lib.choose(make, sampler.max_cohort)
+  chosen, reason = lanes_lib.choose(make, sampler.max_cohort, devices, lanes)
   return chosen._replace(lanes_reason=reason)
+
+
+class _Placed(NamedTuple):
+  """What lies on the devices and doesn't change."""
+
+  placement: sharding.Placement
+  federation: engine_lib.Federation
+  eval_data: evaluation.EvalData | None
+
+  @classmethod
+  def make(cls, devices: int, train, batched) -> '_Placed':
+    placement = sharding.place(devices)
+    if batched is not None:
+      batched = jax.device_put(
+          evaluation.fill_up(batched, devices), placement.split())
+    return cls(placement, engine_lib.on_devices(train, placement), batched)
+
+
+def _first_inputs(train: FederatedData) -> PyTree:
+  return jax.tree.map(lambda x: x[:1], train.examples['x'])
 
 
 class Result(NamedTuple):
@@ -323,6 +360,7 @@ def simulate(
     test: PyTree | None = None,
     eval_every: int = 1,
     seed: int = 0,
+    devices: int | str = 'auto',
     lanes: int | str = 'auto',
     rounds_per_dispatch: int | None = None,
     on_dispatch: Callable[[list[Row]], None] = lambda rows: None,
@@ -340,8 +378,10 @@ def simulate(
     test: PyTree [E, ...] of test examples, None for no evaluation.
     eval_every: evaluate after every so many rounds, and after the last.
     seed: of initial weights, cohorts, orders, dropout.
-    lanes: clients computed side by side, or 'auto' to measure which number is
-      fastest here; doesn't change the result, up to the order of summation.
+    devices: how many of `jax.devices()` share a round's clients, or 'auto' to
+      measure whether all or one are faster here; doesn't change the result, up
+      to the order of summation. `use_all_cores` makes a device of each core.
+    lanes: clients computed side by side on a device; likewise.
     rounds_per_dispatch: rounds in one call of the device; likewise.
     on_dispatch: called with the new rows, to print or to plot.
 
@@ -366,7 +406,8 @@ def simulate(
       client_fraction=client_fraction)
   sampler = sampling.uniform(train.num_clients, cohort, seed)
   simulation = build(
-      model, algorithm, train, sampler, test=test, seed=seed, lanes=lanes)
+      model, algorithm, train, sampler, test=test, seed=seed, devices=devices,
+      lanes=lanes)
   initial = simulation.init()
   rows = []
   for state, new_rows in simulation.dispatches(  # noqa: B007
@@ -375,4 +416,4 @@ def simulate(
       rounds_per_dispatch=rounds_per_dispatch):
     rows += new_rows
     on_dispatch(new_rows)
-  return Result(state, rows)
+  return Result(sharding.gather(state), rows)

@@ -71,7 +71,7 @@ def test_the_folder_holds_what_the_readme_names(finished):
   assert not [p for p in finished.iterdir() if p.name.endswith('.part')]
   record = json.loads((finished / 'config.json').read_text())
   assert record['config']['model'] == 'logistic_regression'
-  assert record['resolved'] == {'lanes': 5}
+  assert record['resolved'] == {'devices': 1, 'lanes': 5}
   assert 'jax' in record['environments'][0]['versions']
   rows = rows_of(finished)
   assert [row['round'] for row in rows] == list(range(1, 7))
@@ -107,11 +107,13 @@ def test_rounds_per_dispatch_and_checkpoints_do_not_matter(finished, tmp_path):
 
 
 def test_measured_lanes_are_kept_when_a_run_goes_on(tmp_path, monkeypatch):
-  monkeypatch.setattr(lanes, 'choose', lambda make, cohort: (make(3), 'test'))
+  fastest = lambda make, cohort, devices, lanes: (make(1, 3), 'test')
+  monkeypatch.setattr(lanes, 'choose', fastest)
   run(tmp_path, lanes='auto', rounds=2)
   record = json.loads((tmp_path / 'config.json').read_text())
-  assert record['resolved'] == {'lanes': 3}
-  monkeypatch.setattr(lanes, 'choose', None)  # Not called again.
+  assert record['resolved'] == {'devices': 1, 'lanes': 3}
+  monkeypatch.undo()
+  monkeypatch.setattr(lanes, '_fastest', None)  # Not measured again.
   run(tmp_path, lanes='auto')
   assert len(rows_of(tmp_path)) == 6
 

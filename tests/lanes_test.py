@@ -58,8 +58,9 @@ def test_the_real_measurement_changes_no_result():
 
 
 def test_other_sizes_are_measured_anew():
-  assert lanes._key(build(1)) == lanes._key(build(1))
-  assert lanes._key(build(1)) != lanes._key(build(1, (30, 4, 17, 9, 12, 6)))
+  assert lanes._key(build(1), []) == lanes._key(build(1), [])
+  assert lanes._key(build(1), []) != lanes._key(
+      build(1, (30, 4, 17, 9, 12, 6)), [])
 
 
 def test_what_does_not_fit_is_not_chosen(monkeypatch):
@@ -67,14 +68,14 @@ def test_what_does_not_fit_is_not_chosen(monkeypatch):
   programs = []
   monkeypatch.setattr(lanes, '_time', lambda sim, *args: 1 / sim.lanes)
   monkeypatch.setattr(simulator, 'memory', types.SimpleNamespace(
-      needed=lambda program: programs.append(program) or len(programs),
+      needed=lambda program, d: programs.append(program) or len(programs),
       available=lambda device: 1))
   assert build('auto').lanes == 1
 
 
 def test_a_run_that_cannot_fit_says_so(monkeypatch):
   monkeypatch.setattr(simulator, 'memory', types.SimpleNamespace(
-      needed=lambda program: 7e9, available=lambda device: 5e9))
+      needed=lambda program, d: 7e9, available=lambda device: 5e9))
   with pytest.raises(ValueError, match='need 7.0 GB.*lanes = 1.*has 5.0 GB'):
     build('auto')
   simulation = build(4)

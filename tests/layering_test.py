@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / 'fedjax_sim'
 # Each layer may import those in earlier rows, and itself. Folders of one row
 # don't import each other.
 LAYERS = [
-    ['core'],
+    ['core', 'devices'],
     ['data', 'models', 'clients', 'aggregation', 'metrics', 'lanes',
      'compilation'],
     ['algorithms', 'plots'],

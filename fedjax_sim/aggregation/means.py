@@ -27,10 +27,7 @@ def weighted_mean() -> Reducer:
     total, counted = accumulator
     weighted = jax.vmap(trees.scale_rows)(messages.update, messages.weight)
     block = tally.sum_present(messages, weighted)
-    return (jax.tree.map(jnp.add, total, block), tally.add(counted, messages))
-
-  def merge(a, b):
-    return jax.tree.map(jnp.add, a, b)
+    return (trees.add(total, block), tally.add(counted, messages))
 
   def finalize(accumulator, key):
     del key
@@ -39,4 +36,4 @@ def weighted_mean() -> Reducer:
     inverse = jnp.where(positive, 1 / jnp.where(positive, counted.weight, 1), 0)
     return Aggregate(trees.scale_rows(total, inverse), *counted)
 
-  return Reducer(init, accumulate, merge, finalize)
+  return Reducer(init, accumulate, trees.add, finalize)

@@ -9,6 +9,11 @@ from jax import numpy as jnp
 from fedjax_sim.core.types import PyTree
 
 
+def add(a: PyTree, b: PyTree) -> PyTree:
+  """Leaf by leaf."""
+  return jax.tree.map(jnp.add, a, b)
+
+
 def where(condition: jax.Array, on_true: PyTree, on_false: PyTree) -> PyTree:
   """Selects whole trees, or rows of them where `condition` has axes.
 

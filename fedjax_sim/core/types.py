@@ -158,7 +158,8 @@ class Reducer(NamedTuple):
     init: `(message, num_slots) -> accumulator`, from the shapes of one message
       and the most messages that there can be in a round.
     accumulate: `(accumulator, messages [W, ...]) -> accumulator`.
-    merge: `(accumulator, accumulator) -> accumulator`, for several devices.
+    merge: `(accumulator, accumulator) -> accumulator`, for several devices;
+      `trees.add` itself where it adds, which a mesh does best.
     finalize: `(accumulator, key) -> Aggregate`. With nobody present the mean
       is zero.
   """

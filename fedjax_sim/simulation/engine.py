@@ -2,7 +2,8 @@
 
 A round broadcasts, runs blocks of W clients side by side, sends their messages
 through the transforms into the reducer's accumulator, and hands the aggregate
-to the server. Nothing crosses between host and device inside a dispatch.
+to the server. Nothing crosses between host and device inside a dispatch. Of
+several devices each runs blocks of its own; their accumulators are merged.
 
 One program serves any window of a plan's rounds, since where it begins and ends
 are traced scalars: a round's bits can't depend on how rounds are grouped.
@@ -17,6 +18,7 @@ from jax import numpy as jnp
 
 from fedjax_sim.core import checks, random, trees
 from fedjax_sim.core.types import (
+    Aggregate,
     ClientData,
     FederatedAlgorithm,
     Message,
@@ -27,6 +29,7 @@ from fedjax_sim.core.types import (
     Variables,
 )
 from fedjax_sim.data.federated import FederatedData
+from fedjax_sim.simulation import sharding
 from fedjax_sim.simulation.plan import Plan
 
 Evaluate = Callable[[Variables, PyTree], MetricSums]
@@ -38,8 +41,9 @@ class SimulationState(NamedTuple):
   Attributes:
     server: the algorithm's server state.
     aggregator: the shared state of the aggregation's transforms.
-    clients: the algorithm's client states, PyTree [N, ...].
-    transforms: the transforms' client states, PyTree [N, ...].
+    clients: the algorithm's client states, PyTree [N, ...], N rounded up to a
+      multiple of the devices; each device has its part of the rows.
+    transforms: the transforms' client states, likewise.
   """
 
   server: ServerState
@@ -69,8 +73,10 @@ class Engine(NamedTuple):
 
   Attributes:
     init: `(Variables, key) -> SimulationState`.
-    inputs: the federation's arrays on the device, first argument of the
+    inputs: the federation's arrays on the devices, first argument of the
       program.
+    owners: int [N], the device that must compute a client, since it holds the
+      client's state; None where clients have none.
     lower: lowers the program `(inputs, SimulationState, Plan, first, last, key,
       eval_data) -> (SimulationState, RoundOutputs [R])`. It runs the plan's
       rounds from `first` up to, not including, `last`; the state is donated.
@@ -78,6 +84,7 @@ class Engine(NamedTuple):
 
   init: Callable[[Variables, jax.Array], SimulationState]
   inputs: PyTree
+  owners: np.ndarray | None
   lower: Callable[..., jax.stages.Lowered]
 
 
@@ -96,19 +103,23 @@ class Federation(NamedTuple):
   offsets: jax.Array
 
 
-def on_device(data: FederatedData) -> Federation:
-  """Puts a federation's arrays on the default device."""
-  return Federation(jax.tree.map(jnp.asarray, data.examples),
-                    jnp.asarray(data.offsets, jnp.int32))
+def on_devices(
+    data: FederatedData, placement: sharding.Placement
+) -> Federation:
+  """Puts a federation's arrays on every device."""
+  return jax.device_put(
+      Federation(data.examples, np.asarray(data.offsets, np.int32)),
+      placement.everywhere)
 
 
 def build_engine(
     algorithm: FederatedAlgorithm,
     data: FederatedData,
     federation: Federation,
+    variables: Variables,
     *,
+    placement: sharding.Placement,
     lanes: int,
-    num_blocks: int,
     cohort_size: int,
     evaluate: Evaluate = lambda variables, eval_data: {},
 ) -> Engine:
@@ -117,23 +128,36 @@ def build_engine(
   Args:
     algorithm: the algorithm.
     data: the federation, N clients.
-    federation: its arrays on the device, from `on_device`.
-    lanes: W, clients computed side by side; memory grows with it.
-    num_blocks: blocks a round.
-    cohort_size: most clients in a round, at most `num_blocks * lanes`.
+    federation: its arrays, from `on_devices`.
+    variables: the model's shapes.
+    placement: the devices.
+    lanes: W, clients computed side by side on a device; memory grows with it.
+    cohort_size: most clients in a round.
     evaluate: `(Variables, eval_data) -> MetricSums`, run after the rounds that
-      the plan marks.
+      the plan marks; each device is given its part of the arrays' first axis.
   """
   checks.positive_int('lanes', lanes)
   sizes = data.sizes
-  ragged = bool(np.ptp(sizes) > 0 or cohort_size % lanes)
-  rounds = _Rounds(algorithm, data.num_clients, int(sizes.max()), ragged,
-                   num_blocks * lanes, evaluate)
-  compiled = jax.jit(rounds.run, donate_argnums=1)
+  devices = placement.size
+  ragged = bool(np.ptp(sizes) > 0 or cohort_size % (lanes * devices))
+  rounds = _Rounds(
+      algorithm, data.num_clients, devices, int(sizes.max()), ragged,
+      cohort_size + devices * (lanes - 1), evaluate)
+  everywhere, rows = placement.everywhere, placement.split()
+  state = SimulationState(everywhere, everywhere, rows, rows)
+  slots = placement.split(axis=1)
+  compiled = sharding.spread(
+      rounds.run, placement,
+      in_specs=(everywhere, state, Plan(slots, slots, slots, everywhere),
+                everywhere, everywhere, everywhere, rows),
+      out_specs=(state, everywhere), donate_argnums=1)
+  init = lambda variables, key: rounds.init(federation, variables, key)
+  first = jax.eval_shape(init, variables, jax.random.key(0))
+  owned = jax.tree.leaves((first.clients, first.transforms))
   return Engine(
-      init=jax.jit(lambda variables, key: rounds.init(
-          federation, variables, key)),
+      init=jax.jit(init, out_shardings=state),
       inputs=federation,
+      owners=rounds.owners() if owned else None,
       lower=lambda *args: compiled.lower(federation, *args))
 
 
@@ -142,10 +166,20 @@ class _Rounds(NamedTuple):
 
   algorithm: FederatedAlgorithm
   num_clients: int
+  devices: int
   max_size: int
   ragged: bool
   num_slots: int
   evaluate: Evaluate
+
+  @property
+  def rows_per_device(self) -> int:
+    """Clients whose state a device holds."""
+    return -(-self.num_clients // self.devices)
+
+  def owners(self) -> np.ndarray:
+    """int [N], the device that holds a client's state."""
+    return np.arange(self.num_clients) // self.rows_per_device
 
   def init(self, federation, variables, key) -> SimulationState:
     """The state before the first round."""
@@ -155,7 +189,8 @@ class _Rounds(NamedTuple):
     client_state = algorithm.client_init(variables)
     message = jax.eval_shape(
         lambda: self.client_output(federation, server, client_state).message)
-    stack = lambda x: jnp.broadcast_to(x, (self.num_clients, *x.shape))
+    rows = self.rows_per_device * self.devices
+    stack = lambda x: jnp.broadcast_to(x, (rows, *x.shape))
     copies = lambda tree: jax.tree.map(lambda x: stack(jnp.asarray(x)), tree)
     return SimulationState(
         server, algorithm.aggregator.init(message), copies(client_state),
@@ -194,19 +229,23 @@ class _Rounds(NamedTuple):
     aggregator = algorithm.aggregator
     key = random.round_key(key, state.server.round)
     broadcast = algorithm.broadcast(state.server)
-    slots = _Slot(plan.clients, plan.occurrences, plan.present)
+    # Of the device's axis there is one row here.
+    slots = jax.tree.map(lambda x: x[0], _Slot(
+        plan.clients, plan.occurrences, plan.present))
     pooled = algorithm.pooled and algorithm.pooled(
         broadcast, self.pool(federation, key, slots))
     if pooled:
-      aggregate, train = pooled
+      aggregate, train = _pooled_over_devices(*pooled)
       clients, transforms = state.clients, state.transforms
     else:
       one_client = lambda slot, *states: self.client(
           federation, broadcast, state.aggregator, key, slot, *states)
       accumulator, clients, transforms, train = self.blocks(
           one_client, state, slots)
+      train = sharding.total(train)
       aggregate = aggregator.reducer.finalize(
-          accumulator, random.named(key, 'finalize'))
+          sharding.merge(accumulator, aggregator.reducer.merge),
+          random.named(key, 'finalize'))
     server = algorithm.server(
         state.server, aggregate, random.named(key, 'server'))
     server = server._replace(round=state.server.round + 1)
@@ -218,15 +257,17 @@ class _Rounds(NamedTuple):
     return state, self.outputs(state, train, aggregate.count, plan, eval_data)
 
   def blocks(self, one_client, state: SimulationState, slots: _Slot):
-    """All blocks: accumulator, the new states of clients, metrics."""
+    """This device's blocks: accumulator, clients' new states, metrics."""
     message, metrics = self.shapes(one_client, state, slots)
     accumulator = self.algorithm.aggregator.reducer.init(
         message, self.num_slots)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
-    block = lambda carry, slots: (self.block(one_client, carry, slots), None)
-    carry, _ = jax.lax.scan(
-        block, (accumulator, state.clients, state.transforms, zeros), slots)
-    return carry
+    # Only blocks that hold anybody, and these come first.
+    used = jnp.sum(slots.present[:, 0], dtype=jnp.int32)
+    return jax.lax.fori_loop(
+        0, used, lambda i, carry: self.block(
+            one_client, carry, jax.tree.map(lambda x: x[i], slots)),
+        (accumulator, state.clients, state.transforms, zeros))
 
   def pool(self, federation, key, slots: _Slot) -> Pool:
     """The data of all slots [blocks, W] in a row."""
@@ -268,11 +309,13 @@ class _Rounds(NamedTuple):
   def block(self, one_client, carry, slots: _Slot):
     """W clients side by side, their messages accumulated."""
     accumulator, clients, transforms, totals = carry
-    rows = lambda tree: jax.tree.map(lambda x: x[slots.client], tree)
+    # Client states lie on the device that owns the client.
+    row = slots.client - sharding.index() * self.rows_per_device
+    rows = lambda tree: jax.tree.map(lambda x: x[row], tree)
     messages, new_clients, new_transforms, metrics = _over_lanes(one_client)(
         slots, rows(clients), rows(transforms))
     # An empty slot writes outside of the arrays, that is, nowhere.
-    target = jnp.where(slots.present, slots.client, self.num_clients)
+    target = jnp.where(slots.present, row, self.rows_per_device)
     write = lambda old, new: jax.tree.map(
         lambda x, y: x.at[target].set(y, mode='drop'), old, new)
     metrics = trees.where(
@@ -291,7 +334,20 @@ class _Rounds(NamedTuple):
         plan.evaluate,
         lambda: self.evaluate(variables, eval_data),
         lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
-    return RoundOutputs(train, test, count, trees.all_finite(variables))
+    return RoundOutputs(train, sharding.total(test), count,
+                        trees.all_finite(variables))
+
+
+def _pooled_over_devices(
+    aggregate: Aggregate, train: MetricSums
+) -> tuple[Aggregate, MetricSums]:
+  """The aggregate of all devices' clients, from those of each device's."""
+  weighted = trees.scale_rows(aggregate.mean, aggregate.weight)
+  total, weight, count, aux, train = sharding.total(
+      (weighted, aggregate.weight, aggregate.count, aggregate.aux, train))
+  inverse = jnp.where(weight > 0, 1 / jnp.where(weight > 0, weight, 1), 0)
+  mean = trees.scale_rows(total, inverse)
+  return Aggregate(mean, weight, count, aux), train
 
 
 def _over_lanes(one_client):

@@ -5,17 +5,19 @@ from pathlib import Path
 import jax
 
 
-def needed(program: jax.stages.Compiled) -> int | None:
+def needed(program: jax.stages.Compiled, devices: int = 1) -> int | None:
   """Bytes that a program takes at its peak, as the compiler counts them.
 
-  Arguments, results and temporary arrays; a donated argument counts once.
-  None where the backend doesn't tell.
+  Arguments, results and temporary arrays; a donated argument counts once. Of
+  each device, or of all of them where they share the host's memory. None where
+  the backend doesn't tell.
   """
   memory = program.memory_analysis()
   if memory is None:
     return None
-  return (memory.argument_size_in_bytes + memory.output_size_in_bytes
+  each = (memory.argument_size_in_bytes + memory.output_size_in_bytes
           - memory.alias_size_in_bytes + memory.temp_size_in_bytes)
+  return each * (devices if jax.default_backend() == 'cpu' else 1)
 
 
 def available(device: jax.Device) -> int | None:

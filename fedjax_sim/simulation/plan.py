@@ -1,5 +1,6 @@
 """Plans rounds on the host: cohorts into blocks of lanes."""
 
+import heapq
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -9,13 +10,15 @@ from fedjax_sim.core import loops
 
 
 class Plan(NamedTuple):
-  """What the device needs to know of R rounds.
+  """What the devices need to know of R rounds.
+
+  Each of D devices has blocks of its own; those that hold anybody come first.
 
   Attributes:
-    clients: int32 [R, blocks, W], client numbers; 0 in an empty slot.
-    occurrences: int32 [R, blocks, W], how often the client came before in the
-      same cohort (0 unless sampled with replacement).
-    present: bool [R, blocks, W], False in an empty slot.
+    clients: int32 [R, D, blocks, W], client numbers; 0 in an empty slot.
+    occurrences: int32 [R, D, blocks, W], how often the client came before in
+      the same cohort (0 unless sampled with replacement).
+    present: bool [R, D, blocks, W], False in an empty slot.
     evaluate: bool [R], whether to evaluate after the round.
   """
 
@@ -33,8 +36,10 @@ def plan_rounds(
     lanes: int,
     num_blocks: int,
     num_rounds: int,
+    devices: int = 1,
+    owners: np.ndarray | None = None,
 ) -> Plan:
-  """Packs cohorts into blocks, clients with most work first.
+  """Deals cohorts to devices and packs them into blocks, most work first.
 
   Sorting puts clients of like work side by side, so that few lanes wait.
 
@@ -43,26 +48,59 @@ def plan_rounds(
     evaluate: for each of these rounds.
     work: int [N], local steps of every client, or any measure of them.
     lanes: W.
-    num_blocks: blocks a round; `num_blocks * lanes` slots must hold a cohort.
+    num_blocks: blocks of a device in a round; `num_blocks * lanes` slots must
+      hold whatever a device may be dealt.
     num_rounds: R, at least `len(cohorts)`; rounds beyond are empty.
+    devices: D.
+    owners: int [N], the device that must compute a client; None deals each
+      round's clients so that devices have like work.
   """
-  shape = num_rounds, num_blocks * lanes
+  shape = num_rounds, devices, num_blocks * lanes
   clients = np.zeros(shape, np.int32)
   occurrences = np.zeros(shape, np.int32)
   present = np.zeros(shape, bool)
   for i, cohort in enumerate(cohorts):
-    if len(cohort) > shape[1]:
-      raise ValueError(f'a cohort of {len(cohort)} clients does not fit into '
-                       f'{num_blocks} blocks of {lanes} lanes.')
+    cohort = np.asarray(cohort)
     order = np.argsort(-work[cohort], kind='stable')
-    clients[i, :len(cohort)] = np.asarray(cohort)[order]
-    occurrences[i, :len(cohort)] = count_occurrences(cohort)[order]
-    present[i, :len(cohort)] = True
+    occurrence = count_occurrences(cohort)
+    dealt = (deal(work[cohort[order]], devices) if owners is None
+             else owners[cohort[order]])
+    for device in range(devices):
+      own = order[dealt == device]
+      if len(own) > shape[2]:
+        raise ValueError(f'a cohort of {len(own)} clients does not fit into '
+                         f'{num_blocks} blocks of {lanes} lanes.')
+      clients[i, device, :len(own)] = cohort[own]
+      occurrences[i, device, :len(own)] = occurrence[own]
+      present[i, device, :len(own)] = True
   flags = np.zeros(num_rounds, bool)
   flags[:len(evaluate)] = evaluate
-  blocks = num_rounds, num_blocks, lanes
+  blocks = num_rounds, devices, num_blocks, lanes
   return Plan(clients.reshape(blocks), occurrences.reshape(blocks),
               present.reshape(blocks), flags)
+
+
+def deal(work: np.ndarray, devices: int) -> np.ndarray:
+  """Deals clients to devices, each to the one with least work so far.
+
+  With the most work first this is longest processing time first (Graham 1969):
+  the busiest device has at most 4/3 of the least time possible.
+
+  Args:
+    work: [M], most first.
+    devices: D.
+
+  Returns:
+    int [M], the device of each; of devices with equal work the one with fewer
+    clients, so that clients without work are spread too.
+  """
+  dealt = np.zeros(len(work), int)
+  loads = [(0, 0, device) for device in range(devices)]
+  for i, amount in enumerate(work.tolist()):
+    load, count, device = loads[0]
+    dealt[i] = device
+    heapq.heapreplace(loads, (load + amount, count + 1, device))
+  return dealt
 
 
 def padded_share(plan: Plan, steps: np.ndarray) -> np.ndarray:
@@ -82,14 +120,30 @@ def padded_share(plan: Plan, steps: np.ndarray) -> np.ndarray:
   own = np.where(plan.present, steps[plan.clients], 0)
   computed = np.zeros(len(own), np.int64)
   lanes = own.shape[-1]
-  done = np.zeros(own.shape[:2], np.int64)
+  done = np.zeros(own.shape[:3], np.int64)
   widths = loops.phase_widths(lanes)
   for width, following in zip(widths, (*widths[1:], 0), strict=True):
     stop = np.maximum(done, own[..., following:].max(axis=-1))
-    computed += ((stop - done) * width).sum(axis=-1)
+    computed += ((stop - done) * width).sum(axis=(1, 2))
     done = stop
-  real = own.sum(axis=(1, 2))
+  real = own.sum(axis=(1, 2, 3))
   return np.where(computed > 0, 1 - real / np.maximum(computed, 1), 0.0)
+
+
+def imbalance(plan: Plan, steps: np.ndarray) -> np.ndarray:
+  """How much longer the busiest device works than devices do on average.
+
+  Args:
+    plan: R rounds.
+    steps: int [N], local steps of every client.
+
+  Returns:
+    float [R], busiest over mean, minus 1; 0 where a round does nothing.
+  """
+  own = np.where(plan.present, steps[plan.clients], 0).sum(axis=(2, 3))
+  mean = own.mean(axis=1)
+  return np.where(mean > 0, own.max(axis=1) / np.where(mean > 0, mean, 1) - 1,
+                  0.0)
 
 
 def count_occurrences(cohort: np.ndarray) -> np.ndarray:

@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -21,12 +23,12 @@ def test_every_client_once_largest_first():
   assert list(flat[0][:5]) == [1, 3, 2, 0, 4]
   assert list(flat[1][:2]) == [2, 4]
   np.testing.assert_array_equal(got.present.reshape(2, -1).sum(1), [5, 2])
-  assert got.clients.shape == (2, 3, 2)
+  assert got.clients.shape == (2, 1, 3, 2)
 
 
 def test_rounds_beyond_are_empty_and_not_evaluated():
   got = make([[0, 1]], [1, 1], 2, 1, num_rounds=4, evaluate=[True])
-  np.testing.assert_array_equal(got.present.sum((1, 2)), [2, 0, 0, 0])
+  np.testing.assert_array_equal(got.present.sum((1, 2, 3)), [2, 0, 0, 0])
   np.testing.assert_array_equal(got.evaluate, [True, False, False, False])
 
 
@@ -64,7 +66,7 @@ def test_padded_share_is_what_the_loop_computes(lanes):
     jax.debug.callback(lambda x: calls.append(np.size(x)), carry)
     return carry + 1
 
-  for block, present in zip(got.clients[0], got.present[0], strict=True):
+  for block, present in zip(got.clients[0, 0], got.present[0, 0], strict=True):
     own = jnp.where(present, steps[block], 0)
     jax.vmap(lambda n: loops.fori_lanes(n, body, jnp.int32(0)))(own)
   jax.effects_barrier()
@@ -75,3 +77,41 @@ def test_padded_share_is_what_the_loop_computes(lanes):
 def test_an_empty_round_has_no_padding():
   got = make([[0, 1]], [0, 0], 2, 1, num_rounds=2)
   np.testing.assert_array_equal(plan.padded_share(got, np.zeros(2, int)), 0)
+
+
+def test_dealing_is_near_the_least_time_possible():
+  """Graham (1969): at most 4/3 - 1/(3 D) times the optimum, by brute force."""
+  rng = np.random.default_rng(0)
+  for _ in range(30):
+    work = -np.sort(-rng.integers(0, 20, 7))
+    dealt = plan.deal(work, 3)
+    got = max(work[dealt == d].sum() for d in range(3))
+    least = min(
+        max(sum(w for w, d in zip(work, of, strict=True) if d == device)
+            for device in range(3))
+        for of in itertools.product(range(3), repeat=7))
+    assert least <= got <= (4 / 3 - 1 / 9) * least
+
+
+def test_clients_without_work_are_spread_too():
+  np.testing.assert_array_equal(
+      np.bincount(plan.deal(np.zeros(9, int), 3)), [3, 3, 3])
+
+
+def test_devices_share_a_cohort_or_keep_their_own_clients():
+  sizes, cohort = [5, 100, 30, 70, 1, 9], [0, 1, 3, 3, 5]
+  got = plan.plan_rounds([np.array(cohort)], [], np.array(sizes), lanes=2,
+                         num_blocks=3, num_rounds=1, devices=2)
+  own = [sorted(got.clients[0, d][got.present[0, d]]) for d in range(2)]
+  assert own == [[0, 1, 5], [3, 3]]
+  np.testing.assert_allclose(
+      plan.imbalance(got, np.array(sizes)), [140 / 127 - 1])
+  # Empty blocks come last.
+  np.testing.assert_array_equal(got.present[0, :, :, 0],
+                                [[True, True, False], [True, False, False]])
+  owners = np.array([0, 0, 0, 1, 1, 1])
+  got = plan.plan_rounds([np.array(cohort)], [], np.array(sizes), lanes=2,
+                         num_blocks=3, num_rounds=1, devices=2, owners=owners)
+  own = [sorted(got.clients[0, d][got.present[0, d]]) for d in range(2)]
+  assert own == [[0, 1], [3, 3, 5]]
+  assert sorted(got.occurrences[0, 1][got.present[0, 1]]) == [0, 0, 1]

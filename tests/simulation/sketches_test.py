@@ -382,12 +382,20 @@ def median():
     return (rows, count + messages.present.sum(),
             weight + jnp.where(messages.present, messages.weight, 0).sum())
 
+  def merge(a, b):
+    (rows, count, weight), (more, added, extra) = a, b
+    keep = jnp.arange(len(jax.tree.leaves(rows)[0])) < count
+    rows = jax.tree.map(
+        lambda x, y: jnp.where(keep[:, None], x, jnp.roll(y, count, axis=0)),
+        rows, more)
+    return rows, count + added, weight + extra
+
   def finalize(accumulator, key):
     rows, count, weight = accumulator
     return Aggregate(jax.tree.map(lambda r: jnp.nanmedian(r, axis=0), rows),
                      weight, count, {})
 
-  return Reducer(init, accumulate, None, finalize)
+  return Reducer(init, accumulate, merge, finalize)
 
 
 def test_median_ignores_an_outlier():
@@ -453,7 +461,7 @@ def integer_sum():
     return Aggregate(
         jax.tree.map(lambda t: t.astype(jnp.float32) / scale, total), *tallied)
 
-  return Reducer(mean.init, accumulate, None, finalize)
+  return Reducer(mean.init, accumulate, trees.add, finalize)
 
 
 def test_masked_integer_sum_is_the_weighted_mean():

@@ -1,0 +1,108 @@
+"""The round over several devices: a mesh with one axis, `clients`.
+
+Each device computes clients of its own, all of a round's clients between them,
+and one collective a round merges what they have added up. What the server holds
+is on every device; a client's state is on the device that owns the client.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from fedjax_sim.core import trees
+from fedjax_sim.core.types import PyTree
+
+AXIS = 'clients'
+
+
+class Placement(NamedTuple):
+  """Where arrays lie on a mesh.
+
+  Attributes:
+    mesh: D devices, axis `clients`.
+  """
+
+  mesh: Mesh
+
+  @property
+  def size(self) -> int:
+    """D."""
+    return self.mesh.size
+
+  @property
+  def everywhere(self) -> NamedSharding:
+    """The whole array on every device."""
+    return NamedSharding(self.mesh, PartitionSpec())
+
+  def split(self, axis: int = 0) -> NamedSharding:
+    """An equal part of `axis` on each device."""
+    return NamedSharding(self.mesh, PartitionSpec(*[None] * axis, AXIS))
+
+
+def place(devices: int) -> Placement:
+  """The first D devices.
+
+  Raises:
+    ValueError: there are fewer.
+  """
+  present = jax.devices()
+  if not 1 <= devices <= len(present):
+    raise ValueError(
+        f'devices must be from 1 to {len(present)}, which is what there is, '
+        f'got {devices}.')
+  return Placement(Mesh(present[:devices], (AXIS,)))
+
+
+def spread(run: Callable, placement: Placement, in_specs, out_specs, **jit):
+  """`run` on each device of the mesh, on its part of the arrays; jit-compiled.
+
+  Args:
+    run: sees the arrays that its device holds, and may use the functions below.
+    placement: the mesh.
+    in_specs: `NamedSharding`s of the arguments, a prefix of their tree.
+    out_specs: of the results.
+    **jit: further arguments of `jax.jit`.
+  """
+  specs = lambda tree: jax.tree.map(lambda s: s.spec, tree)
+  mapped = jax.shard_map(
+      run, mesh=placement.mesh, in_specs=specs(in_specs),
+      out_specs=specs(out_specs), check_vma=False)
+  return jax.jit(
+      mapped, in_shardings=in_specs, out_shardings=out_specs, **jit)
+
+
+def index() -> jax.Array:
+  """int32 [], which device this is."""
+  return jax.lax.axis_index(AXIS)
+
+
+def total(tree: PyTree) -> PyTree:
+  """The sum over devices, leaf by leaf."""
+  return jax.lax.psum(tree, AXIS)
+
+
+def merge(
+    tree: PyTree, merge_two: Callable[[PyTree, PyTree], PyTree]
+) -> PyTree:
+  """All devices' trees merged two by two, in the order of the devices.
+
+  Where merging is adding (`trees.add`) it is the mesh's own sum, which sends a
+  tree about twice whatever the number of devices. Else every device receives
+  all trees.
+  """
+  if merge_two is trees.add:
+    return total(tree)
+  gathered = jax.lax.all_gather(tree, AXIS)
+  size = len(jax.tree.leaves(gathered)[0])
+  parts = [jax.tree.map(lambda x, i=i: x[i], gathered) for i in range(size)]
+  merged = parts[0]
+  for part in parts[1:]:
+    merged = merge_two(merged, part)
+  return merged
+
+
+def gather(tree: PyTree) -> PyTree:
+  """All arrays as a whole, on the first device."""
+  return jax.device_put(tree, jax.devices()[0])
