@@ -20,11 +20,17 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
+from fedjax_sim.models import winograd
+
 # From this many inputs per kernel row on, a product a row (`_by_rows`) beats
 # patches of the whole kernel (`_by_patches`), on 2 CPU cores, forward and
 # backward in a loop, one lane or ten: with 30 they are level, with 72 rows win
 # by 20 to 30%. Below, the products are too thin.
 _MIN_ROW_INPUTS = 64
+
+# Tiles of rows (`_by_tiles`) beat single rows where products are large enough
+# to outweigh the transforms: as measured in `benchmarks/convolution.py`.
+_MIN_TILE_INPUTS, _MIN_TILE_OUTPUTS = 32, 64
 
 
 def conv_general_dilated(
@@ -50,7 +56,10 @@ def conv_general_dilated(
   channels first), an `out_sharding`, arrays of two dtypes or without elements,
   and arguments that don't fit together, so that `lax` names the error.
 
-  The patches take up to kernel-size times the input's memory.
+  The patches take up to kernel-size times the input's memory. On a CPU kernels
+  of three to five rows with many channels take minimal filtering along the
+  rows, which costs one of float32's seven digits; `precision='highest'` does
+  without.
 
   Args:
     lhs: [B, spatial..., c_in], the inputs.
@@ -124,6 +133,8 @@ def _convolve(x, kernel, frame, groups, precision, dtype):
     return _by_taps(x, kernel, frame, groups, dtype)
   if groups > 1:
     return _by_groups(x, kernel, frame, groups, dot)
+  if _tiles_pay(x, kernel, frame, precision, dtype):
+    return _by_tiles(x, kernel, frame, dot)
   # With a stride most of the rows' results would be thrown away.
   if (rows > 1 and frame.strides[0] == 1
       and math.prod(window) * inputs >= _MIN_ROW_INPUTS):
@@ -161,6 +172,54 @@ def _by_rows(x, kernel, frame, dot):
     parts.append(lax.slice_in_dim(
         part, row * outputs, (row + 1) * outputs, axis=x.ndim - 1))
   return functools.reduce(lax.add, parts)
+
+
+def _tiles_pay(x, kernel, frame, precision, dtype) -> bool:
+  rows, *_, inputs, outputs = kernel.shape
+  if (rows not in winograd.TILES or frame.strides[0] != 1
+      or frame.dilation[0] != 1 or inputs < _MIN_TILE_INPUTS
+      or outputs < _MIN_TILE_OUTPUTS):
+    return False
+  tile = winograd.TILES[rows]
+  products = -(-frame.out[0] // tile) * (tile + rows - 1)
+  return (4 * products <= 3 * frame.out[0] * rows
+          and x.dtype == dtype == jnp.float32
+          and precision in (None, lax.Precision.DEFAULT)
+          and jax.default_backend() == 'cpu')
+
+
+def _by_tiles(x, kernel, frame, dot):
+  """Minimal filtering along the rows, patches along the other dimensions.
+
+  A tile's rows are combined, a product taken for each combination, and the
+  results combined again: m + r - 1 products for m rows instead of m * r.
+  """
+  rows, outputs = kernel.shape[0], kernel.shape[-1]
+  tile = winograd.TILES[rows]
+  size = tile + rows - 1
+  change = winograd.transform(tile, rows)
+  tiles = -(-frame.out[0] // tile)
+  # In groups of a tile's number of rows, to take every tile-th row at no cost.
+  groups = tiles + -(-(rows - 1) // tile)
+  low = frame.padding[0][0]
+  x = pad_or_crop(x, ((low, groups * tile - low - x.shape[1]),
+                      *frame.padding[1:]), 1, 0)
+  x = x.reshape(x.shape[0], groups, tile, *x.shape[2:])
+  combined = winograd.combine(change.inputs, [
+      x[:, k // tile:k // tile + tiles, k % tile] for k in range(size)])
+  matrices = winograd.combine(change.taps, list(kernel))
+  inner = frame._replace(
+      strides=(1, *frame.strides[1:]), padding=((0, 0),) * len(frame.out),
+      out=(tiles, *frame.out[1:]))
+  products = []
+  for part, matrix in zip(combined, matrices, strict=True):
+    taps = _taps(part, (1, *kernel.shape[1:-2]), inner)
+    products.append(_product(
+        lax.concatenate(taps, part.ndim - 1), matrix.reshape(-1, outputs),
+        dot))
+  y = jnp.stack(winograd.combine(change.outputs, products), axis=2)
+  y = y.reshape(y.shape[0], tiles * tile, *y.shape[3:])
+  return lax.slice_in_dim(y, 0, frame.out[0], axis=1)
 
 
 def _product(x, matrix, dot):
