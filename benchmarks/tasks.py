@@ -58,8 +58,8 @@ TASKS = {task.name: task for task in (
          check_rounds=10, band=0.02, turn=5, repeats=15),
     Task('mnist_cnn', 'MNIST CNN', 'cnn', 'mnist', examples=600, rate=0.1,
          check_rounds=3, band=0.02, turn=1, repeats=7),
-    Task('char_lstm', 'character LSTM', 'lstm', 'text', examples=40, rate=1.0,
-         num_clients=100, check_rounds=5, band=0.3, measure='loss', turn=1,
+    Task('char_lstm', 'character LSTM', 'lstm', 'text', examples=40, rate=0.5,
+         num_clients=100, check_rounds=8, band=0.3, measure='loss', turn=1,
          repeats=7),
 )}
 

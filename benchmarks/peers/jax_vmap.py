@@ -53,9 +53,14 @@ class Recurrent(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    x = nn.Embed(258, 8)(x)
+    x = nn.Embed(258, 8, embedding_init=_WEIGHTS)(x)
     for _ in range(2):
-      x = nn.RNN(nn.OptimizedLSTMCell(256))(x)
+      # As wide as one Glorot-uniform matrix of inputs, state and all gates.
+      limit = (6 / (x.shape[-1] + 5 * 256)) ** 0.5
+      weights = lambda key, shape, dtype, limit=limit: jax.random.uniform(
+          key, shape, dtype, -limit, limit)
+      x = nn.RNN(nn.OptimizedLSTMCell(
+          256, kernel_init=weights, recurrent_kernel_init=weights))(x)
     return nn.Dense(258, kernel_init=_WEIGHTS)(x)
 
 

@@ -77,10 +77,10 @@ class Link:
     self.set_threads = lambda threads: None
     self._round = 0
 
-  def ready(self, device: str, *packages: str) -> None:
+  def ready(self, device: str, *packages: str, **more) -> None:
     """Tells that setting up is done, on which device, with which packages."""
     self._send(device=device, versions={
-        name: metadata.version(name) for name in packages})
+        name: metadata.version(name) for name in packages}, **more)
 
   def wait(self, predict: Callable[[np.ndarray], np.ndarray]):
     """Serves commands until rounds are asked for.

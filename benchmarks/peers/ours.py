@@ -11,6 +11,7 @@ import time
 import jax
 import optax
 
+import fedjax_sim
 from benchmarks.peers.link import Link
 from fedjax_sim import algorithms, data, models, simulator
 from fedjax_sim.data import sampling
@@ -37,13 +38,16 @@ def build(link: Link, model) -> simulator.Simulation:
 
 def main() -> None:
   link = Link()
+  fedjax_sim.use_all_cores()
   model = MODELS[link.task.model]()
   simulation = build(link, model)
   state = simulation.init()
   program = simulation.compile(state)
   apply = jax.jit(lambda variables, x: model.apply(
       *variables, x, key=jax.random.key(0), train=False, mask=None)[0])
-  link.ready(jax.devices()[0].device_kind, 'jax', 'jaxlib', 'flax', 'optax')
+  link.ready(jax.devices()[0].device_kind, 'jax', 'jaxlib', 'flax', 'optax',
+             devices=simulation.placement.size, lanes=simulation.lanes,
+             chosen=simulation.lanes_reason)
 
   def train(cohorts):
     nonlocal state

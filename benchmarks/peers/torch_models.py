@@ -48,7 +48,25 @@ def build(name: str, models=MODELS) -> nn.Module:
       nn.init.xavier_uniform_(layer.weight)
       if layer.bias is not None:
         nn.init.zeros_(layer.bias)
+    elif isinstance(layer, nn.Embedding):
+      nn.init.xavier_uniform_(layer.weight)
+    elif isinstance(layer, nn.LSTM):
+      _like_tensorflow(layer)
   return model.to(device())
+
+
+def _like_tensorflow(lstm: nn.LSTM) -> None:
+  """One matrix of inputs and state, Glorot-uniform; forget gates start at 1."""
+  width = lstm.hidden_size
+  for name, weight in lstm.named_parameters():
+    if name.startswith('weight'):
+      inputs = getattr(lstm, name.replace('_hh_', '_ih_')).shape[1]
+      limit = (6 / (inputs + width + 4 * width)) ** 0.5
+      nn.init.uniform_(weight, -limit, limit)
+    else:
+      nn.init.zeros_(weight)
+      if name.startswith('bias_ih'):
+        nn.init.ones_(weight[width:2 * width])
 
 
 def device() -> torch.device:
