@@ -28,6 +28,8 @@ class Contender(NamedTuple):
       cores are tried, and the faster is used.
     max_repeats: most turns in a task, where one takes minutes.
     options: what only this worker understands.
+    daemons: whether it has processes that work even while it is not its turn;
+      then it is measured beside ours alone, and disturbs no one else.
   """
 
   name: str
@@ -37,6 +39,7 @@ class Contender(NamedTuple):
   threads: bool = False
   max_repeats: dict[str, int] = {}
   options: dict[str, Any] = {}
+  daemons: bool = False
 
   @property
   def python(self) -> Path:
@@ -55,7 +58,7 @@ CONTENDERS = {contender.name: contender for contender in (
     Contender('torch_vmap', 'PyTorch, `torch.func.vmap`', 'torch_vmap',
               'torch', threads=True),
     Contender('fedjax', 'FedJAX', 'fedjax_fedavg', 'fedjax'),
-    Contender('flower', 'Flower', 'flower', 'flower'),
+    Contender('flower', 'Flower', 'flower', 'flower', daemons=True),
     Contender('pfl', 'pfl-research', 'pfl_fedavg', 'pfl', threads=True),
 )}
 

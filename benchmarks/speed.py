@@ -13,7 +13,8 @@ Every contender is a process in an environment of its own. First each runs some
 rounds as warm-up, after which its model must be about as good as ours on the
 test set, or its times count as invalid. Then they take turns, A B C ... A B C
 ..., only one computing at a time, so that a slow minute of the machine is
-everybody's. A ratio is the median, over the turns, of a contender's time
+everybody's. (Flower's daemons work all the time: it takes turns with ours
+alone.) A ratio is the median, over the turns, of a contender's time
 divided by ours in the same turn.
 
 A JSON line for each task goes to benchmarks/results/speed.jsonl.
@@ -60,6 +61,21 @@ def warm_up(worker: Worker, task: Task) -> dict[str, Any]:
   best = min(tried, key=lambda threads: min(tried[threads]))
   threads = {} if best is None else {'threads': best}
   return worker.ask('evaluate') | threads
+
+
+def measure_all(
+    task: Task, contenders: list[Contender], repeats: int
+) -> dict[str, dict[str, Any]]:
+  """`measure`, those with daemons beside ours alone."""
+  results = measure(task, [c for c in contenders if not c.daemons], repeats)
+  ours = [c for c in contenders if c.name == _REFERENCE]
+  for contender in contenders:
+    if contender.daemons:
+      pair = measure(task, [*ours, contender], repeats)
+      if contender.name in pair:
+        results[contender.name] = pair[contender.name] | {
+            'beside': pair.get(_REFERENCE)}
+  return results
 
 
 def measure(
@@ -234,6 +250,9 @@ def parse() -> argparse.Namespace:
   parser.add_argument('--repeats', type=int, help='turns of each')
   parser.add_argument(
       '--lanes', nargs='+', help='of ours; the first is what ratios refer to')
+  parser.add_argument(
+      '--here', action='store_true',
+      help='run all in this environment, whatever theirs is')
   parser.add_argument('--out', type=Path, default=RESULTS)
   for name in ('clients', 'examples', 'epochs', 'batch_size'):
     parser.add_argument(f'--{name}', type=int, help=f'of every task: {name}')
@@ -251,8 +270,11 @@ def main() -> None:
     (ROOT / 'README.md').write_text(report())
     return
   for task in chosen_tasks(arguments):
-    results = measure(task, chosen_contenders(arguments),
-                      arguments.repeats or task.repeats)
+    contenders = chosen_contenders(arguments)
+    if arguments.here:
+      contenders = [c._replace(environment='') for c in contenders]
+    results = measure_all(
+        task, contenders, arguments.repeats or task.repeats)
     line = json.dumps({
         'task': task._asdict(), 'date': datetime.date.today().isoformat(),
         'git_commit': commit(), 'machine': machine(), 'contenders': results})

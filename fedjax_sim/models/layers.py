@@ -2,7 +2,7 @@
 
 Weights that differ from client to client turn a convolution under `vmap` into
 a grouped one, which XLA runs badly; and inside a loop XLA's CPU backend runs
-any convolution 15 to 20 times slower than outside. Matrix products suffer
+any convolution much slower than outside. Matrix products suffer
 from neither, so convolution is written here as input patches times a matrix:
 the same numbers up to the order of summation, differentiable in either mode.
 
@@ -23,13 +23,12 @@ from jax import numpy as jnp
 from fedjax_sim.models import winograd
 
 # From this many inputs per kernel row on, a product a row (`_by_rows`) beats
-# patches of the whole kernel (`_by_patches`), on 2 CPU cores, forward and
-# backward in a loop, one lane or ten: with 30 they are level, with 72 rows win
-# by 20 to 30%. Below, the products are too thin.
+# patches of the whole kernel (`_by_patches`) on a CPU; below, the products are
+# too thin (benchmarks/kernels.py).
 _MIN_ROW_INPUTS = 64
 
 # Tiles of rows (`_by_tiles`) beat single rows where products are large enough
-# to outweigh the transforms: as measured in `benchmarks/convolution.py`.
+# to outweigh the transforms (benchmarks/kernels.py).
 _MIN_TILE_INPUTS, _MIN_TILE_OUTPUTS = 32, 64
 
 

@@ -1,8 +1,8 @@
 """Pooling that stays fast inside loops: element-wise, on slices.
 
 Inside a loop XLA's CPU backend runs the gradient of a max-pooling by windows
-6 to 15 times slower than selects between slices (2 CPU cores, 24x24x64,
-batch 10). These functions take the place of flax's of the same names.
+many times slower than selects between slices (benchmarks/kernels.py). These
+functions take the place of flax's of the same names.
 """
 
 import functools

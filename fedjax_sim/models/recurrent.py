@@ -14,7 +14,7 @@ The loop over time holds what has to be in it, one product with Wh a step and
 direction: the inputs' products are one product before the loop, and the
 gradients of all weights are one product or sum each after it. Left to
 automatic differentiation, every step would add a matrix as large as Wh to its
-gradient, and the step takes more than twice as long on a CPU.
+gradient (benchmarks/kernels.py measures what that costs).
 """
 
 from typing import NamedTuple
