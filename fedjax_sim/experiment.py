@@ -272,12 +272,11 @@ def _train(
   if int(state.server.round):
     print(f'resumed after round {int(state.server.round)}')
   program = simulation.compile(state)
-  print(f'ready after {time.perf_counter() - begun:.1f} s', flush=True)
   try:
     with reporting.event_writer(folder, config.tensorboard) as write_events:
       outcome = training.train(
           simulation, program, state, _cadence(config), folder=folder,
-          checkpoints=checkpoints, on_rows=write_events,
+          checkpoints=checkpoints, begun=begun, on_rows=write_events,
           bytes_per_client=trees.num_bytes(initial.server.variables))
   except simulator.DivergenceError as error:
     latest = checkpoints.latest()

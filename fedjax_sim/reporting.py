@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -31,10 +32,16 @@ def print_fields(fields: dict[str, str], out: TextIO | None = None) -> None:
 
 
 class Progress:
-  """A bar on a terminal; elsewhere a plain line for each evaluation."""
+  """A bar on a terminal; elsewhere a plain line for each evaluation.
 
-  def __init__(self, start: int, stop: int, targets: Sequence[float]):
+  Tells first how long it took until there were rows, from `begun`, a time of
+  `time.perf_counter`; None leaves that out.
+  """
+
+  def __init__(self, start: int, stop: int, targets: Sequence[float],
+               begun: float | None = None):
     self._stop, self._targets = stop, sorted(targets)
+    self._begun = begun
     self._best = -np.inf
     self._bar = None
     if sys.stdout.isatty():
@@ -44,6 +51,9 @@ class Progress:
 
   def update(self, rows: Sequence[Row]) -> None:
     """Shows new rows."""
+    if self._begun is not None and rows:
+      self._say(f'first round after {time.perf_counter() - self._begun:.1f} s')
+      self._begun = None
     for row in rows:
       if 'test/accuracy' in row:
         self._print(row)
@@ -60,12 +70,16 @@ class Progress:
       line += f'  train loss {row["train/loss"]:.4f}'
     for target in reached:
       line += f'  <- reached {target:.1%}'
-    if self._bar is None:
-      print(line, flush=True)
-    elif reached:
-      self._bar.write(line, file=sys.stdout)
+    if self._bar is None or reached:
+      self._say(line)
     if self._bar is not None:
       self._bar.set_postfix_str(f'test accuracy {accuracy:.4f}')
+
+  def _say(self, line: str) -> None:
+    if self._bar is None:
+      print(line, flush=True)
+    else:
+      self._bar.write(line, file=sys.stdout)
 
   def close(self) -> None:
     """Leaves the terminal clean."""

@@ -111,6 +111,7 @@ def train(
     folder: Path,
     checkpoints: Checkpoints,
     bytes_per_client: int,
+    begun: float | None = None,
     on_rows: Callable[[Sequence[Row]], None] = lambda rows: None,
 ) -> Outcome:
   """Runs to the last round, or until a signal asks to stop.
@@ -126,6 +127,8 @@ def train(
     folder: gets metrics.jsonl.
     checkpoints: gets the state now and then, and at the end.
     bytes_per_client: of a message up, and of one down.
+    begun: when the process began its work, to tell when the first round is
+      done; None doesn't tell.
     on_rows: called with the new rows.
 
   Raises:
@@ -133,7 +136,8 @@ def train(
       before are written, and no checkpoint after it.
   """
   start = int(state.server.round)
-  progress = reporting.Progress(start, cadence.rounds, cadence.targets)
+  progress = reporting.Progress(
+      start, cadence.rounds, cadence.targets, begun)
   saved_at = time.monotonic()
   told: list[DivergenceError] = []
 

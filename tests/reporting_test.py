@@ -45,6 +45,15 @@ def test_plain_lines_for_evaluations_only(capsys):
   assert [('reached 90.0%' in line) for line in lines] == [False, True, False]
 
 
+def test_the_time_to_the_first_round_is_told_once(capsys, monkeypatch):
+  monkeypatch.setattr(reporting.time, 'perf_counter', lambda: 12.34)
+  progress = reporting.Progress(0, 100, targets=[], begun=10.0)
+  for _ in range(2):
+    progress.update([{'round': 1, 'train/loss': 1.0}])
+  progress.close()
+  assert capsys.readouterr().out == 'first round after 2.3 s\n'
+
+
 def test_tensorboard_that_is_not_installed(tmp_path, monkeypatch):
   monkeypatch.setitem(__import__('sys').modules, 'tensorboardX', None)
   with pytest.raises(ValueError, match=r'fedjax_sim\[tensorboard\]'):

@@ -134,11 +134,11 @@ def _forward(x, weights):
   """
   steps, batch, _ = x.shape
   width = weights.recurrent.shape[0]
-  z = _product(_rows(x), weights.inputs) + weights.bias[None]
+  z = _product(_rows(x), weights.inputs)
 
   def step(carry, z):
     h, old_c = carry
-    z = z + _product(h, weights.recurrent)
+    z = z + _product(h, weights.recurrent) + weights.bias[None]
     i, f, g = _input_gates(z, old_c, weights.peepholes)
     c = f * old_c + i * g
     h = _output_gate(z, c, weights.peepholes) * jnp.tanh(c)
