@@ -96,9 +96,13 @@ def plot(result: dict, title: str) -> None:
       figure.subplots(2, 3).flat, result.items(), strict=True):
     values, ratios = map(np.array, zip(*points, strict=True))
     axes.loglog(values, ratios, 'o-')
-    if name not in ('B', 'W'):
+    if name in ('B', 'W'):
+      axes.set_yscale('linear')
+      axes.set_ylim(0)
+    else:
       axes.loglog(values, values / BASE[name], 'k--', lw=0.8)
     axes.set_xlabel(TITLES[name])
+    axes.set_ylabel('times the base point')
     axes.set_xticks(values, values)
     axes.minorticks_off()
     axes.grid(alpha=0.3)
