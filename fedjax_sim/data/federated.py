@@ -122,7 +122,7 @@ def from_clients(
   checks.positive_int('num_clients', len(clients))
   clients = [jax.tree.map(np.asarray, client) for client in clients]
   sizes = np.array([
-      _check_client(i, client, clients[0], allow_empty)
+      check_client(i, client, clients[0], allow_empty)
       for i, client in enumerate(clients)])
   return _build(jax.tree.map(lambda *leaves: np.concatenate(leaves), *clients),
                 sizes, client_ids)
@@ -175,13 +175,22 @@ def _build(
     examples: PyTree, sizes: np.ndarray, client_ids: Sequence[Any] | None
 ) -> FederatedData:
   """From grouped examples and sizes [N]; narrows, and checks what is left."""
+  return FederatedData(_map_with_name(narrow, examples), offsets_of(sizes),
+                       _names(client_ids, sizes))
+
+
+def offsets_of(sizes: np.ndarray) -> np.ndarray:
+  """int32 [N + 1], from sizes [N]: where each client's examples begin.
+
+  Raises:
+    ValueError: there are more examples than int32 can number.
+  """
   if sizes.sum() > np.iinfo(np.int32).max:
     raise ValueError(
         f'there may be at most 2**31 - 1 examples, got {sizes.sum()}.')
   offsets = np.zeros(len(sizes) + 1, np.int32)
   np.cumsum(sizes, out=offsets[1:])
-  return FederatedData(
-      _map_with_name(_narrow, examples), offsets, _names(client_ids, sizes))
+  return offsets
 
 
 def _names(client_ids: Sequence[Any] | None, sizes: np.ndarray) -> list[str]:
@@ -199,7 +208,7 @@ def _names(client_ids: Sequence[Any] | None, sizes: np.ndarray) -> list[str]:
   return names
 
 
-def _narrow(name: str, leaf: np.ndarray) -> np.ndarray:
+def narrow(name: str, leaf: np.ndarray) -> np.ndarray:
   """`leaf` in a dtype that JAX keeps, or ValueError."""
   # By issubdtype, so that bfloat16, which NumPy calls void, is a number.
   numeric = any(jax.dtypes.issubdtype(leaf.dtype, kind)
@@ -231,7 +240,7 @@ def _map_with_name(
           'examples' + jax.tree_util.keystr(path), leaf), examples)
 
 
-def _check_client(
+def check_client(
     i: int, client: PyTree, first: PyTree, allow_empty: bool
 ) -> int:
   """The number of examples of a client that is like the first one."""
