@@ -14,25 +14,47 @@ _CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'The experiment, a file in configs/.', lock_config=True)
 _WORKDIR = flags.DEFINE_string(
     'workdir', None, 'Where results go; default: runs/<config name>-<hash>.')
+_PROCESSES = flags.DEFINE_integer(
+    'processes', 1, 'Processes on this machine; with --process, of all.')
+_PROCESS = flags.DEFINE_integer(
+    'process', None, 'Which of --processes this is, if started one by one.')
+_COORDINATOR = flags.DEFINE_string(
+    'coordinator', None, 'host:port of process 0, if started one by one.')
+_CLUSTER = flags.DEFINE_bool(
+    'cluster', False, 'Join the processes that the cluster has started.')
 _DRY_RUN = flags.DEFINE_bool(
     'dry_run', False, 'Build all, print sizes, memory and cost; train nothing.')
 
 
 def main(argv: list[str]) -> int:
-  from fedjax_sim import experiment  # after the flags: --help stays fast
+  # After the flags: --help stays fast.
+  from fedjax_sim import experiment, processes
   if len(argv) > 1:
     raise app.UsageError(f'unknown argument {argv[1]!r}')
   name = Path(config_flags.get_config_filename(flags.FLAGS['config'])).stem
   try:
+    if _CLUSTER.value:
+      processes.join(None, None, None)
+    elif _PROCESS.value is not None:
+      processes.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    elif _PROCESSES.value != 1:
+      return processes.launch(_PROCESSES.value, _command)
     return experiment.run(_CONFIG.value, name, workdir_path=_WORKDIR.value,
                           dry_run=_DRY_RUN.value)
   except ValueError as error:
     print(f'error: {error}', file=sys.stderr)
+    processes.leave(1)
     return 1
   except KeyboardInterrupt:  # Before the first round, or for the second time.
     print('stopped; the same command goes on from the last checkpoint',
           file=sys.stderr)
     return experiment.EXIT_STOPPED
+
+
+def _command(index: int, coordinator: str) -> list[str]:
+  """How to start one of --processes."""
+  return [sys.executable, *sys.argv, f'--process={index}',
+          f'--coordinator={coordinator}']
 
 
 def _parse(argv: list[str]) -> list[str]:

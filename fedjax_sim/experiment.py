@@ -21,6 +21,7 @@ from fedjax_sim import (
     metrics,
     models,
     plots,
+    processes,
     reporting,
     simulator,
     training,
@@ -69,8 +70,7 @@ def validate(config: ConfigDict) -> None:
                'micro_batch_size', 'keep_checkpoints'):
     checks.positive_int(name, config[name])
   for name in ('devices', 'lanes'):
-    if config[name] != 'auto':
-      checks.positive_int(name, config[name])
+    checks.positive_int_or_auto(name, config[name])
   for name in ('clients_per_round', 'steps_per_round', 'rounds_per_dispatch',
                'seed'):
     checks.at_least(name, config[name], 0)
@@ -217,6 +217,8 @@ def run(
     reporting.print_fields(_header(config, experiment, folder, state)
                            | _cost(experiment.simulation, state, program))
     return EXIT_DONE
+  if not processes.is_first():
+    return _run_in(folder, config, plain, begun)
   workdir.prepare(folder)
   with training.exclusive(folder):
     return _run_in(folder, config, plain, begun)
@@ -231,18 +233,31 @@ def _run_in(
   if record is not None:
     workdir.check_same(folder, record, plain)
     shape = _shape_before(record, shape)
+  shape = _of_first(shape)
   with Checkpoints(folder / 'checkpoints', config.keep_checkpoints) as saved:
     if (saved.latest() or 0) >= config.rounds:
       print(f'{folder} is finished, with {saved.latest()} rounds. More: '
             '--config.rounds=')
       _print_closing(folder, config)
       return EXIT_DONE
+    if 'auto' in shape:
+      print('devices and lanes: measuring what is fastest, unless it is known',
+            flush=True)
     experiment = build(config, shape)
     simulation = experiment.simulation
-    workdir.write_record(
-        folder, plain, Shape(simulation.placement.size,
-                             simulation.lanes)._asdict(), record)
+    if processes.is_first():
+      workdir.write_record(
+          folder, plain, Shape(simulation.placement.size,
+                               simulation.lanes)._asdict(), record)
     return _train(folder, config, experiment, saved, begun)
+
+
+def _of_first(shape: Shape) -> Shape:
+  """The first process's, which may have written the record by now."""
+  numbers = [-1, -1]
+  if processes.is_first():
+    numbers = [0 if n == 'auto' else n for n in shape]
+  return Shape(*(int(n) or 'auto' for n in sharding.agree(*numbers)))
 
 
 def _shape_before(record, wanted: Shape) -> Shape:
@@ -253,7 +268,11 @@ def _shape_before(record, wanted: Shape) -> Shape:
   before = record['resolved']
   same = all(record['config'].get(name, value) == value
              for name, value in wanted._asdict().items())
-  if same and before.get('devices', 1) <= len(jax.devices()):
+  present = len(jax.devices())
+  possible = before.get('devices', 1) <= present
+  if jax.process_count() > 1:  # Every process takes part.
+    possible = before.get('devices', 1) == present
+  if same and possible:
     return Shape(before.get('devices', 1), before['lanes'])
   return wanted
 
@@ -266,14 +285,16 @@ def _train(
   simulation = experiment.simulation
   initial = simulation.init()
   reporting.print_fields(_header(config, experiment, folder, initial))
-  plots.partition_figure(
-      experiment.partition, experiment.labels, folder / 'partition.png')
+  if processes.is_first():
+    plots.partition_figure(
+        experiment.partition, experiment.labels, folder / 'partition.png')
   state = training.restore(checkpoints, folder, initial)
   if int(state.server.round):
     print(f'resumed after round {int(state.server.round)}')
   program = simulation.compile(state)
   try:
-    with reporting.event_writer(folder, config.tensorboard) as write_events:
+    events = config.tensorboard and processes.is_first()
+    with reporting.event_writer(folder, events) as write_events:
       outcome = training.train(
           simulation, program, state, _cadence(config), folder=folder,
           checkpoints=checkpoints, begun=begun, on_rows=write_events,
@@ -284,8 +305,10 @@ def _train(
             f'the last good checkpoint is {folder}/checkpoints/{latest}')
     print(f'diverged: {error} Of this run, {good}.')
     return EXIT_DIVERGED
-  _write_results(folder, config, experiment, outcome.state)
-  _print_closing(folder, config)
+  state = sharding.gather(outcome.state)
+  if processes.is_first():
+    _write_results(folder, config, experiment, state)
+    _print_closing(folder, config)
   if outcome.interrupted:
     print('stopped; the same command goes on from here')
     return EXIT_STOPPED
@@ -348,7 +371,6 @@ def _cost(simulation: simulator.Simulation, state, program) -> dict[str, str]:
 def _write_results(folder, config, experiment: Experiment, state) -> None:
   """The final parameters, the curve, and the clients' own metrics."""
   simulation = experiment.simulation
-  state = sharding.gather(state)
   save_npz(folder / 'final_params.npz', state.server.variables._asdict())
   rows = metrics.read(folder / training.METRICS_FILE)
   if any('test/accuracy' in row for row in rows):
@@ -357,7 +379,7 @@ def _write_results(folder, config, experiment: Experiment, state) -> None:
   if experiment.client_test is not None:
     summary = evaluation.evaluate_clients(
         simulation.model, simulation.algorithm, state, simulation.train,
-        experiment.client_test, key=simulation.key,
+        experiment.client_test, key=jax.random.key(config.seed),
         lanes=simulation.lanes).summary()
     workdir.write_json(folder / 'clients.json', {
         k: v if np.isfinite(v) else None for k, v in summary.items()})

@@ -11,6 +11,7 @@ few are timed on the real round, with shortened clients, and the fastest kept.
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ import jax
 import numpy as np
 
 from fedjax_sim.core import files
+from fedjax_sim.simulation import sharding
 
 # A shortened round that takes this long can be told from noise.
 _PROBE_SECONDS = 0.1
@@ -72,12 +74,17 @@ def choose(
     return make(*choices[0]), 'given' if given else 'the only choice'
   first = make(*choices[0])
   key = _key(first, choices)
+  # Of several processes the first one's file counts.
   known = _read().get(key)
-  if isinstance(known, list) and tuple(known) in choices:
-    known = tuple(known)
+  known = choices.index(tuple(known)) if (
+      isinstance(known, list) and tuple(known) in choices) else -1
+  (known,) = sharding.agree(known if jax.process_index() == 0 else -1)
+  if known >= 0:
+    known = choices[int(known)]
     return make(*known) if known != choices[0] else first, 'measured earlier'
   best, seconds = _fastest(make, choices)
-  _remember(key, (best.placement.size, best.lanes))
+  if jax.process_index() == 0:
+    _remember(key, (best.placement.size, best.lanes))
   least = min(seconds.values())
   told = ', '.join(f'{d}x{w}: {s / least:.2f}'
                    for (d, w), s in sorted(seconds.items()))
@@ -93,8 +100,11 @@ def _choices(
   leaves the hopeless other end untried.
   """
   most = min(len(jax.devices()), cohort_size)
+  numbers = sorted({1, most}, reverse=True)
+  if jax.process_count() > 1:  # Every process takes part.
+    numbers = [len(jax.devices())]
   choices = []
-  for d in sorted({1, most}, reverse=True) if devices == 'auto' else [devices]:
+  for d in numbers if devices == 'auto' else [devices]:
     share = -(-cohort_size // d)
     widths = candidates(share) if lanes == 'auto' else [min(lanes, share)]
     if jax.default_backend() != 'cpu':
@@ -144,25 +154,27 @@ def _time(simulation, fraction: float, repeats: int) -> float:
   """Seconds of the first round with clients cut to a fraction, the least."""
   state = simulation.init()
   program = simulation.compile(state)
-  sizes = np.ceil(fraction * simulation.train.sizes)
-  offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
-  inputs = simulation.engine.inputs._replace(offsets=offsets)
-  plan = simulation.put(simulation.plan(0, [False]))
+  window = simulation.window(0, 1)
+  sizes = np.ceil(fraction * window.plan.sizes).astype(np.int32)
+  plan = simulation.put(window.plan._replace(sizes=sizes))
   times = []
   for _ in range(repeats + 1):  # The first is to warm up.
     begun = time.perf_counter()
     state, _ = jax.block_until_ready(program(
-        inputs, state, plan, np.int32(0), np.int32(1), simulation.key,
+        window.examples, state, plan, np.int32(0), np.int32(1), simulation.key,
         simulation.eval_data))
     times.append(time.perf_counter() - begun)
-  return min(times[1:])
+  return float(sharding.agree(min(times[1:]))[0])
 
 
 def _key(simulation, choices) -> str:
   """Changes with whatever the best number of lanes may depend on."""
   device = jax.devices()[0]
   sizes = np.percentile(simulation.train.sizes, range(0, 101, 10))
-  parts = [simulation.lower(simulation.init()).as_text(), sizes.tolist(),
+  # Without its fractional constants: another rate takes the same time.
+  program = re.sub(r'dense<[^>]*>(?= : tensor<[\dx]*f\d+>)', '',
+                   simulation.lower(simulation.init()).as_text())
+  parts = [program, sizes.tolist(),
            choices, device.platform, device.device_kind, os.cpu_count(),
            jax.__version__]
   return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]

@@ -13,10 +13,10 @@ from fedjax_sim import lanes as lanes_lib
 from fedjax_sim.clients import batches, gradients
 from fedjax_sim.core import checks, random
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree, Variables
-from fedjax_sim.data import sampling
+from fedjax_sim.data import mapped, sampling
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.simulation import engine as engine_lib
-from fedjax_sim.simulation import memory, sharding
+from fedjax_sim.simulation import memory, sharding, streaming
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation.engine import SimulationState
 
@@ -52,13 +52,15 @@ def _raise(error: DivergenceError) -> None:
   raise error
 
 
-class _Window(NamedTuple):
-  """The planned rounds `start` to `stop` - 1.
+class Window(NamedTuple):
+  """The planned rounds `start` to `stop` - 1, and the examples they take.
 
   Attributes:
     start: the first round, from 0.
     stop: one after the last.
-    plan: on the device.
+    plan: on the host.
+    placed: the plan on the devices.
+    examples: on the devices: of all clients, or of this window's.
     evaluate: for each round.
     padded_share: for each round, see `plan.padded_share`.
     imbalance: for each round, see `plan.imbalance`.
@@ -67,6 +69,8 @@ class _Window(NamedTuple):
   start: int
   stop: int
   plan: plan_lib.Plan
+  placed: plan_lib.Plan
+  examples: PyTree
   evaluate: list[bool]
   padded_share: np.ndarray
   imbalance: np.ndarray
@@ -84,7 +88,12 @@ class Simulation(NamedTuple):
     placement: the devices.
     lanes: W, of each device.
     lanes_reason: in words, how devices and W were chosen.
-    key: the root key of the run.
+    local_steps: int [N], of every client, as the algorithm says.
+    seed: of the root key.
+    key: the root key of the run, on the devices.
+    examples: those of all clients on the devices; None where each window
+      brings its own.
+    buffer_rows: of the examples of a window on a device, where it does.
     eval_data: the test set on the devices, or None.
     programs: what `compile` has compiled.
   """
@@ -97,39 +106,68 @@ class Simulation(NamedTuple):
   placement: sharding.Placement
   lanes: int
   lanes_reason: str
+  local_steps: np.ndarray
+  seed: int
   key: jax.Array
+  examples: PyTree | None
+  buffer_rows: int
   eval_data: evaluation.EvalData | None
   programs: dict[str, jax.stages.Compiled]
 
   def init(self) -> SimulationState:
     """The state before the first round."""
+    key = jax.random.key(self.seed)
     variables = jax.jit(self.model.init)(
-        random.named(self.key, 'model'), _first_inputs(self.train))
-    return self.engine.init(variables, self.key)
+        random.named(key, 'model'), _first_inputs(self.train))
+    return self.engine.init(
+        sharding.put(variables, self.placement.everywhere), self.key)
 
   def plan(self, start: int, evaluate: list[bool]) -> plan_lib.Plan:
     """Plans rounds from number `start` (from 0), one for each flag."""
     cohorts = [self.sampler.sample(start + i) for i in range(len(evaluate))]
     return plan_lib.plan_rounds(
-        cohorts, evaluate, self.local_steps(), lanes=self.lanes,
+        cohorts, evaluate, self.local_steps, self.train.offsets,
+        lanes=self.lanes,
         num_blocks=plan_lib.blocks_for(self.sampler.max_cohort, self.lanes),
         num_rounds=_CAPACITY, devices=self.placement.size,
         owners=self.engine.owners)
 
+  def window(
+      self, start: int, stop: int,
+      evaluate: Callable[[int], bool] = lambda r: False,
+  ) -> Window:
+    """Plans as many rounds from `start` as the program can take at once."""
+    stop = min(start + _CAPACITY, stop)
+    flags = [evaluate(r) for r in range(start, stop)]
+    plan, examples = self.plan(start, flags), self.examples
+    if examples is None:
+      loads, count = streaming.load(plan, stop - start, self.buffer_rows)
+      plan, stop, flags = loads.plan, start + count, flags[:count]
+      examples = streaming.put(
+          self.train, loads, self.buffer_rows, self.placement)
+    return Window(start, stop, plan, self.put(plan), examples, flags,
+                  plan_lib.padded_share(plan, self.local_steps),
+                  plan_lib.imbalance(plan, self.local_steps))
+
   def put(self, plan: plan_lib.Plan) -> plan_lib.Plan:
     """A plan on the devices."""
     slots = self.placement.split(axis=1)
-    return jax.device_put(
-        plan, plan_lib.Plan(slots, slots, slots, self.placement.everywhere))
-
-  def local_steps(self) -> np.ndarray:
-    """int [N]: the local steps of every client, as the algorithm says."""
-    return np.asarray(self.algorithm.local_steps(self.train.sizes))
+    placed = sharding.put(plan._replace(evaluate=()), slots)
+    return placed._replace(
+        evaluate=sharding.put(plan.evaluate, self.placement.everywhere))
 
   def lower(self, state: SimulationState) -> jax.stages.Lowered:
     """The program before it is compiled."""
+    examples = self.examples
+    if examples is None:
+      examples = jax.tree.map(
+          lambda x: jax.ShapeDtypeStruct(
+              (self.placement.size * self.buffer_rows, *x.shape[1:]), x.dtype),
+          self.train.examples)
+    plan = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self.plan(0, []))
     return self.engine.lower(
-        state, self.plan(0, []), np.int32(0), np.int32(0), self.key,
+        examples, state, plan, np.int32(0), np.int32(0), self.key,
         self.eval_data)
 
   def compile(self, state: SimulationState) -> jax.stages.Compiled:
@@ -142,8 +180,9 @@ class Simulation(NamedTuple):
       self.programs['rounds'] = self.lower(state).compile(
           compiler_options=compilation.options())
     program = self.programs['rounds']
-    device = self.placement.mesh.devices.flat[0]
-    need = memory.needed(program, self.placement.size)
+    device = jax.local_devices()[0]
+    need = memory.needed(
+        program, self.placement.size // jax.process_count())
     have = memory.available(device)
     if need is not None and have is not None and need > have:
       raise ValueError(
@@ -158,8 +197,8 @@ class Simulation(NamedTuple):
     data = self.train.examples
     size = min(len(jax.tree.leaves(data)[0]), 10)
     examples = jax.tree.map(lambda x: x[:size], data)
-    batch = batches.Batch(np.arange(size), np.ones(size, bool), self.key,
-                          np.int32(0), examples)
+    batch = batches.Batch(np.arange(size), np.ones(size, bool),
+                          jax.random.key(0), np.int32(0), examples)
     gradient = jax.jit(functools.partial(gradients.batch_gradient, self.model))
     cost = gradient.lower(variables, batch).compile().cost_analysis()
     return cost['flops'] / size
@@ -191,7 +230,7 @@ class Simulation(NamedTuple):
     start = int(state.server.round)
     limit = min(rounds_per_dispatch or _CAPACITY, _CAPACITY)
     count = rounds_per_dispatch or 1
-    window, following = self._window(start, stop, evaluate), None
+    window, following = self.window(start, stop, evaluate), None
     while start < stop:
       if start == window.stop:
         window, following = following, None
@@ -199,11 +238,11 @@ class Simulation(NamedTuple):
       first = start - window.start
       begun = time.perf_counter()
       state, outputs = program(
-          self.engine.inputs, state, window.plan, np.int32(first),
+          window.examples, state, window.placed, np.int32(first),
           np.int32(first + count), self.key, self.eval_data)
       if following is None and window.stop < stop:
         # On the host, while the device works.
-        following = self._window(window.stop, stop, evaluate)
+        following = self.window(window.stop, stop, evaluate)
       outputs = jax.device_get(outputs)
       seconds = (time.perf_counter() - begun) / count
       rows = [self._row(outputs, i, window, seconds)
@@ -214,18 +253,10 @@ class Simulation(NamedTuple):
       yield state, rows
       start += count
       if rounds_per_dispatch is None:
-        count = max(1, min(2 * count, int(_DISPATCH_SECONDS / seconds)))
+        (longest,) = sharding.agree(seconds)
+        count = max(1, min(2 * count, int(_DISPATCH_SECONDS / longest)))
 
-  def _window(self, start: int, stop: int, evaluate) -> _Window:
-    """Plans as many rounds from `start` as the program can take."""
-    stop = min(start + _CAPACITY, stop)
-    flags = [evaluate(r) for r in range(start, stop)]
-    plan = self.plan(start, flags)
-    return _Window(start, stop, self.put(plan), flags,
-                   plan_lib.padded_share(plan, self.local_steps()),
-                   plan_lib.imbalance(plan, self.local_steps()))
-
-  def _row(self, outputs, i: int, window: _Window, seconds: float) -> Row:
+  def _row(self, outputs, i: int, window: Window, seconds: float) -> Row:
     one = jax.tree.map(lambda x: x[i], outputs)
     train = evaluation.report(one.train)
     test = evaluation.report(one.test) if window.evaluate[i] else {}
@@ -236,6 +267,8 @@ class Simulation(NamedTuple):
         'clients': int(one.count),
         'padded_steps': float(window.padded_share[i]),
         'imbalance': float(window.imbalance[i]),
+        'devices': self.placement.size,
+        'lanes': self.lanes,
         'seconds': seconds,
     }
 
@@ -272,8 +305,7 @@ def build(
         f'the sampler draws from num_clients = {sampler.num_clients}, the '
         f'federation has {train.num_clients}.')
   for name, value in (('lanes', lanes), ('devices', devices)):
-    if value != 'auto':
-      checks.positive_int(name, value)
+    checks.positive_int_or_auto(name, value)
   for name, examples in (('train', train.examples), ('test', test)):
     if examples is not None:
       validation.check_examples(model, name, examples)
@@ -284,18 +316,23 @@ def build(
     evaluate = evaluation.evaluator(model)
   shapes = jax.eval_shape(
       model.init, jax.random.key(0), _first_inputs(train))
+  local_steps = np.asarray(algorithm.local_steps(train.sizes))
+  rows = streaming.buffer_rows(train, sampler.max_cohort)
   # Arrays are put on a number of devices once, whatever the lanes.
   placed = functools.cache(lambda count: _Placed.make(count, train, batched))
 
   def make(devices: int, lanes: int) -> Simulation:
-    placement, federation, eval_data = placed(devices)
+    placement, examples, eval_data = placed(devices)
+    key = jax.jit(lambda: jax.random.key(seed),
+                  out_shardings=placement.everywhere)()
     engine = engine_lib.build_engine(
-        algorithm, train, federation, shapes, placement=placement, lanes=lanes,
+        algorithm, train, shapes, placement=placement,
+        examples=placement.split() if examples is None
+        else placement.everywhere, lanes=lanes,
         cohort_size=sampler.max_cohort, evaluate=evaluate)
     return Simulation(
         model, algorithm, train, sampler, engine, placement, lanes, 'given',
-        jax.device_put(jax.random.key(seed), placement.everywhere), eval_data,
-        {})
+        local_steps, seed, key, examples, rows, eval_data, {})
 
   chosen, reason = lanes_lib.choose(make, sampler.max_cohort, devices, lanes)
   return chosen._replace(lanes_reason=reason)
@@ -305,16 +342,19 @@ class _Placed(NamedTuple):
   """What lies on the devices and doesn't change."""
 
   placement: sharding.Placement
-  federation: engine_lib.Federation
+  examples: PyTree | None
   eval_data: evaluation.EvalData | None
 
   @classmethod
   def make(cls, devices: int, train, batched) -> '_Placed':
     placement = sharding.place(devices)
     if batched is not None:
-      batched = jax.device_put(
+      batched = sharding.put(
           evaluation.fill_up(batched, devices), placement.split())
-    return cls(placement, engine_lib.on_devices(train, placement), batched)
+    # A federation that is mapped is taken to be too large for a device.
+    examples = None if mapped.is_mapped(train) else sharding.put(
+        train.examples, placement.everywhere)
+    return cls(placement, examples, batched)
 
 
 def _first_inputs(train: FederatedData) -> PyTree:

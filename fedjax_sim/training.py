@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import jax
 
-from fedjax_sim import metrics, reporting
+from fedjax_sim import metrics, processes, reporting
 from fedjax_sim.checkpoint import Checkpoints
+from fedjax_sim.simulation import sharding
 from fedjax_sim.simulation.engine import SimulationState
 from fedjax_sim.simulator import DivergenceError, Row, Simulation
 
@@ -97,7 +98,7 @@ def restore(
   """
   latest = checkpoints.latest()
   file = folder / METRICS_FILE
-  if file.exists():
+  if processes.is_first() and file.exists():
     metrics.truncate_after(file, latest or 0)
   return initial if latest is None else checkpoints.restore(latest, initial)
 
@@ -142,6 +143,8 @@ def train(
   told: list[DivergenceError] = []
 
   def record(rows):
+    if not processes.is_first():
+      return
     for row in rows:
       row['bytes_up'] = row['bytes_down'] = row['clients'] * bytes_per_client
     metrics.append(folder / METRICS_FILE, rows)
@@ -165,11 +168,12 @@ def train(
       for state, rows in dispatches:
         record(rows)
         done = rows[-1]['round']
-        last = done == cadence.rounds or bool(signals)
-        if last or time.monotonic() - saved_at > cadence.checkpoint_seconds:
+        due = time.monotonic() - saved_at > cadence.checkpoint_seconds
+        stop, due = sharding.agree(bool(signals), due)
+        if done == cadence.rounds or stop or due:
           checkpoints.save(done, state)
           saved_at = time.monotonic()
-        if signals:
+        if stop:
           break
     except DivergenceError as error:
       record(error.rows)

@@ -16,10 +16,11 @@ def _own_cache(monkeypatch, tmp_path):
   monkeypatch.setenv('FEDJAX_SIM_CACHE_DIR', str(tmp_path))
 
 
-def build(lanes_choice, sizes=(30, 4, 17, 9, 12, 5)):
+def build(lanes_choice, sizes=(30, 4, 17, 9, 12, 5), rate=0.1, epochs=1):
   model = toys.softmax_model()
   return simulator.build(
-      model, algorithms.fedavg(model, optax.sgd(0.1), batch_size=4),
+      model, algorithms.fedavg(
+          model, optax.sgd(rate), batch_size=4, epochs=epochs),
       toys.softmax_data(sizes), sampling.uniform(len(sizes), 4, seed=0),
       lanes=lanes_choice)
 
@@ -61,6 +62,11 @@ def test_other_sizes_are_measured_anew():
   assert lanes._key(build(1), []) == lanes._key(build(1), [])
   assert lanes._key(build(1), []) != lanes._key(
       build(1, (30, 4, 17, 9, 12, 6)), [])
+
+
+def test_another_rate_is_not_measured_anew_another_program_is():
+  assert lanes._key(build(1), []) == lanes._key(build(1, rate=0.2), [])
+  assert lanes._key(build(1), []) != lanes._key(build(1, epochs=2), [])
 
 
 def test_what_does_not_fit_is_not_chosen(monkeypatch):

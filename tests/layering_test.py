@@ -13,11 +13,11 @@ PACKAGE = Path(__file__).parent.parent / 'fedjax_sim'
 # don't import each other.
 LAYERS = [
     ['core', 'devices'],
-    ['data', 'models', 'clients', 'aggregation', 'metrics', 'lanes',
-     'compilation'],
+    ['data', 'models', 'clients', 'aggregation', 'metrics', 'compilation',
+     'processes'],
     ['algorithms', 'plots'],
     ['simulation'],
-    ['evaluation', 'checkpoint', 'workdir', 'reporting', 'validation'],
+    ['lanes', 'evaluation', 'checkpoint', 'workdir', 'reporting', 'validation'],
     ['simulator'],
     ['training'],
     ['experiment'],

@@ -76,3 +76,15 @@ def optimizer(name: str, value: Any) -> Any:
         f'{name} must be an optax optimizer, such as optax.sgd(0.1), got '
         f'{value!r}.')
   return value
+
+
+def positive_int_or_auto(name: str, value) -> None:
+  """ValueError unless `value` is 'auto' or a whole number >= 1."""
+  if isinstance(value, str) and value == 'auto':
+    return
+  try:
+    positive_int(name, value)
+  except ValueError as error:
+    raise ValueError(
+        f"{name} must be 'auto' or a whole number >= 1, got {value!r}."
+    ) from error

@@ -73,17 +73,15 @@ class Engine(NamedTuple):
 
   Attributes:
     init: `(Variables, key) -> SimulationState`.
-    inputs: the federation's arrays on the devices, first argument of the
-      program.
     owners: int [N], the device that must compute a client, since it holds the
       client's state; None where clients have none.
-    lower: lowers the program `(inputs, SimulationState, Plan, first, last, key,
-      eval_data) -> (SimulationState, RoundOutputs [R])`. It runs the plan's
-      rounds from `first` up to, not including, `last`; the state is donated.
+    lower: lowers the program `(examples, SimulationState, Plan, first, last,
+      key, eval_data) -> (SimulationState, RoundOutputs [R])`. It runs the
+      plan's rounds from `first` up to, not including, `last`; the state is
+      donated.
   """
 
   init: Callable[[Variables, jax.Array], SimulationState]
-  inputs: PyTree
   owners: np.ndarray | None
   lower: Callable[..., jax.stages.Lowered]
 
@@ -94,31 +92,17 @@ class _Slot(NamedTuple):
   client: jax.Array
   occurrence: jax.Array
   present: jax.Array
-
-
-class Federation(NamedTuple):
-  """The federation on the device: examples [E, ...], int32 offsets [N + 1]."""
-
-  examples: PyTree
-  offsets: jax.Array
-
-
-def on_devices(
-    data: FederatedData, placement: sharding.Placement
-) -> Federation:
-  """Puts a federation's arrays on every device."""
-  return jax.device_put(
-      Federation(data.examples, np.asarray(data.offsets, np.int32)),
-      placement.everywhere)
+  offset: jax.Array
+  size: jax.Array
 
 
 def build_engine(
     algorithm: FederatedAlgorithm,
     data: FederatedData,
-    federation: Federation,
     variables: Variables,
     *,
     placement: sharding.Placement,
+    examples: jax.sharding.NamedSharding,
     lanes: int,
     cohort_size: int,
     evaluate: Evaluate = lambda variables, eval_data: {},
@@ -128,9 +112,9 @@ def build_engine(
   Args:
     algorithm: the algorithm.
     data: the federation, N clients.
-    federation: its arrays, from `on_devices`.
     variables: the model's shapes.
     placement: the devices.
+    examples: how the examples lie on them: all on each, or a part of the rows.
     lanes: W, clients computed side by side on a device; memory grows with it.
     cohort_size: most clients in a round.
     evaluate: `(Variables, eval_data) -> MetricSums`, run after the rounds that
@@ -148,17 +132,19 @@ def build_engine(
   slots = placement.split(axis=1)
   compiled = sharding.spread(
       rounds.run, placement,
-      in_specs=(everywhere, state, Plan(slots, slots, slots, everywhere),
+      in_specs=(examples, state, Plan(*[slots] * 5, everywhere),
                 everywhere, everywhere, everywhere, rows),
       out_specs=(state, everywhere), donate_argnums=1)
-  init = lambda variables, key: rounds.init(federation, variables, key)
+  one = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype),
+      data.examples)
+  init = lambda variables, key: rounds.init(one, variables, key)
   first = jax.eval_shape(init, variables, jax.random.key(0))
   owned = jax.tree.leaves((first.clients, first.transforms))
   return Engine(
       init=jax.jit(init, out_shardings=state),
-      inputs=federation,
       owners=rounds.owners() if owned else None,
-      lower=lambda *args: compiled.lower(federation, *args))
+      lower=compiled.lower)
 
 
 class _Rounds(NamedTuple):
@@ -181,14 +167,15 @@ class _Rounds(NamedTuple):
     """int [N], the device that holds a client's state."""
     return np.arange(self.num_clients) // self.rows_per_device
 
-  def init(self, federation, variables, key) -> SimulationState:
+  def init(self, examples, variables, key) -> SimulationState:
     """The state before the first round."""
     algorithm = self.algorithm
     server = algorithm.init(
         variables, random.named(key, 'algorithm'), self.num_clients)
     client_state = algorithm.client_init(variables)
     message = jax.eval_shape(
-        lambda: self.client_output(federation, server, client_state).message)
+        lambda examples: self.client_output(
+            examples, server, client_state).message, examples)
     rows = self.rows_per_device * self.devices
     stack = lambda x: jnp.broadcast_to(x, (rows, *x.shape))
     copies = lambda tree: jax.tree.map(lambda x: stack(jnp.asarray(x)), tree)
@@ -196,18 +183,18 @@ class _Rounds(NamedTuple):
         server, algorithm.aggregator.init(message), copies(client_state),
         copies(algorithm.aggregator.client_init(message)))
 
-  def client_output(self, federation, server, client_state):
+  def client_output(self, examples, server, client_state):
     """What one client of the federation gives: called for its shapes."""
-    data = ClientData(federation.examples, jnp.int32(0), jnp.int32(0),
+    data = ClientData(examples, jnp.int32(0), jnp.int32(0),
                       self.max_size, self.ragged)
     return self.algorithm.client(
         self.algorithm.broadcast(server), client_state, data,
         jax.random.key(0))
 
-  def run(self, federation, state, plan: Plan, first, last, key, eval_data):
+  def run(self, examples, state, plan: Plan, first, last, key, eval_data):
     """Runs rounds `first` to `last - 1` of the plan."""
     step = lambda state, plan: self.round(
-        federation, state, plan, key, eval_data)
+        examples, state, plan, key, eval_data)
     shapes = jax.eval_shape(
         step, state, jax.tree.map(lambda x: x[0], plan))[1]
     capacity = plan.evaluate.shape[0]
@@ -223,7 +210,7 @@ class _Rounds(NamedTuple):
 
     return jax.lax.fori_loop(first, last, body, (state, buffers))
 
-  def round(self, federation, state: SimulationState, plan, key, eval_data):
+  def round(self, examples, state: SimulationState, plan, key, eval_data):
     """One round and what is reported of it."""
     algorithm = self.algorithm
     aggregator = algorithm.aggregator
@@ -231,15 +218,16 @@ class _Rounds(NamedTuple):
     broadcast = algorithm.broadcast(state.server)
     # Of the device's axis there is one row here.
     slots = jax.tree.map(lambda x: x[0], _Slot(
-        plan.clients, plan.occurrences, plan.present))
+        plan.clients, plan.occurrences, plan.present, plan.offsets,
+        plan.sizes))
     pooled = algorithm.pooled and algorithm.pooled(
-        broadcast, self.pool(federation, key, slots))
+        broadcast, self.pool(examples, key, slots))
     if pooled:
       aggregate, train = _pooled_over_devices(*pooled)
       clients, transforms = state.clients, state.transforms
     else:
       one_client = lambda slot, *states: self.client(
-          federation, broadcast, state.aggregator, key, slot, *states)
+          examples, broadcast, state.aggregator, key, slot, *states)
       accumulator, clients, transforms, train = self.blocks(
           one_client, state, slots)
       train = sharding.total(train)
@@ -269,25 +257,21 @@ class _Rounds(NamedTuple):
             one_client, carry, jax.tree.map(lambda x: x[i], slots)),
         (accumulator, state.clients, state.transforms, zeros))
 
-  def pool(self, federation, key, slots: _Slot) -> Pool:
+  def pool(self, examples, key, slots: _Slot) -> Pool:
     """The data of all slots [blocks, W] in a row."""
-    client, occurrence, present = jax.tree.map(jnp.ravel, slots)
-    begin, end = federation.offsets[client], federation.offsets[client + 1]
+    slots = jax.tree.map(jnp.ravel, slots)
     return Pool(
-        federation.examples, begin, jnp.where(present, end - begin, 0),
-        present, jax.vmap(lambda *slot: _update_key(key, *slot))(
-            client, occurrence))
+        examples, slots.offset, slots.size, slots.present,
+        jax.vmap(lambda *slot: _update_key(key, *slot))(
+            slots.client, slots.occurrence))
 
   def client(
-      self, federation, broadcast, aggregator_state, key, slot: _Slot,
+      self, examples, broadcast, aggregator_state, key, slot: _Slot,
       client_state, transform_state,
   ):
     """One slot of a block: the client's work and its message's transforms."""
-    offset = federation.offsets[slot.client]
-    size = federation.offsets[slot.client + 1] - offset
     data = ClientData(
-        federation.examples, offset, jnp.where(slot.present, size, 0),
-        self.max_size, self.ragged)
+        examples, slot.offset, slot.size, self.max_size, self.ragged)
     output = self.algorithm.client(
         broadcast, client_state, data,
         _update_key(key, slot.client, slot.occurrence))

@@ -19,12 +19,17 @@ class Plan(NamedTuple):
     occurrences: int32 [R, D, blocks, W], how often the client came before in
       the same cohort (0 unless sampled with replacement).
     present: bool [R, D, blocks, W], False in an empty slot.
+    offsets: int32 [R, D, blocks, W], where the client's examples begin in what
+      the device holds.
+    sizes: int32 [R, D, blocks, W], how many there are; 0 in an empty slot.
     evaluate: bool [R], whether to evaluate after the round.
   """
 
   clients: np.ndarray
   occurrences: np.ndarray
   present: np.ndarray
+  offsets: np.ndarray
+  sizes: np.ndarray
   evaluate: np.ndarray
 
 
@@ -32,6 +37,7 @@ def plan_rounds(
     cohorts: Sequence[np.ndarray],
     evaluate: Sequence[bool],
     work: np.ndarray,
+    offsets: np.ndarray,
     *,
     lanes: int,
     num_blocks: int,
@@ -47,6 +53,7 @@ def plan_rounds(
     cohorts: int32 [M] client numbers of each round.
     evaluate: for each of these rounds.
     work: int [N], local steps of every client, or any measure of them.
+    offsets: int32 [N + 1], where clients' examples begin.
     lanes: W.
     num_blocks: blocks of a device in a round; `num_blocks * lanes` slots must
       hold whatever a device may be dealt.
@@ -75,9 +82,11 @@ def plan_rounds(
       present[i, device, :len(own)] = True
   flags = np.zeros(num_rounds, bool)
   flags[:len(evaluate)] = evaluate
+  begin = np.where(present, offsets[clients], 0).astype(np.int32)
+  sizes = np.where(present, offsets[clients + 1] - begin, 0).astype(np.int32)
   blocks = num_rounds, devices, num_blocks, lanes
-  return Plan(clients.reshape(blocks), occurrences.reshape(blocks),
-              present.reshape(blocks), flags)
+  return Plan(*(x.reshape(blocks) for x in (
+      clients, occurrences, present, begin, sizes)), flags)
 
 
 def deal(work: np.ndarray, devices: int) -> np.ndarray:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fedjax_sim.core import trees
@@ -50,8 +52,12 @@ def place(devices: int) -> Placement:
   present = jax.devices()
   if not 1 <= devices <= len(present):
     raise ValueError(
-        f'devices must be from 1 to {len(present)}, which is what there is, '
-        f'got {devices}.')
+        f"devices must be 'auto' or from 1 to {len(present)}, which is what "
+        f'JAX has (on a CPU, one for each core), got {devices}.')
+  if jax.process_count() > 1 and devices != len(present):
+    raise ValueError(
+        f'devices must be all {len(present)} of the processes together, or '
+        f"'auto', got {devices}.")
   return Placement(Mesh(present[:devices], (AXIS,)))
 
 
@@ -103,6 +109,34 @@ def merge(
   return merged
 
 
+def put(tree: PyTree, sharding: NamedSharding) -> PyTree:
+  """NumPy arrays onto a mesh; with several processes, each its own part."""
+  def one(x):
+    x = np.asarray(x)
+    return jax.make_array_from_callback(
+        x.shape, sharding, lambda index: x[index])
+  return jax.tree.map(one, tree)
+
+
 def gather(tree: PyTree) -> PyTree:
-  """All arrays as a whole, on the first device."""
-  return jax.device_put(tree, jax.devices()[0])
+  """All arrays as a whole, on the first device of each process."""
+  def one(x):
+    if not x.is_fully_addressable and not x.is_fully_replicated:
+      x = multihost_utils.process_allgather(x, tiled=True)
+    elif x.is_fully_replicated:
+      x = x.addressable_data(0)
+    return jax.device_put(x, jax.local_devices()[0])
+  return jax.tree.map(one, tree)
+
+
+def agree(*values: float) -> np.ndarray:
+  """The largest of each value over all processes, float64 on all of them.
+
+  What depends on a clock or on a signal must be decided together.
+  """
+  own = np.array(values, np.float64)
+  if jax.process_count() == 1:
+    return own
+  # As pairs of 32 bits: JAX would narrow 64.
+  every = multihost_utils.process_allgather(own.view(np.uint32))
+  return np.ascontiguousarray(every).view(np.float64).max(axis=0)

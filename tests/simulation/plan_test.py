@@ -12,7 +12,8 @@ from fedjax_sim.simulation import plan
 def make(cohorts, sizes, lanes, num_blocks, **kwargs):
   return plan.plan_rounds(
       [np.array(c) for c in cohorts], kwargs.get('evaluate', []),
-      np.array(sizes), lanes=lanes, num_blocks=num_blocks,
+      np.array(sizes), np.r_[0, np.cumsum(sizes)], lanes=lanes,
+      num_blocks=num_blocks,
       num_rounds=kwargs.get('num_rounds', len(cohorts)))
 
 
@@ -100,8 +101,9 @@ def test_clients_without_work_are_spread_too():
 
 def test_devices_share_a_cohort_or_keep_their_own_clients():
   sizes, cohort = [5, 100, 30, 70, 1, 9], [0, 1, 3, 3, 5]
-  got = plan.plan_rounds([np.array(cohort)], [], np.array(sizes), lanes=2,
-                         num_blocks=3, num_rounds=1, devices=2)
+  got = plan.plan_rounds([np.array(cohort)], [], np.array(sizes),
+                         np.r_[0, np.cumsum(sizes)], lanes=2, num_blocks=3,
+                         num_rounds=1, devices=2)
   own = [sorted(got.clients[0, d][got.present[0, d]]) for d in range(2)]
   assert own == [[0, 1, 5], [3, 3]]
   np.testing.assert_allclose(
@@ -110,8 +112,9 @@ def test_devices_share_a_cohort_or_keep_their_own_clients():
   np.testing.assert_array_equal(got.present[0, :, :, 0],
                                 [[True, True, False], [True, False, False]])
   owners = np.array([0, 0, 0, 1, 1, 1])
-  got = plan.plan_rounds([np.array(cohort)], [], np.array(sizes), lanes=2,
-                         num_blocks=3, num_rounds=1, devices=2, owners=owners)
+  got = plan.plan_rounds([np.array(cohort)], [], np.array(sizes),
+                         np.r_[0, np.cumsum(sizes)], lanes=2, num_blocks=3,
+                         num_rounds=1, devices=2, owners=owners)
   own = [sorted(got.clients[0, d][got.present[0, d]]) for d in range(2)]
   assert own == [[0, 1], [3, 3, 5]]
   assert sorted(got.occurrences[0, 1][got.present[0, 1]]) == [0, 0, 1]

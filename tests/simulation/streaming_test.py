@@ -1,0 +1,71 @@
+"""Federations that are mapped give what the same ones in memory give."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from fedjax_sim import algorithms, data, simulator
+from fedjax_sim.data import sampling
+from fedjax_sim.simulation import streaming
+from tests import toys
+
+MODEL = toys.softmax_model()
+SIZES = [1, 37, 10, 20, 5, 11, 30, 2, 19, 8, 3]
+
+
+def mapped(folder, federation):
+  return data.write_mapped(folder / 'mapped', (
+      (name, federation.client(i))
+      for i, name in enumerate(federation.client_ids)))
+
+
+@pytest.mark.parametrize('rows', [None, 120, 87])
+@pytest.mark.parametrize('algorithm', ['fedavg', 'fedsgd'])
+def test_a_mapped_federation_trains_to_the_same_bits(
+    tmp_path, monkeypatch, rows, algorithm):
+  """Also when a window holds few rounds, or one alone."""
+  held = toys.softmax_data(SIZES)
+  make = {'fedavg': lambda: algorithms.fedavg(
+              MODEL, optax.sgd(0.1), epochs=2, batch_size=10),
+          'fedsgd': lambda: algorithms.fedsgd(MODEL, 0.3)}[algorithm]
+  if rows:
+    monkeypatch.setattr(streaming, 'buffer_rows', lambda *args: rows)
+  results = [
+      simulator.simulate(MODEL, make(), one, rounds=9, clients_per_round=3,
+                         lanes=2, devices=1)
+      for one in (held, mapped(tmp_path, held))]
+  jax.tree.map(np.testing.assert_array_equal, results[0].state.server,
+               results[1].state.server)
+  assert [r['round'] for r in results[1].rows] == list(range(1, 10))
+
+
+def test_any_cohort_fits_into_a_buffer(tmp_path, monkeypatch):
+  monkeypatch.setattr(streaming, '_BUFFER_BYTES', 1)
+  federation = toys.softmax_data(SIZES)
+  assert streaming.buffer_rows(federation, 3) == 37 + 30 + 20
+  assert streaming.buffer_rows(federation, len(SIZES)) == sum(SIZES)
+  monkeypatch.setattr(streaming, '_BUFFER_BYTES', 50 * (4 * 4 + 4))
+  assert streaming.buffer_rows(federation, 1) == 50
+
+
+def test_buffers_hold_each_client_once_and_only_what_is_needed(tmp_path):
+  federation = mapped(tmp_path, toys.softmax_data(SIZES))
+  simulation = simulator.build(
+      MODEL, algorithms.fedavg(MODEL, optax.sgd(0.1)), federation,
+      sampling.uniform(len(SIZES), 4, 0), devices=1, lanes=2)
+  plan = simulation.plan(0, [False] * 6)
+  loads, count = streaming.load(plan, 6, rows=10 ** 6)
+  assert count == 6
+  (clients,) = loads.clients
+  assert sorted(clients) == sorted(set(plan.clients[plan.present]))
+  examples = streaming.put(federation, loads, 10 ** 3, simulation.placement)
+  present = loads.plan.present
+  for client, offset, size in zip(
+      loads.plan.clients[present], loads.plan.offsets[present],
+      loads.plan.sizes[present], strict=True):
+    np.testing.assert_array_equal(
+        examples['x'][offset:offset + size], federation.client(client)['x'])
+  loads, count = streaming.load(plan, 6, rows=80)
+  assert 1 <= count < 6
+  assert sum(federation.sizes[c] for c in loads.clients[0]) <= 80
