@@ -51,6 +51,10 @@ class Contender(NamedTuple):
 
 CONTENDERS = {contender.name: contender for contender in (
     Contender('ours', 'fedjax_sim', 'ours'),
+    Contender('ours_one_device', 'fedjax_sim, one device', 'ours',
+              options={'devices': 1}),
+    Contender('ours_processes', 'fedjax_sim, a process for each core', 'ours',
+              options={'processes': tasks.cores()}),
     Contender('jax', 'plain JAX, vmapped, flax `nn.Conv`', 'jax_vmap',
               max_repeats={'mnist_cnn': 1}),
     Contender('torch', 'PyTorch, a loop over clients', 'torch_loop', 'torch',

@@ -62,14 +62,14 @@ class Point:
         sampling.uniform(len(parts), M, seed=0), lanes=W)
     self._state = self._simulation.init()
     self._program = self._simulation.compile(self._state)
-    self._plan = self._simulation.put(self._simulation.plan(0, [False]))
+    self._window = self._simulation.window(0, 1)
     self.measure()
 
   def measure(self) -> float:
     """Seconds of a round."""
     begun = time.perf_counter()
     self._state, _ = jax.block_until_ready(self._program(
-        self._simulation.engine.inputs, self._state, self._plan, np.int32(0),
+        self._window.examples, self._state, self._window.placed, np.int32(0),
         np.int32(1), self._simulation.key, self._simulation.eval_data))
     return time.perf_counter() - begun
 

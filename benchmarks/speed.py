@@ -212,8 +212,26 @@ def report(readme: Path = ROOT / 'README.md') -> str:
   """The text of the README with the table of the committed results in it."""
   return re.sub(
       r'(?<=<!-- speed -->\n).*?(?=<!-- end speed -->)',
-      lambda _: (table(read()) + '\n').lstrip(), readme.read_text(),
+      lambda _: f'{table(read())}\n\n{measured_on(read())}\n'.lstrip(),
+      readme.read_text(),
       flags=re.S)
+
+
+def measured_on(results: list[dict[str, Any]]) -> str:
+  """On what, when, and in how many turns the table was measured."""
+  columns = latest(results).values()
+  if not columns:
+    return ''
+  machines = {f'{r["machine"]["cpu"]}, {r["machine"]["cores"]} cores'
+              for r in columns}
+  once = {CONTENDERS[name].title for r in columns
+          for name, one in r['contenders'].items() if one['turns'] == 1}
+  text = (f'{"; ".join(sorted(machines))}, '
+          f'{max(r["date"] for r in columns)}; medians over '
+          + ', '.join(str(r['contenders'][_REFERENCE]['turns'])
+                      for r in columns) + ' turns')
+  return text + ''.join(
+      f', of {title} one on one task' for title in sorted(once)) + '.'
 
 
 def chosen_contenders(arguments) -> list[Contender]:
@@ -269,6 +287,7 @@ def main() -> None:
   if arguments.report:
     (ROOT / 'README.md').write_text(report())
     return
+  arguments.out.parent.mkdir(parents=True, exist_ok=True)
   for task in chosen_tasks(arguments):
     contenders = chosen_contenders(arguments)
     if arguments.here:
@@ -278,7 +297,6 @@ def main() -> None:
     line = json.dumps({
         'task': task._asdict(), 'date': datetime.date.today().isoformat(),
         'git_commit': commit(), 'machine': machine(), 'contenders': results})
-    arguments.out.parent.mkdir(exist_ok=True)
     with arguments.out.open('a') as file:
       file.write(line + '\n')
 

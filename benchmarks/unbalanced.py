@@ -58,7 +58,7 @@ def simulation(sizes: np.ndarray, cohort: int, lanes: int):
 
 def padded_share(simulation) -> float:
   """Over the first 200 rounds, of all steps that are computed."""
-  steps = simulation.local_steps()
+  steps = simulation.local_steps
   shares, real = [], []
   for start in range(0, PADDED_ROUNDS, 100):
     plan = simulation.plan(start, [False] * 100)
@@ -75,9 +75,8 @@ class Timer:
   def __init__(self, simulation):
     self._simulation, self._state = simulation, simulation.init()
     self._program = simulation.compile(self._state)
-    self._plan = simulation.put(simulation.plan(0, [False] * 100))
-    steps = simulation.local_steps()
-    plan = jax.device_get(self._plan)
+    self._window = simulation.window(0, 100)
+    steps, plan = simulation.local_steps, self._window.plan
     self._steps = np.where(plan.present, steps[plan.clients], 0).sum(
         axis=(1, 2, 3))
     self.measure()  # Warm.
@@ -86,7 +85,7 @@ class Timer:
     """Of the same rounds each time."""
     begun = time.perf_counter()
     self._state, _ = jax.block_until_ready(self._program(
-        self._simulation.engine.inputs, self._state, self._plan, np.int32(0),
+        self._window.examples, self._state, self._window.placed, np.int32(0),
         np.int32(TIMED_ROUNDS), self._simulation.key,
         self._simulation.eval_data))
     seconds = time.perf_counter() - begun

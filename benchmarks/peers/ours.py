@@ -4,8 +4,15 @@ Timed: all of `Simulation.dispatches` for a turn's rounds, that is, planning on
 the host, one dispatch, scaling of pixels (the examples are uint8 on the
 device), local SGD, the average, sums of the training loss, the check for
 divergence, and the rows of metrics. Not timed: compiling, and the test set.
+
+With the option `processes` there are so many, each with its part of the cores:
+the one that speed.py has started starts the others, which do what it does.
 """
 
+import os
+import socket
+import subprocess
+import sys
 import time
 
 import jax
@@ -13,8 +20,9 @@ import optax
 
 import fedjax_sim
 from benchmarks.peers.link import Link
-from fedjax_sim import algorithms, data, models, simulator
+from fedjax_sim import algorithms, data, models, processes, simulator
 from fedjax_sim.data import sampling
+from fedjax_sim.simulation import sharding
 
 MODELS = {
     '2nn': lambda: models.mnist_2nn(),
@@ -33,11 +41,36 @@ def build(link: Link, model) -> simulator.Simulation:
       [{'x': x, 'y': y} for x, y in zip(link.job.x, link.job.y, strict=True)])
   sampler = sampling.Sampler(
       lambda r: link.job.cohorts[r], task.clients, clients.num_clients)
-  return simulator.build(model, algorithm, clients, sampler, **link.job.options)
+  options = {k: v for k, v in link.job.options.items() if k != 'processes'}
+  return simulator.build(model, algorithm, clients, sampler, **options)
+
+
+def join(count: int) -> list[subprocess.Popen]:
+  """Starts the other processes and joins them, or joins as one of them."""
+  cores = sorted(os.sched_getaffinity(0))
+  index, coordinator, others = 0, None, []
+  if len(sys.argv) > 2:
+    index, coordinator = int(sys.argv[2]), sys.argv[3]
+  else:
+    with socket.socket() as listener:
+      listener.bind(('127.0.0.1', 0))
+      coordinator = f'127.0.0.1:{listener.getsockname()[1]}'
+    others = [
+        subprocess.Popen(
+            [sys.executable, '-m', 'benchmarks.peers.ours', sys.argv[1],
+             str(i), coordinator], stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL) for i in range(1, count)]
+    for i, process in enumerate(others, 1):
+      os.sched_setaffinity(process.pid, cores[i::count])
+    os.sched_setaffinity(0, cores[::count])
+  processes.join(coordinator, count, index)
+  return others
 
 
 def main() -> None:
   link = Link()
+  count = link.job.options.get('processes', 1)
+  others = join(count) if count > 1 else []
   fedjax_sim.use_all_cores()
   model = MODELS[link.task.model]()
   simulation = build(link, model)
@@ -52,6 +85,7 @@ def main() -> None:
   def train(cohorts):
     nonlocal state
     stop = int(state.server.round) + len(cohorts)
+    sharding.agree(stop)
     begun = time.perf_counter()
     ((state, _),) = simulation.dispatches(
         program, state, stop, evaluate=lambda r: False,
@@ -59,7 +93,22 @@ def main() -> None:
     jax.block_until_ready(state)
     return time.perf_counter() - begun
 
-  link.serve(train, lambda x: apply(state.server.variables, x))
+  if jax.process_index():
+    follow(simulation, program, state)
+    return
+  link.serve(train, lambda x: apply(
+      sharding.gather(state.server.variables), x))
+  sharding.agree(-1)
+  for process in others:
+    process.wait()
+
+
+def follow(simulation, program, state) -> None:
+  """Does what the first process is asked for."""
+  while (stop := int(sharding.agree(-1)[0])) >= 0:
+    ((state, _),) = simulation.dispatches(
+        program, state, stop, evaluate=lambda r: False,
+        rounds_per_dispatch=stop - int(state.server.round))
 
 
 if __name__ == '__main__':
