@@ -45,10 +45,10 @@ def build(link: Link, model) -> simulator.Simulation:
   return simulator.build(model, algorithm, clients, sampler, **options)
 
 
-def join(count: int) -> list[subprocess.Popen]:
+def join(count: int) -> None:
   """Starts the other processes and joins them, or joins as one of them."""
   cores = sorted(os.sched_getaffinity(0))
-  index, coordinator, others = 0, None, []
+  index, coordinator = 0, None
   if len(sys.argv) > 2:
     index, coordinator = int(sys.argv[2]), sys.argv[3]
   else:
@@ -64,13 +64,13 @@ def join(count: int) -> list[subprocess.Popen]:
       os.sched_setaffinity(process.pid, cores[i::count])
     os.sched_setaffinity(0, cores[::count])
   processes.join(coordinator, count, index)
-  return others
 
 
 def main() -> None:
   link = Link()
   count = link.job.options.get('processes', 1)
-  others = join(count) if count > 1 else []
+  if count > 1:
+    join(count)
   fedjax_sim.use_all_cores()
   model = MODELS[link.task.model]()
   simulation = build(link, model)
@@ -98,9 +98,7 @@ def main() -> None:
     return
   link.serve(train, lambda x: apply(
       sharding.gather(state.server.variables), x))
-  sharding.agree(-1)
-  for process in others:
-    process.wait()
+  sharding.agree(-1)  # Not waited for: at their exit they wait for this one.
 
 
 def follow(simulation, program, state) -> None:
