@@ -1,6 +1,7 @@
 """Federations of up to a million clients: start-up, memory, time of a round.
 
   python -m benchmarks.many_clients [--clients 1000 100000 1000000]
+                                    [--processes 2]
 
 Clients have log-normal sizes (median 4, sigma 1, so about 7 on average and
 several hundreds at most) of MNIST's training images, drawn with replacement,
@@ -10,7 +11,8 @@ its own:
 
   start    seconds from the start of Python to the end of the first round, with
            nothing compiled earlier
-  memory   peak resident memory; pages of the mapped files that were used count
+  memory   peak resident memory; pages of the mapped files that were used count;
+           with several processes, of the first
   round    seconds a round, the median of dispatches after the first
 
 A line goes to benchmarks/results/many_clients.jsonl.
@@ -51,6 +53,7 @@ def write(folder: Path, num_clients: int) -> None:
 def measure(folder: Path) -> dict[str, float]:
   """In a new process: see above."""
   begun = time.perf_counter()
+  import jax
   import optax
 
   import fedjax_sim
@@ -62,7 +65,7 @@ def measure(folder: Path) -> dict[str, float]:
   simulation = simulator.build(
       model, algorithms.fedavg(model, optax.sgd(0.05), batch_size=10),
       federation, sampling.uniform(federation.num_clients, COHORT, seed=0),
-      devices=len(os.sched_getaffinity(0)), lanes=1)
+      devices=len(jax.devices()), lanes=1)
   state = simulation.init()
   program = simulation.compile(state)
   seconds, start = [], None
@@ -83,24 +86,37 @@ def main() -> None:
       description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--clients', type=int, nargs='+',
                       default=[1_000, 100_000, 1_000_000])
+  parser.add_argument('--processes', type=int, default=1)
   parser.add_argument('--measure', type=Path, help='used by the script itself')
+  parser.add_argument('--join', nargs=2, help='used by the script itself')
   arguments = parser.parse_args()
+  from fedjax_sim import processes, workdir
   if arguments.measure:
-    print(json.dumps(measure(arguments.measure)))
+    if arguments.join:
+      processes.join(
+          arguments.join[1], arguments.processes, int(arguments.join[0]))
+    result = measure(arguments.measure)
+    if processes.is_first():
+      (arguments.measure.parent / 'result.json').write_text(json.dumps(result))
     return
-  from fedjax_sim import workdir
   rows = []
   for count in arguments.clients:
     with tempfile.TemporaryDirectory() as folder:
       begun = time.perf_counter()
       write(Path(folder) / 'federation', count)
       written = time.perf_counter() - begun
-      output = subprocess.run(
-          [sys.executable, '-m', 'benchmarks.many_clients', '--measure',
-           Path(folder) / 'federation'], check=True, capture_output=True,
-          text=True, env=os.environ | {'JAX_ENABLE_COMPILATION_CACHE': '0'})
-      rows.append(json.loads(output.stdout.splitlines()[-1])
-                  | {'write': written})
+      os.environ['JAX_ENABLE_COMPILATION_CACHE'] = '0'
+      command = [
+          sys.executable, '-m', 'benchmarks.many_clients', '--processes',
+          str(arguments.processes), '--measure', Path(folder) / 'federation']
+      if arguments.processes == 1:
+        subprocess.run(command, check=True)
+      elif processes.launch(
+          arguments.processes,
+          lambda i, at, command=command: [*command, '--join', str(i), at]):
+        raise RuntimeError('a process failed')
+      rows.append(json.loads((Path(folder) / 'result.json').read_text())
+                  | {'write': written, 'processes': arguments.processes})
       print(rows[-1], flush=True)
   with RESULTS.open('a') as file:
     file.write(json.dumps({

@@ -2,6 +2,9 @@
 
   python -m benchmarks.scaling            measure, and draw docs/scaling.png
   python -m benchmarks.scaling --plot     draw it from the committed result
+  python -m benchmarks.scaling --model AUTHORS.jsonl[.xz]
+                                          a model of the time on many devices,
+                                          see benchmarks/scaling_model.py
 
 Around one point (M = 10 clients of n = 200 examples, E = 1, B = 10, W = 4, a
 2NN of 200 hidden units; random pixels) one quantity at a time is changed. All
@@ -21,6 +24,7 @@ import jax
 import numpy as np
 import optax
 
+from benchmarks import scaling_model
 from fedjax_sim import algorithms, data, models, simulator, workdir
 from fedjax_sim.data import sampling
 
@@ -114,7 +118,12 @@ def main() -> None:
   parser = argparse.ArgumentParser(
       description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--plot', action='store_true')
-  if not parser.parse_args().plot:
+  parser.add_argument('--model', type=Path)
+  arguments = parser.parse_args()
+  if arguments.model:
+    scaling_model.report(arguments.model)
+    return
+  if not arguments.plot:
     line = {'ratios': measure(), 'base': BASE,
             'date': datetime.date.today().isoformat(),
             'environment': workdir.environment()}

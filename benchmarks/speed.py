@@ -39,6 +39,7 @@ from benchmarks import tasks as tasks_lib
 from benchmarks.contenders import CONTENDERS, ROOT, Contender, Worker
 from benchmarks.tasks import TASKS, Task
 
+PROCESSES = Path(__file__).parent / 'results' / 'processes.jsonl'
 RESULTS = Path(__file__).parent / 'results' / 'speed.jsonl'
 
 _REFERENCE = 'ours'
@@ -208,12 +209,15 @@ def entry(result: dict[str, Any] | None) -> str:
   return f'{ratio:.0f}' if ratio >= 9.95 else f'{ratio:.1f}'
 
 
-def report(readme: Path = ROOT / 'README.md') -> str:
-  """The text of the README with the table of the committed results in it."""
+def report(
+    page: Path = ROOT / 'README.md', name: str = 'speed', path: Path = RESULTS
+) -> str:
+  """The text of a page with the table of committed results in it."""
+  results = read(path)
   return re.sub(
-      r'(?<=<!-- speed -->\n).*?(?=<!-- end speed -->)',
-      lambda _: f'{table(read())}\n\n{measured_on(read())}\n'.lstrip(),
-      readme.read_text(),
+      rf'(?<=<!-- {name} -->\n).*?(?=<!-- end {name} -->)',
+      lambda _: f'{table(results)}\n\n{measured_on(results)}\n'.lstrip(),
+      page.read_text(),
       flags=re.S)
 
 
@@ -286,6 +290,8 @@ def main() -> None:
     return
   if arguments.report:
     (ROOT / 'README.md').write_text(report())
+    page = ROOT / 'docs' / 'scaling.md'
+    page.write_text(report(page, 'processes', PROCESSES))
     return
   arguments.out.parent.mkdir(parents=True, exist_ok=True)
   for task in chosen_tasks(arguments):

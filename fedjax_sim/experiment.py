@@ -64,6 +64,7 @@ def validate(config: ConfigDict) -> None:
   checks.one_of('model', config.model, models.MODELS)
   checks.one_of('loss', config.loss, models.LOSSES)
   checks.one_of('algorithm', config.algorithm, _ALGORITHMS)
+  checks.one_of('examples', config.examples, simulator.EXAMPLES)
   checks.one_of('on_divergence', config.on_divergence, ('stop', 'continue'))
   for name in ('num_clients', 'shards_per_client', 'min_client_size', 'rounds',
                'local_epochs', 'batch_size', 'eval_every', 'eval_batch_size',
@@ -176,6 +177,7 @@ def build(config: ConfigDict, shape: Shape) -> Experiment:
   simulation = simulator.build(
       model, make_algorithm(config, model), federate(dataset.train, partition),
       sampler, test=dataset.test, seed=config.seed, **shape._asdict(),
+      examples=config.examples,
       eval_batch_size=config.eval_batch_size)
   return Experiment(simulation, partition, labels, client_test)
 

@@ -16,17 +16,22 @@ from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree, Variables
 from fedjax_sim.data import mapped, sampling
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.simulation import engine as engine_lib
-from fedjax_sim.simulation import memory, sharding, streaming
+from fedjax_sim.simulation import memory, ownership, sharding, streaming
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation.engine import SimulationState
 
 # Rounds that one compiled program can take at once. It holds only their plan
 # and their metrics, so it is generous; how many run at once is chosen by time.
 _CAPACITY = 128
+# But a plan has a slot for each of a round's clients on each device.
+_PLAN_SLOTS = 2 ** 22
 
 # Dispatches are made about this long: short enough for progress and Ctrl-C,
 # long enough that the host's part of it doesn't show.
 _DISPATCH_SECONDS = 1.0
+
+# Where training examples can lie, see `simulate`.
+EXAMPLES = ('auto', 'owned')
 
 Row = dict[str, float | int]
 
@@ -93,6 +98,7 @@ class Simulation(NamedTuple):
     key: the root key of the run, on the devices.
     examples: those of all clients on the devices; None where each window
       brings its own.
+    owned: whether each device holds those of the clients it owns only.
     buffer_rows: of the examples of a window on a device, where it does.
     eval_data: the test set on the devices, or None.
     programs: what `compile` has compiled.
@@ -110,6 +116,7 @@ class Simulation(NamedTuple):
   seed: int
   key: jax.Array
   examples: PyTree | None
+  owned: bool
   buffer_rows: int
   eval_data: evaluation.EvalData | None
   programs: dict[str, jax.stages.Compiled]
@@ -122,22 +129,36 @@ class Simulation(NamedTuple):
     return self.engine.init(
         sharding.put(variables, self.placement.everywhere), self.key)
 
+  @property
+  def capacity(self) -> int:
+    """R, the rounds that the program can take at once."""
+    return max(1, min(
+        _CAPACITY, _PLAN_SLOTS // (self.placement.size * self._slots)))
+
+  @property
+  def _slots(self) -> int:
+    """Clients that a device may get in a round."""
+    return plan_lib.slots_for(
+        self.sampler.max_cohort, self.placement.size,
+        self.engine.owners is not None)
+
   def plan(self, start: int, evaluate: list[bool]) -> plan_lib.Plan:
     """Plans rounds from number `start` (from 0), one for each flag."""
     cohorts = [self.sampler.sample(start + i) for i in range(len(evaluate))]
-    return plan_lib.plan_rounds(
+    plan = plan_lib.plan_rounds(
         cohorts, evaluate, self.local_steps, self.train.offsets,
         lanes=self.lanes,
-        num_blocks=plan_lib.blocks_for(self.sampler.max_cohort, self.lanes),
-        num_rounds=_CAPACITY, devices=self.placement.size,
+        num_blocks=plan_lib.blocks_for(self._slots, self.lanes),
+        num_rounds=self.capacity, devices=self.placement.size,
         owners=self.engine.owners)
+    return ownership.rebase(plan, self.train) if self.owned else plan
 
   def window(
       self, start: int, stop: int,
       evaluate: Callable[[int], bool] = lambda r: False,
   ) -> Window:
     """Plans as many rounds from `start` as the program can take at once."""
-    stop = min(start + _CAPACITY, stop)
+    stop = min(start + self.capacity, stop)
     flags = [evaluate(r) for r in range(start, stop)]
     plan, examples = self.plan(start, flags), self.examples
     if examples is None:
@@ -228,7 +249,7 @@ class Simulation(NamedTuple):
       (state, rows): the state after the group, and a row for each round.
     """
     start = int(state.server.round)
-    limit = min(rounds_per_dispatch or _CAPACITY, _CAPACITY)
+    limit = min(rounds_per_dispatch or self.capacity, self.capacity)
     count = rounds_per_dispatch or 1
     window, following = self.window(start, stop, evaluate), None
     while start < stop:
@@ -297,18 +318,20 @@ def build(
     seed: int = 0,
     devices: int | str = 'auto',
     lanes: int | str = 'auto',
+    examples: str = 'auto',
     eval_batch_size: int = 1000,
 ) -> Simulation:
   """Puts a simulation together; see `simulate` for the arguments."""
+  checks.one_of('examples', examples, EXAMPLES)
   if sampler.num_clients != train.num_clients:
     raise ValueError(
         f'the sampler draws from num_clients = {sampler.num_clients}, the '
         f'federation has {train.num_clients}.')
   for name, value in (('lanes', lanes), ('devices', devices)):
     checks.positive_int_or_auto(name, value)
-  for name, examples in (('train', train.examples), ('test', test)):
-    if examples is not None:
-      validation.check_examples(model, name, examples)
+  for name, tree in (('train', train.examples), ('test', test)):
+    if tree is not None:
+      validation.check_examples(model, name, tree)
   evaluate = lambda variables, eval_data: {}
   batched = None
   if test is not None:
@@ -319,20 +342,22 @@ def build(
   local_steps = np.asarray(algorithm.local_steps(train.sizes))
   rows = streaming.buffer_rows(train, sampler.max_cohort)
   # Arrays are put on a number of devices once, whatever the lanes.
-  placed = functools.cache(lambda count: _Placed.make(count, train, batched))
+  owned = examples == 'owned'
+  placed = functools.cache(
+      lambda count: _Placed.make(count, train, batched, owned))
 
   def make(devices: int, lanes: int) -> Simulation:
-    placement, examples, eval_data = placed(devices)
+    placement, held, eval_data = placed(devices)
     key = jax.jit(lambda: jax.random.key(seed),
                   out_shardings=placement.everywhere)()
     engine = engine_lib.build_engine(
         algorithm, train, shapes, placement=placement,
-        examples=placement.split() if examples is None
+        examples=placement.split() if owned or held is None
         else placement.everywhere, lanes=lanes,
-        cohort_size=sampler.max_cohort, evaluate=evaluate)
+        cohort_size=sampler.max_cohort, owned=owned, evaluate=evaluate)
     return Simulation(
         model, algorithm, train, sampler, engine, placement, lanes, 'given',
-        local_steps, seed, key, examples, rows, eval_data, {})
+        local_steps, seed, key, held, owned, rows, eval_data, {})
 
   chosen, reason = lanes_lib.choose(make, sampler.max_cohort, devices, lanes)
   return chosen._replace(lanes_reason=reason)
@@ -346,14 +371,17 @@ class _Placed(NamedTuple):
   eval_data: evaluation.EvalData | None
 
   @classmethod
-  def make(cls, devices: int, train, batched) -> '_Placed':
+  def make(cls, devices: int, train, batched, owned) -> '_Placed':
     placement = sharding.place(devices)
     if batched is not None:
       batched = sharding.put(
           evaluation.fill_up(batched, devices), placement.split())
-    # A federation that is mapped is taken to be too large for a device.
-    examples = None if mapped.is_mapped(train) else sharding.put(
-        train.examples, placement.everywhere)
+    if owned:
+      examples = ownership.put(train, placement)
+    elif mapped.is_mapped(train):  # Taken to be too large for the devices.
+      examples = None
+    else:
+      examples = sharding.put(train.examples, placement.everywhere)
     return cls(placement, examples, batched)
 
 
@@ -402,6 +430,7 @@ def simulate(
     seed: int = 0,
     devices: int | str = 'auto',
     lanes: int | str = 'auto',
+    examples: str = 'auto',
     rounds_per_dispatch: int | None = None,
     on_dispatch: Callable[[list[Row]], None] = lambda rows: None,
 ) -> Result:
@@ -422,6 +451,11 @@ def simulate(
       measure whether all or one are faster here; doesn't change the result, up
       to the order of summation. `use_all_cores` makes a device of each core.
     lanes: clients computed side by side on a device; likewise.
+    examples: where the training examples lie. 'auto': all of them on every
+      device, or of a mapped federation those of the next rounds' cohorts.
+      'owned': each device holds, and each process reads, those of a part of
+      the clients, and computes these; in a round one device may then have more
+      to do than another, which `imbalance` tells.
     rounds_per_dispatch: rounds in one call of the device; likewise.
     on_dispatch: called with the new rows, to print or to plot.
 
@@ -447,7 +481,7 @@ def simulate(
   sampler = sampling.uniform(train.num_clients, cohort, seed)
   simulation = build(
       model, algorithm, train, sampler, test=test, seed=seed, devices=devices,
-      lanes=lanes)
+      lanes=lanes, examples=examples)
   initial = simulation.init()
   rows = []
   for state, new_rows in simulation.dispatches(  # noqa: B007

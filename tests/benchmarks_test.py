@@ -18,6 +18,8 @@ def test_the_readme_shows_the_committed_results():
   readme = (configs.ROOT / 'README.md').read_text()
   assert configs.report() == readme
   assert speed.report() == readme
+  page = speed.ROOT / 'docs' / 'scaling.md'
+  assert speed.report(page, 'processes', speed.PROCESSES) == page.read_text()
 
 
 def test_a_run_that_missed_its_target_says_so():

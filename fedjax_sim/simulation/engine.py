@@ -29,7 +29,7 @@ from fedjax_sim.core.types import (
     Variables,
 )
 from fedjax_sim.data.federated import FederatedData
-from fedjax_sim.simulation import sharding
+from fedjax_sim.simulation import ownership, sharding
 from fedjax_sim.simulation.plan import Plan
 
 Evaluate = Callable[[Variables, PyTree], MetricSums]
@@ -74,7 +74,7 @@ class Engine(NamedTuple):
   Attributes:
     init: `(Variables, key) -> SimulationState`.
     owners: int [N], the device that must compute a client, since it holds the
-      client's state; None where clients have none.
+      client's state or examples; None where any device may.
     lower: lowers the program `(examples, SimulationState, Plan, first, last,
       key, eval_data) -> (SimulationState, RoundOutputs [R])`. It runs the
       plan's rounds from `first` up to, not including, `last`; the state is
@@ -105,6 +105,7 @@ def build_engine(
     examples: jax.sharding.NamedSharding,
     lanes: int,
     cohort_size: int,
+    owned: bool = False,
     evaluate: Evaluate = lambda variables, eval_data: {},
 ) -> Engine:
   """Builds the engine.
@@ -117,6 +118,8 @@ def build_engine(
     examples: how the examples lie on them: all on each, or a part of the rows.
     lanes: W, clients computed side by side on a device; memory grows with it.
     cohort_size: most clients in a round.
+    owned: whether each device must compute the clients it owns, since it holds
+      their examples.
     evaluate: `(Variables, eval_data) -> MetricSums`, run after the rounds that
       the plan marks; each device is given its part of the arrays' first axis.
   """
@@ -140,10 +143,11 @@ def build_engine(
       data.examples)
   init = lambda variables, key: rounds.init(one, variables, key)
   first = jax.eval_shape(init, variables, jax.random.key(0))
-  owned = jax.tree.leaves((first.clients, first.transforms))
+  states = jax.tree.leaves((first.clients, first.transforms))
   return Engine(
       init=jax.jit(init, out_shardings=state),
-      owners=rounds.owners() if owned else None,
+      owners=ownership.owners(
+          data.num_clients, devices) if owned or states else None,
       lower=compiled.lower)
 
 
@@ -161,11 +165,7 @@ class _Rounds(NamedTuple):
   @property
   def rows_per_device(self) -> int:
     """Clients whose state a device holds."""
-    return -(-self.num_clients // self.devices)
-
-  def owners(self) -> np.ndarray:
-    """int [N], the device that holds a client's state."""
-    return np.arange(self.num_clients) // self.rows_per_device
+    return ownership.clients_per_device(self.num_clients, self.devices)
 
   def init(self, examples, variables, key) -> SimulationState:
     """The state before the first round."""

@@ -68,18 +68,22 @@ def plan_rounds(
   present = np.zeros(shape, bool)
   for i, cohort in enumerate(cohorts):
     cohort = np.asarray(cohort)
+    if owners is None and len(cohort) > devices * shape[2]:
+      raise _does_not_fit(len(cohort), num_blocks, lanes)
     order = np.argsort(-work[cohort], kind='stable')
     occurrence = count_occurrences(cohort)
-    dealt = (deal(work[cohort[order]], devices) if owners is None
+    dealt = (deal(work[cohort[order]], devices, shape[2]) if owners is None
              else owners[cohort[order]])
-    for device in range(devices):
-      own = order[dealt == device]
-      if len(own) > shape[2]:
-        raise ValueError(f'a cohort of {len(own)} clients does not fit into '
-                         f'{num_blocks} blocks of {lanes} lanes.')
-      clients[i, device, :len(own)] = cohort[own]
-      occurrences[i, device, :len(own)] = occurrence[own]
-      present[i, device, :len(own)] = True
+    by_device = order[np.argsort(dealt, kind='stable')]
+    counts = np.bincount(dealt, minlength=devices)
+    if counts.max() > shape[2]:
+      raise _does_not_fit(counts.max(), num_blocks, lanes)
+    firsts = np.repeat(np.cumsum(counts) - counts, counts)
+    place = i, np.repeat(np.arange(devices), counts), (
+        np.arange(len(cohort)) - firsts)
+    clients[place] = cohort[by_device]
+    occurrences[place] = occurrence[by_device]
+    present[place] = True
   flags = np.zeros(num_rounds, bool)
   flags[:len(evaluate)] = evaluate
   begin = np.where(present, offsets[clients], 0).astype(np.int32)
@@ -89,7 +93,14 @@ def plan_rounds(
       clients, occurrences, present, begin, sizes)), flags)
 
 
-def deal(work: np.ndarray, devices: int) -> np.ndarray:
+def _does_not_fit(clients: int, num_blocks: int, lanes: int) -> ValueError:
+  return ValueError(f'a cohort of {clients} clients does not fit into '
+                    f'{num_blocks} blocks of {lanes} lanes.')
+
+
+def deal(
+    work: np.ndarray, devices: int, most: int | None = None
+) -> np.ndarray:
   """Deals clients to devices, each to the one with least work so far.
 
   With the most work first this is longest processing time first (Graham 1969):
@@ -98,6 +109,7 @@ def deal(work: np.ndarray, devices: int) -> np.ndarray:
   Args:
     work: [M], most first.
     devices: D.
+    most: clients that a device may get, at least M / D; None is any number.
 
   Returns:
     int [M], the device of each; of devices with equal work the one with fewer
@@ -108,7 +120,10 @@ def deal(work: np.ndarray, devices: int) -> np.ndarray:
   for i, amount in enumerate(work.tolist()):
     load, count, device = loads[0]
     dealt[i] = device
-    heapq.heapreplace(loads, (load + amount, count + 1, device))
+    if count + 1 == most:
+      heapq.heappop(loads)
+    else:
+      heapq.heapreplace(loads, (load + amount, count + 1, device))
   return dealt
 
 
@@ -164,6 +179,16 @@ def count_occurrences(cohort: np.ndarray) -> np.ndarray:
   lengths = np.diff(np.r_[starts, len(ranked)])
   counts[order] = np.arange(len(ranked)) - np.repeat(starts, lengths)
   return counts
+
+
+def slots_for(cohort_size: int, devices: int, owned: bool) -> int:
+  """The most clients of a round that a device may be dealt.
+
+  Where clients have owners one device may have to take them all. Else twice
+  its share is enough: who gets large clients gets few.
+  """
+  return cohort_size if owned else min(
+      cohort_size, 2 * -(-cohort_size // devices))
 
 
 def blocks_for(cohort_size: int, lanes: int) -> int:

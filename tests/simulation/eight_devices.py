@@ -36,13 +36,13 @@ def _as_many_devices_as_there_are(monkeypatch):
   monkeypatch.setattr(lanes, 'choose', choose)
 
 
-def run_on(devices, algorithm=None, rounds=4, lanes=2):
+def run_on(devices, algorithm=None, rounds=4, lanes=2, **options):
   return simulator.simulate(
       SOFTMAX, algorithm or algorithms.fedavg(
           SOFTMAX, optax.sgd(0.1), epochs=2, batch_size=10),
       toys.softmax_data(UNEQUAL), rounds=rounds, clients_per_round=9,
       test=toys.softmax_data([55], seed=0).examples, eval_every=2,
-      devices=devices, lanes=lanes)
+      devices=devices, lanes=lanes, **options)
 
 
 @pytest.mark.parametrize('devices', [2, 3, 8])
@@ -55,6 +55,38 @@ def test_the_number_of_devices_does_not_matter(devices, lanes):
     assert a.keys() == b.keys()
     for name in {'train/loss', 'test/loss', 'test/accuracy'} & a.keys():
       assert a[name] == pytest.approx(b[name], rel=1e-5)
+
+
+@pytest.mark.parametrize('devices', [1, 2, 3, 8])
+@pytest.mark.parametrize('fedsgd', [False, True])
+def test_devices_that_own_examples(devices, fedsgd):
+  make = lambda: algorithms.fedsgd(SOFTMAX, 0.3) if fedsgd else None
+  want = run_on(1, make())
+  got = run_on(devices, make(), examples='owned')
+  assert_close(got.variables, want.variables, 1e-6)  # noqa: F405
+
+
+def test_what_a_device_owns_lies_on_it():
+  data = toys.softmax_data(UNEQUAL)
+  simulation = simulator.build(
+      SOFTMAX, algorithms.fedavg(SOFTMAX, optax.sgd(0.1)), data,
+      sampling.uniform(len(UNEQUAL), 9, 0), devices=4, examples='owned',
+      lanes=2)
+  parts = [UNEQUAL[i:i + 3] for i in range(0, 11, 3)]
+  rows = max(map(sum, parts))
+  for device, part in enumerate(parts):
+    shard = simulation.examples['x'].addressable_shards[device]
+    assert shard.data.shape[0] == rows
+    first = sum(UNEQUAL[:3 * device])
+    np.testing.assert_array_equal(
+        shard.data[:sum(part)], data.examples['x'][first:first + sum(part)])
+  plan = simulation.plan(0, [False])
+  for device in range(4):
+    present = plan.present[0, device]
+    assert set(plan.clients[0, device][present] // 3) <= {device}
+  window = simulation.window(0, 1)
+  steps = [(-(-plan.sizes[0, d] // 10)).sum() for d in range(4)]
+  assert window.imbalance[0] == pytest.approx(max(steps) / np.mean(steps) - 1)
 
 
 def test_pooled_gradients_over_devices():

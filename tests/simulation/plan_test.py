@@ -118,3 +118,14 @@ def test_devices_share_a_cohort_or_keep_their_own_clients():
   own = [sorted(got.clients[0, d][got.present[0, d]]) for d in range(2)]
   assert own == [[0, 1], [3, 3, 5]]
   assert sorted(got.occurrences[0, 1][got.present[0, 1]]) == [0, 0, 1]
+
+
+def test_no_device_is_dealt_more_than_it_has_slots_for():
+  work = np.array([1000] + [1] * 40)
+  assert np.bincount(plan.deal(work, 3)).max() == 20
+  # Twice its share is 28, which doesn't bind; 14 is the share itself.
+  np.testing.assert_array_equal(
+      plan.deal(work, 3, plan.slots_for(41, 3, False)), plan.deal(work, 3))
+  assert np.bincount(plan.deal(work, 3, 14)).tolist() == [13, 14, 14]
+  assert plan.slots_for(41, 3, False) == 28
+  assert plan.slots_for(41, 3, True) == plan.slots_for(41, 1, False) == 41
