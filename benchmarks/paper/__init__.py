@@ -1,0 +1,1 @@
+"""The tables and figures of McMahan et al. 2016, computed and compared."""

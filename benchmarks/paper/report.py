@@ -1,0 +1,151 @@
+"""docs/paper.md and its figures, from the store alone."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.paper import figures, results, store, tables
+from benchmarks.paper.cells import BY_KEY
+from fedjax_sim.core import files
+
+DOCS = Path(__file__).parents[2] / 'docs'
+NOTES = Path(__file__).parent / 'notes.md'
+# A cell within this factor of the paper's figure agrees with it.
+FACTOR = 1.5
+
+_TITLES = {
+    1: 'Table 1: the fraction of clients in a round',
+    2: 'Table 2: FedSGD and FedAvg',
+    3: 'Table 3: CIFAR-10',
+    4: 'Table 4: the 2NN',
+}
+_INTRODUCTION = """\
+# The paper, cell by cell
+
+Tables 1 to 4 and figures 1 to 10 of McMahan, Moore, Ramage, Hampson, Agüera y
+Arcas, *Communication-Efficient Learning of Deep Networks from Decentralized
+Data* (AISTATS 2017, arXiv:1602.05629), computed by fedjax_sim. Written by
+`python -m benchmarks.paper report` from `benchmarks/results/paper/cells.jsonl`;
+`python -m benchmarks.paper run` computes what is missing.
+
+A figure is the number of communication rounds until the best test accuracy so
+far reaches the target, by linear interpolation between evaluations, at the
+learning rate that is best for the cell. Ours is the median over seeds, with
+their range. C is the fraction of clients in a round (0 is one client), E the
+local epochs, B the local batch size (∞ is all of a client's data), u = En/(KB)
+the local updates of a client in a round. A speedup is over the first row of
+the same table, in the paper and in ours. Ours may be a bound while a cell is
+not finished: "at most", where rates are still to be tried, and "more than",
+where no rate has reached the target yet."""
+_FIGURE_1 = ('Training loss on the way between two models, trained apart from '
+             'different initialisations and from a shared one')
+
+
+def write(
+    store_path: Path = store.STORE, docs: Path = DOCS, notes: Path = NOTES
+) -> Path:
+  """Writes the page `docs`/paper.md, and figures in `docs`/paper.
+
+  Args:
+    store_path: of the store; it need not exist.
+    docs: a folder; figure1.png is shown if its folder `paper` has it.
+    notes: Markdown, the text of the section on deviations.
+
+  Returns:
+    The page's path.
+  """
+  records = store.read(store_path)
+  folder = docs / 'paper'
+  drawn = {n for n, figure in figures.FIGURES.items()
+           if figures.draw(figure, records, folder / f'figure{n}.png')}
+  if (folder / 'figure1.png').exists():
+    drawn.add(1)
+  docs.mkdir(parents=True, exist_ok=True)
+  with files.replacing(docs / 'paper.md') as file:
+    file.write(page(records, drawn, notes.read_text()).encode())
+  return docs / 'paper.md'
+
+
+def page(
+    records: Mapping[str, Any], drawn: Collection[int], notes: str
+) -> str:
+  """The page, in Markdown.
+
+  Args:
+    records: those of the store.
+    drawn: numbers of the figures that there are.
+    notes: the text of the section on deviations.
+  """
+  parts = [_INTRODUCTION, _summary(records)]
+  for table, title in _TITLES.items():
+    parts.append(f'## {title}')
+    for block in tables.blocks(table):
+      parts += [f'**{block.title}.** Speedups over {block.base}.',
+                tables.render(block, records)]
+  parts += ['## Figures', *_figures(records, drawn)]
+  parts += ['## Where ours differs from the paper', notes.strip()]
+  parts += ['## What it was computed on', _origins(records)]
+  return '\n\n'.join(parts) + '\n'
+
+
+def _summary(records: Mapping[str, Any]) -> str:
+  """How many cells there are, and how many agree."""
+  found = [(results.of(row.cell, records.get(row.cell.key), row.target), row)
+           for table in _TITLES for block in tables.blocks(table)
+           for row in block.rows]
+  count = lambda state: sum(result.state == state for result, _ in found)
+  ratios = [tables.ratio(result, row.paper) for result, row in found
+            if result.state == 'done']
+  ratios = [r for r in ratios if r is not None]
+  within = sum(1 / FACTOR <= r <= FACTOR for r in ratios)
+  return (f'Of the {len(found)} cells of the tables {count("done")} are '
+          f'finished, {count("partial")} begun, {count("not run")} not run. Of '
+          f'the {len(ratios)} finished ones with a figure in both, {within} '
+          f'are within a factor of {FACTOR} of the paper\'s.')
+
+
+def _figures(records: Mapping[str, Any], drawn: Collection[int]) -> list[str]:
+  """Each figure, or the cells that it lacks."""
+  parts = [
+      'Curves are the best test accuracy so far, the median over seeds, with '
+      'the range shaded; training losses are as they are. Gray lines are '
+      "targets, open circles on them the paper's rounds.",
+      '### Figure 1', f'{_FIGURE_1}.',
+      _image(1) if 1 in drawn else 'Not run.']
+  for n, figure in figures.FIGURES.items():
+    parts += [f'### Figure {n}', f'{figure.caption}.']
+    if n in drawn:
+      parts.append(_image(n))
+    missing = figures.missing(figure, records)
+    if missing:
+      keys = ', '.join(f'`{key}`' for key in missing)
+      parts.append(f'{"" if n in drawn else "Not drawn. "}Not run: {keys}.')
+  return parts
+
+
+def _image(n: int) -> str:
+  return f'![Figure {n}](paper/figure{n}.png)'
+
+
+def _origins(records: Mapping[str, Any]) -> str:
+  """Cells and hours by device, versions and commit, latest last."""
+  groups = {}
+  for record in sorted(records.values(), key=lambda record: record['date']):
+    versions = ', '.join(f'{k} {v}' for k, v in record['versions'].items())
+    groups.setdefault(
+        (record['device'], record['commit'][:10], versions), []).append(record)
+  if not groups:
+    return 'Nothing yet.'
+  lines = ['| device | commit | versions | cells | hours | dates |',
+           '|---|---|---|--:|--:|---|']
+  for (device, commit, versions), group in groups.items():
+    hours = sum(record['seconds'] for record in group) / 3600
+    dates = dict.fromkeys([group[0]['date'], group[-1]['date']])
+    lines.append(f'| {device} | `{commit}` | {versions} | {len(group)} '
+                 f'| {hours:.2f} | {" to ".join(dates)} |')
+  notes = [f'- `{key}`: {record["notes"]}' for key, record in records.items()
+           if record.get('notes')]
+  unknown = [key for key in records if key not in BY_KEY]
+  if unknown:
+    notes.append(f'- In the store, but no cell: {", ".join(unknown)}.')
+  return '\n'.join(lines) + ('\n\n' + '\n'.join(notes) if notes else '')

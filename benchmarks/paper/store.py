@@ -1,0 +1,123 @@
+"""The store of results: one JSON object a line, the last of a key counts.
+
+A line counts once its newline is written: what a kill left after the last
+newline is not there for `read`, and the next `append` removes it. Several
+processes may append and read at once; `claim` keeps them off the same cell.
+
+A record, for the cell with its `key`:
+
+  tables, model, partition, algorithm, C, E, B, targets   of the cell
+  state        'done', or 'partial': more rounds or rates are to come
+  seeds        [S]
+  rates        learning rate ('%.4g') -> {rounds: how many were run, crossings:
+               target -> [S] rounds, null = not crossed in those, stopped:
+               'reached', 'beaten', 'diverged', 'limit' or 'running',
+               best_accuracy: [S]}
+  best_rate    target -> learning rate
+  crossings    target -> [S], at that rate; both by `results.best`
+  curve        {rate, rounds: [P], test_accuracy: [S][P], train_loss: [S][P]},
+               by `results.thin`
+  config, seconds, device, versions, commit, date, notes
+
+Rounds are those of the run; where the tables have another unit (minibatch
+updates of SGD), the report multiplies. A target is written as '%g'.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+STORE = Path(__file__).parents[1] / 'results' / 'paper' / 'cells.jsonl'
+CLAIMS = Path('runs') / 'paper' / 'claims'
+STATES = ('done', 'partial')
+
+Record = dict[str, Any]
+
+
+def append(path: str | os.PathLike, record: Mapping[str, Any]) -> None:
+  """Adds a record to a store, which is made if it isn't there.
+
+  When this returns, the record is on the disk.
+
+  Raises:
+    ValueError: there is no `key`, the `state` is not one, or a number is NaN or
+      infinite, which JSON does not have. Nothing has been written then.
+  """
+  if not isinstance(record.get('key'), str):
+    raise ValueError(f'key must be a string, got {record.get("key")!r}.')
+  if record.get('state') not in STATES:
+    raise ValueError(f'state must be one of {", ".join(STATES)}, got '
+                     f'{record.get("state")!r} for {record["key"]}.')
+  line = json.dumps(record, allow_nan=False).encode() + b'\n'
+  Path(path).parent.mkdir(parents=True, exist_ok=True)
+  with open(path, 'a+b') as file:
+    fcntl.flock(file, fcntl.LOCK_EX)  # Until the file is closed.
+    _drop_cut_line(file)
+    file.write(line)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def read(path: str | os.PathLike) -> dict[str, Record]:
+  """The last record of each key; empty if there is no store.
+
+  Raises:
+    ValueError: a whole line is not a record; the message names path and line.
+  """
+  if not os.path.exists(path):
+    return {}
+  lines = Path(path).read_bytes().split(b'\n')[:-1]
+  records = [_decode(line, path, i + 1) for i, line in enumerate(lines)]
+  return {record['key']: record for record in records}
+
+
+@contextlib.contextmanager
+def claim(folder: str | os.PathLike, key: str) -> Iterator[bool]:
+  """Holds a key while the block runs, in all processes of this machine.
+
+  The claim ends with the process, however that ends. Read the store after the
+  key is yours: another process may have finished it just before.
+
+  Args:
+    folder: for the lock files, which stay; made if it isn't there.
+    key: of a cell.
+
+  Yields:
+    Whether the key is now held; False if someone else holds it.
+  """
+  folder = Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  with open(folder / f'{key.replace("/", "_")}.lock', 'wb') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      held = True
+    except BlockingIOError:
+      held = False
+    yield held
+
+
+def _drop_cut_line(file: Any) -> None:
+  """Cuts a file, open for reading and appending, after its last newline."""
+  size = file.seek(0, os.SEEK_END)
+  if not size:
+    return
+  file.seek(size - 1)
+  if file.read(1) != b'\n':
+    file.seek(0)
+    file.truncate(file.read().rfind(b'\n') + 1)
+
+
+def _decode(line: bytes, path: str | os.PathLike, number: int) -> Record:
+  try:
+    record = json.loads(line)
+    valid = isinstance(record, dict) and 'key' in record
+  except ValueError:
+    valid = False
+  if not valid:
+    raise ValueError(f'{path}, line {number}: not a JSON object with a key: '
+                     f'{line[:80]!r}.')
+  return record

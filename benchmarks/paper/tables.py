@@ -1,0 +1,131 @@
+"""Tables 1 to 4 in Markdown: ours beside the paper's."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from benchmarks.paper import published, results
+from benchmarks.paper.cells import BY_KEY, PARTITIONS, TASKS, Cell
+from benchmarks.paper.published import Entry
+
+_ALGORITHMS = {'sgd': 'SGD, B = 100', 'fedsgd': 'FedSGD',
+               'fedavg': 'FedAvg, E = 5, B = 50'}
+_HEAD = ('| {} | u | paper | speedup | ours | speedup | ours / paper '
+         '| best rate | rates tried |\n|---|--:|--:|--:|--:|--:|--:|--:|---|')
+
+
+class Row(NamedTuple):
+  """A published cell: its label, the cell, the target, the paper's figure."""
+
+  label: str
+  cell: Cell
+  target: float
+  paper: int | None
+
+
+class Block(NamedTuple):
+  """Rows with one base of speedups, the first row.
+
+  Attributes:
+    title: what all rows share.
+    head: of the column of labels.
+    base: name of the first row, for the text.
+    rows: as printed in the paper.
+  """
+
+  title: str
+  head: str
+  base: str
+  rows: tuple[Row, ...]
+
+
+def blocks(table: int) -> Iterator[Block]:
+  """The blocks of a table, 1 to 4."""
+  entries = [e for e in published.entries() if e.table == table]
+  if table == 3:
+    yield from _cifar(entries)
+    return
+  fixed = _fixed_in_table_1 if table == 1 else _fixed_in_tables_2_and_4
+  label = _fraction if table == 1 else _epochs_and_batch
+  base = 'C = 0' if table == 1 else 'FedSGD'
+  for title, group in itertools.groupby(entries, fixed):
+    rows = (Row(label(e), _cell(e), TASKS[e.model].targets[0], e.rounds[0])
+            for e in group)
+    yield Block(title, 'C' if table == 1 else 'E, B', base, tuple(rows))
+
+
+def render(block: Block, records: Mapping[str, Any]) -> str:
+  """A block as a Markdown table; `records` are those of the store."""
+  found = [results.of(row.cell, records.get(row.cell.key), row.target)
+           for row in block.rows]
+  lines = [_HEAD.format(block.head)]
+  for row, result in zip(block.rows, found, strict=True):
+    fields = (
+        row.label, f'{row.cell.u:.4g}' if row.cell.unit == 1 else '-',
+        'not reached' if row.paper is None else f'{row.paper:,}',
+        _speedup(block.rows[0].paper, row.paper),
+        results.text(result), _our_speedup(found[0], result),
+        _ratio(result, row.paper), result.rate or '-',
+        ', '.join(result.tried) or '-')
+    lines.append(f'| {" | ".join(fields)} |')
+  return '\n'.join(lines)
+
+
+def ratio(result: results.Result, paper: int | None) -> float | None:
+  """Ours over the paper's; None where either was not reached."""
+  return result.median / paper if paper and result.reached else None
+
+
+def _ratio(result: results.Result, paper: int | None) -> str:
+  value = ratio(result, paper)
+  if value is None:
+    return '-'
+  return ('≤ ' if result.state == 'partial' else '') + f'{value:.2f}'
+
+
+def _our_speedup(base: results.Result, result: results.Result) -> str:
+  """Of finished cells only: others are bounds, whose quotient says nothing."""
+  known = [r.median if r.state == 'done' and r.reached else None
+           for r in (base, result)]
+  return _speedup(*known)
+
+
+def _speedup(base: float | None, rounds: float | None) -> str:
+  return f'{base / rounds:.1f}×' if base and rounds else '-'
+
+
+def _cifar(entries: list[Entry]) -> Iterator[Block]:
+  task = TASKS['cifar_cnn']
+  for i, target in enumerate(task.targets):
+    rows = (Row(_ALGORITHMS[e.algorithm], _cell(e), target, e.rounds[i])
+            for e in entries)
+    yield Block(f'{task.title}, {target:.0%}, IID, C = 0.1', 'algorithm', 'SGD',
+                tuple(rows))
+
+
+def _fixed_in_table_1(entry: Entry) -> str:
+  return (f'{_fixed_in_tables_2_and_4(entry)}, E = {entry.E}, '
+          f'B = {_batch(entry.B)}')
+
+
+def _fixed_in_tables_2_and_4(entry: Entry) -> str:
+  task = TASKS[entry.model]
+  return f'{task.title}, {task.targets[0]:.0%}, {PARTITIONS[entry.partition]}'
+
+
+def _fraction(entry: Entry) -> str:
+  return f'{entry.C:g}'
+
+
+def _epochs_and_batch(entry: Entry) -> str:
+  if entry.algorithm == 'fedsgd':
+    return 'FedSGD: 1, ∞'
+  return f'{entry.E}, {_batch(entry.B)}'
+
+
+def _batch(B: int | None) -> str:
+  return '∞' if B is None else str(B)
+
+
+def _cell(entry: Entry) -> Cell:
+  return BY_KEY[Cell(*entry[1:-1], (), {}).key]

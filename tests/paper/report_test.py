@@ -1,0 +1,227 @@
+"""The page and the figures of a small store written by hand."""
+
+import re
+
+import numpy as np
+import pytest
+from matplotlib import image
+
+from benchmarks.paper import __main__ as command
+from benchmarks.paper import figures, report, results, store, tables
+from benchmarks.paper.cells import BY_KEY
+
+
+def record(key, crossings, state='done', rounds=200, curve=True):
+  """A record whose best rate is 0.1, with 0.2154 tried too."""
+  cell = BY_KEY[key]
+  names = [results.target_name(t) for t in cell.targets]
+  seeds = len(crossings[0])
+  worse = {name: [None] * seeds for name in names}
+  rates = {
+      '0.1': {'rounds': rounds, 'stopped': 'reached',
+              'crossings': dict(zip(names, crossings, strict=True)),
+              'best_accuracy': [0.98] * seeds},
+      '0.2154': {'rounds': rounds, 'stopped': 'diverged', 'crossings': worse,
+                 'best_accuracy': [0.1] * seeds}}
+  points = np.arange(1, rounds + 1)
+  accuracy = [1 - 0.5 / (points + seed) for seed in range(seeds)]
+  return {
+      'key': key, 'tables': list(cell.published), 'state': state,
+      'seeds': list(range(seeds)), 'rates': rates,
+      **results.best(rates, cell.targets),
+      'curve': results.thin('0.1', points, accuracy, [1 / points] * seeds)
+      if curve else {},
+      'seconds': 1800.0, 'device': 'cpu: some machine', 'commit': 'ab' * 20,
+      'versions': {'jax': '0.10.2'}, 'date': '2026-11-21', 'notes': ''}
+
+
+@pytest.fixture(name='path')
+def path_fixture(tmp_path):
+  """FedSGD and two FedAvg cells of the 2NN, one begun, one of CIFAR-10."""
+  path = tmp_path / 'cells.jsonl'
+  for line in (
+      record('mnist_2nn/iid/C0.1/E1/Binf', [[900, 734, 500]], rounds=900),
+      record('mnist_2nn/iid/C0.1/E1/B10', [[50, 46, 44.04]]),
+      record('mnist_2nn/noniid/C0.1/E1/B10', [[None]], 'partial', rounds=70),
+      record('cifar_cnn/iid/C0.1/E5/B50', [[140], [300], [None]], 'done')):
+    store.append(path, line)
+  return path
+
+
+@pytest.fixture(name='page')
+def page_fixture(path, tmp_path):
+  notes = tmp_path / 'notes.md'
+  notes.write_text('- Our weights start elsewhere.\n')
+  return report.write(path, tmp_path / 'docs', notes)
+
+
+def fields(page, heading, label):
+  """The fields of a row of the first table below a heading that has it."""
+  text = page.read_text()
+  text = text[text.index(heading):]
+  row = next(line for line in text.splitlines() if line.startswith(label))
+  return [field.strip() for field in row.strip('|').split('|')]
+
+
+def test_ours_beside_the_papers(page):
+  # 46 / 92 = 0.5; FedSGD: 734 / 1468 = 0.5; 1468 / 92 and 734 / 46 = 15.96.
+  heading = '**MNIST 2NN, 97%, IID.** Speedups over FedSGD.'
+  assert fields(page, heading, '| 1, 10 ') == [
+      '1, 10', '60', '92', '16.0×', '46 (44.0 to 50, 3 seeds)', '16.0×', '0.50',
+      '0.1', '0.1, 0.2154 diverged']
+  assert fields(page, heading, '| FedSGD: 1, ∞ ')[:7] == [
+      'FedSGD: 1, ∞', '1', '1,468', '1.0×', '734 (500 to 900, 3 seeds)', '1.0×',
+      '0.50']
+  # Table 1 has another figure for the same cell: 46 / 87; 316 / 87.
+  row = fields(page, '**MNIST 2NN, 97%, IID, E = 1, B = 10.**', '| 0.1 ')
+  assert row[2:4] == ['87', '3.6×'] and row[6] == '0.53'
+  assert row[5] == '-'  # C = 0, its base, was not run.
+
+
+def test_what_is_missing_is_shown_as_such(page):
+  heading = '**MNIST 2NN, 97%, IID.**'
+  assert fields(page, heading, '| 20, 50 ') == [
+      '20, 50', '240', '39', '37.6×', 'not run', '-', '-', '-', '-']
+  row = fields(page, '**MNIST 2NN, 97%, non-IID.**', '| 1, 10 ')
+  assert row[4:7] == ['more than 70 so far (1 seed)', '-', '-']
+  row = fields(page, '**MNIST 2NN, 97%, IID, E = 1, B = ∞.**', '| 1 ')
+  assert row[2:5] == ['not reached', '-', 'not run']
+
+
+def test_each_target_of_cifar_is_a_row(page):
+  rows = [fields(page, f'**CIFAR-10 CNN, {t}%', '| FedAvg') for t in
+          (80, 82, 85)]
+  assert [row[2] for row in rows] == ['280', '630', '2,000']
+  assert [row[3] for row in rows] == ['64.3×', '49.2×', '49.5×']
+  assert [row[4] for row in rows] == [
+      '140 (1 seed)', '300 (1 seed)', 'not reached in 200 (1 seed)']
+  assert [row[6] for row in rows] == ['0.50', '0.48', '-']
+
+
+def test_every_published_cell_has_a_row_and_the_counts_are_right(page):
+  text = page.read_text()
+  rows = re.findall(r'^\| .* \|$', text, re.M)
+  computed = [row for row in rows if row.count('|') == 10
+              and 'ours / paper' not in row]
+  assert len(computed) == 97
+  # FedSGD and E = 1, B = 10 are in tables 1 and 4, as is the one begun.
+  assert sum(' not run |' in row for row in computed) == 97 - 7 - 2
+  # Ratios: 734 / 1474, 734 / 1468, 46 / 87, 46 / 92, 0.5, 0.48: none within.
+  assert ('Of the 97 cells of the tables 7 are finished, 2 begun, 88 not run. '
+          'Of the 6 finished ones with a figure in both, 0 are within') in text
+
+
+def test_sections_that_are_always_there(page):
+  text = page.read_text()
+  assert '## Where ours differs from the paper\n\n- Our weights start' in text
+  assert ('| cpu: some machine | `ababababab` | jax 0.10.2 | 4 | 2.00 | '
+          '2026-11-21 |') in text
+
+
+def test_a_bound_gives_a_bound_no_speedup_and_is_not_counted():
+  base, key = 'mnist_2nn/iid/C0.1/E1/Binf', 'mnist_2nn/iid/C0.1/E1/B10'
+  records = {base: record(base, [[1400]]), key: record(key, [[90]], 'partial')}
+  text = tables.render(next(tables.blocks(4)), records)
+  assert '| 1,400 (1 seed) | 1.0× | 0.95 |' in text
+  assert '| at most 90 so far (1 seed) | - | ≤ 0.98 |' in text
+  text = report.page(records, (), '')
+  assert '97 cells of the tables 2 are finished, 2 begun, 93 not run' in text
+  assert 'Of the 2 finished ones with a figure in both, 2 are within' in text
+
+
+def test_figures_are_drawn_where_there_is_data(page):
+  drawn = {file.name for file in (page.parent / 'paper').iterdir()}
+  assert drawn == {'figure4.png', 'figure7.png', 'figure9.png'}
+  for name in drawn:
+    assert image.imread(page.parent / 'paper' / name).std() > 0.02
+    assert f'](paper/{name})' in page.read_text()
+  parts = page.read_text().split('### Figure ')
+  figure = {int(re.match(r'\d+', part)[0]): part for part in parts[1:]}
+  assert figure[1].strip().endswith('Not run.')
+  assert 'Not drawn. Not run: `mnist_cnn/iid/C0.1/E1/B10`' in figure[8]
+  assert '`mnist_2nn/iid/C0.1/E10/B10`' in figure[7]
+  assert '`mnist_2nn/iid/C0.1/E1/B10`' not in figure[7]
+
+
+def test_figure_1_is_shown_if_it_is_there(page, path, tmp_path):
+  (page.parent / 'paper' / 'figure1.png').write_bytes(b'')
+  report.write(path, page.parent, tmp_path / 'notes.md')
+  assert '![Figure 1](paper/figure1.png)' in page.read_text()
+
+
+def test_without_a_store_nothing_is_claimed(tmp_path):
+  page = report.write(tmp_path / 'none.jsonl', tmp_path)
+  text = page.read_text()
+  assert '0 are finished, 0 begun, 97 not run' in text
+  assert 'Nothing yet.' in text and '](' not in text
+  assert not (tmp_path / 'paper').exists()
+
+
+class Axes:
+  """Records what is drawn."""
+
+  def __init__(self):
+    self.lines, self.bands = [], []
+
+  def plot(self, x, y, *style, **options):
+    self.lines.append((np.array(x).tolist(), np.array(y).tolist()))
+
+  def fill_between(self, x, low, high, **options):
+    self.bands.append((np.array(low).tolist(), np.array(high).tolist()))
+
+
+def draw_cell(key, quantity, updates=False):
+  cell, axes = BY_KEY[key], Axes()
+  kept = {'curve': {
+      'rate': '0.1', 'rounds': [1, 2, 3],
+      'test_accuracy': [[0.5, 0.4, 0.9], [0.1, 0.3, None], [0.2, 0.8, 0.7]],
+      'train_loss': [[3, 2, 1], [4, 3, None], [5, 1, 2]]}}
+  panel = figures.Panel('', (cell,), quantity, updates)
+  figures._draw_cell(axes, panel, cell, kept, 'k')
+  return axes
+
+
+def test_a_curve_is_the_median_of_the_best_so_far():
+  # Best so far: 0.5 0.5 0.9, 0.1 0.3 0.3, 0.2 0.8 0.8.
+  axes = draw_cell('mnist_2nn/iid/C0.1/E1/B10', 'test_accuracy')
+  assert axes.lines == [
+      ([1, 2, 3], [0.2, 0.5, 0.8]), (87, 0.97), (92, 0.97)]
+  assert axes.bands == [([0.1, 0.3, 0.3], [0.5, 0.8, 0.9])]
+
+
+def test_a_loss_is_drawn_as_it_is():
+  axes = draw_cell('mnist_2nn/iid/C0.1/E1/B10', 'train_loss')
+  assert axes.lines == [([1, 2, 3], [4, 2, 1.5])]
+
+
+def test_minibatch_updates_are_those_of_all_clients():
+  # 10 clients of 500 examples, 5 epochs in batches of 50: 500 a round.
+  axes = draw_cell('cifar_cnn/iid/C0.1/E5/B50', 'test_accuracy', updates=True)
+  assert axes.lines[0][0] == [500, 1000, 1500]
+  assert axes.lines[1] == (280 * 500, 0.8)
+  # A round of ours is 100 updates of SGD; the table counts updates.
+  axes = draw_cell('cifar_cnn/central/C1/E1/B100', 'test_accuracy', True)
+  assert axes.lines[0][0] == [100, 200, 300]
+  assert axes.lines[1] == (18000, 0.8)
+
+
+def test_list_shows_all_cells_and_what_is_known(path, monkeypatch, capsys):
+  monkeypatch.setattr(store, 'STORE', path)
+  command.main(['list', '--table', '4', '--partition', 'iid'])
+  head, *lines = capsys.readouterr().out.splitlines()
+  assert head.split() == ['cell', 'tables', 'published', 'state', 'ours']
+  assert len(lines) == 9
+  (line,) = [x for x in lines if x.startswith('mnist_2nn/iid/C0.1/E1/B10 ')]
+  assert line.split(maxsplit=6)[1:] == [
+      '1', '4', '87', '92', 'done', '46 (44.0 to 50, 3 seeds)']
+  assert sum(line.split()[-2:] == ['run', '-'] for line in lines) == 7
+
+
+@pytest.mark.parametrize('arguments', [
+    ['run'], ['run', '--all', '--table', '2'], ['run', '--table', '9'],
+    ['list', '--model', 'cnn'], []])
+def test_bad_arguments_are_refused(arguments, capsys):
+  with pytest.raises(SystemExit) as error:
+    command.main(arguments)
+  assert error.value.code == 2
+  assert 'error:' in capsys.readouterr().err
