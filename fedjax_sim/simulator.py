@@ -201,16 +201,7 @@ class Simulation(NamedTuple):
       self.programs['rounds'] = self.lower(state).compile(
           compiler_options=compilation.options())
     program = self.programs['rounds']
-    device = jax.local_devices()[0]
-    need = memory.needed(
-        program, self.placement.size // jax.process_count())
-    have = memory.available(device)
-    if need is not None and have is not None and need > have:
-      raise ValueError(
-          f'the rounds need {need / 1e9:.1f} GB of memory with lanes = '
-          f'{self.lanes}, the device has {have / 1e9:.1f} GB. Fewer lanes, a '
-          'smaller micro_batch_size, fewer clients a round (for states and '
-          'buffers) or smaller evaluation batches take less.')
+    memory.check(program, self.placement.size, self.lanes)
     return program
 
   def training_flops(self, variables: Variables) -> float:

@@ -127,7 +127,7 @@ def build_engine(
   sizes = data.sizes
   devices = placement.size
   ragged = bool(np.ptp(sizes) > 0 or cohort_size % (lanes * devices))
-  rounds = _Rounds(
+  rounds = Rounds(
       algorithm, data.num_clients, devices, int(sizes.max()), ragged,
       cohort_size + devices * (lanes - 1), evaluate)
   everywhere, rows = placement.everywhere, placement.split()
@@ -151,8 +151,18 @@ def build_engine(
       lower=compiled.lower)
 
 
-class _Rounds(NamedTuple):
-  """The pure functions of the engine, with what is static about them."""
+class Rounds(NamedTuple):
+  """The pure functions of the engine, with what is static about them.
+
+  Attributes:
+    algorithm: the algorithm.
+    num_clients: N.
+    devices: D; with several all of this runs inside of `sharding.spread`.
+    max_size: most examples of a client.
+    ragged: whether clients differ in their number of local steps.
+    num_slots: most messages of a round, empty slots included.
+    evaluate: as in `build_engine`.
+  """
 
   algorithm: FederatedAlgorithm
   num_clients: int
@@ -161,6 +171,16 @@ class _Rounds(NamedTuple):
   ragged: bool
   num_slots: int
   evaluate: Evaluate
+
+  def total(self, tree):
+    """The sum over devices."""
+    return sharding.total(tree) if self.devices > 1 else tree
+
+  def merge(self, accumulator):
+    """The accumulators of all devices as one."""
+    if self.devices == 1:
+      return accumulator
+    return sharding.merge(accumulator, self.algorithm.aggregator.reducer.merge)
 
   @property
   def rows_per_device(self) -> int:
@@ -223,17 +243,16 @@ class _Rounds(NamedTuple):
     pooled = algorithm.pooled and algorithm.pooled(
         broadcast, self.pool(examples, key, slots))
     if pooled:
-      aggregate, train = _pooled_over_devices(*pooled)
+      aggregate, train = _pooled_mean(*pooled, self.total)
       clients, transforms = state.clients, state.transforms
     else:
       one_client = lambda slot, *states: self.client(
           examples, broadcast, state.aggregator, key, slot, *states)
       accumulator, clients, transforms, train = self.blocks(
           one_client, state, slots)
-      train = sharding.total(train)
+      train = self.total(train)
       aggregate = aggregator.reducer.finalize(
-          sharding.merge(accumulator, aggregator.reducer.merge),
-          random.named(key, 'finalize'))
+          self.merge(accumulator), random.named(key, 'finalize'))
     server = algorithm.server(
         state.server, aggregate, random.named(key, 'server'))
     server = server._replace(round=state.server.round + 1)
@@ -294,7 +313,8 @@ class _Rounds(NamedTuple):
     """W clients side by side, their messages accumulated."""
     accumulator, clients, transforms, totals = carry
     # Client states lie on the device that owns the client.
-    row = slots.client - sharding.index() * self.rows_per_device
+    first = sharding.index() * self.rows_per_device if self.devices > 1 else 0
+    row = slots.client - first
     rows = lambda tree: jax.tree.map(lambda x: x[row], tree)
     messages, new_clients, new_transforms, metrics = _over_lanes(one_client)(
         slots, rows(clients), rows(transforms))
@@ -318,16 +338,16 @@ class _Rounds(NamedTuple):
         plan.evaluate,
         lambda: self.evaluate(variables, eval_data),
         lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
-    return RoundOutputs(train, sharding.total(test), count,
+    return RoundOutputs(train, self.total(test), count,
                         trees.all_finite(variables))
 
 
-def _pooled_over_devices(
-    aggregate: Aggregate, train: MetricSums
+def _pooled_mean(
+    aggregate: Aggregate, train: MetricSums, over_devices
 ) -> tuple[Aggregate, MetricSums]:
   """The aggregate of all devices' clients, from those of each device's."""
   weighted = trees.scale_rows(aggregate.mean, aggregate.weight)
-  total, weight, count, aux, train = sharding.total(
+  total, weight, count, aux, train = over_devices(
       (weighted, aggregate.weight, aggregate.count, aggregate.aux, train))
   inverse = jnp.where(weight > 0, 1 / jnp.where(weight > 0, weight, 1), 0)
   mean = trees.scale_rows(total, inverse)

@@ -5,6 +5,24 @@ from pathlib import Path
 import jax
 
 
+def check(program: jax.stages.Compiled, devices: int, lanes: int) -> None:
+  """ValueError if a program doesn't fit.
+
+  Args:
+    program: the rounds, on `devices` of all processes together.
+    devices: D.
+    lanes: W, to be told.
+  """
+  need = needed(program, devices // jax.process_count())
+  have = available(jax.local_devices()[0])
+  if need is not None and have is not None and need > have:
+    raise ValueError(
+        f'the rounds need {need / 1e9:.1f} GB of memory with lanes = {lanes}, '
+        f'the device has {have / 1e9:.1f} GB. Fewer lanes, a smaller '
+        'micro_batch_size, fewer clients a round (for states and buffers) or '
+        'smaller evaluation batches take less.')
+
+
 def needed(program: jax.stages.Compiled, devices: int = 1) -> int | None:
   """Bytes that a program takes at its peak, as the compiler counts them.
 
