@@ -12,10 +12,12 @@ def get_config() -> ConfigDict:
   config = ConfigDict()
 
   # Data.
-  config.dataset = 'mnist'  # mnist, fashion_mnist or digits
+  # mnist, fashion_mnist, digits, shakespeare or messages
+  config.dataset = 'mnist'
   config.data_dir = ''  # a folder with the set's original files; '' = none
-  config.num_clients = 100  # N, clients in the federation
-  config.partition = 'iid'  # iid, shards, dirichlet or quantity
+  config.num_clients = 100  # N, clients in the federation; 0 with natural
+  # iid, shards, dirichlet, quantity, or natural: as the data set comes
+  config.partition = 'iid'
   config.shards_per_client = 2  # shards: k; there are k * num_clients shards
   config.dirichlet_alpha = 0.5  # dirichlet: concentration; smaller is more skew
   config.quantity_sigma = 1.0  # quantity: sigma of the log-normal sizes
@@ -23,7 +25,8 @@ def get_config() -> ConfigDict:
   config.client_test_fraction = 0.0  # of a client's own data, held out for it
 
   # Model.
-  config.model = 'mnist_2nn'  # or mnist_cnn, logistic_regression, course_mlp
+  # or mnist_cnn, logistic_regression, course_mlp, shakespeare_lstm, word_lstm
+  config.model = 'mnist_2nn'
   config.loss = 'cross_entropy'  # or nll_of_softmax
 
   # Algorithm.

@@ -51,6 +51,7 @@ _PARTITIONS = {
         len(y), c.num_clients, seed=c.seed, sigma=c.quantity_sigma,
         min_size=c.min_client_size),
 }
+_NATURAL = 'natural'
 _ALGORITHMS = ('fedavg', 'fedsgd', 'centralized_sgd')
 
 
@@ -60,13 +61,19 @@ def validate(config: ConfigDict) -> None:
   if config.data_dir and not Path(config.data_dir).is_dir():
     raise ValueError(
         f'data_dir must be a folder, there is none at {config.data_dir!r}.')
-  checks.one_of('partition', config.partition, _PARTITIONS)
+  checks.one_of('partition', config.partition, (*_PARTITIONS, _NATURAL))
   checks.one_of('model', config.model, models.MODELS)
   checks.one_of('loss', config.loss, models.LOSSES)
   checks.one_of('algorithm', config.algorithm, _ALGORITHMS)
   checks.one_of('examples', config.examples, simulator.EXAMPLES)
   checks.one_of('on_divergence', config.on_divergence, ('stop', 'continue'))
-  for name in ('num_clients', 'shards_per_client', 'min_client_size', 'rounds',
+  natural = config.partition == _NATURAL
+  if natural and config.dataset not in sources.NATURAL_NAMES:
+    raise ValueError(
+        "partition 'natural' needs a dataset that comes with clients, one of "
+        f'{", ".join(sources.NATURAL_NAMES)}, got {config.dataset!r}.')
+  checks.at_least('num_clients', config.num_clients, 0 if natural else 1)
+  for name in ('shards_per_client', 'min_client_size', 'rounds',
                'local_epochs', 'batch_size', 'eval_every', 'eval_batch_size',
                'micro_batch_size', 'keep_checkpoints'):
     checks.positive_int(name, config[name])
@@ -84,16 +91,34 @@ def validate(config: ConfigDict) -> None:
   checks.fraction('client_test_fraction', config.client_test_fraction)
   for target in config.targets:
     checks.fraction('targets', target)
-  cohort_size(config)
+  checks.fraction('client_fraction', config.client_fraction)
+  if config.num_clients:
+    cohort_size(config, config.num_clients)
 
 
-def cohort_size(config: ConfigDict) -> int:
+def cohort_size(config: ConfigDict, num_clients: int) -> int:
   """M, from clients_per_round if it is set, else from client_fraction."""
   if config.clients_per_round:
     return sampling.cohort_size(
-        config.num_clients, clients_per_round=config.clients_per_round)
+        num_clients, clients_per_round=config.clients_per_round)
   return sampling.cohort_size(
-      config.num_clients, client_fraction=config.client_fraction)
+      num_clients, client_fraction=config.client_fraction)
+
+
+def _clients(
+    config: ConfigDict, dataset: sources.Dataset
+) -> sources.NaturalClients:
+  """Who holds which examples, by nature or as the config says."""
+  if config.partition != _NATURAL:
+    partition = _PARTITIONS[config.partition](config, dataset.train['y'])
+    names = [str(i) for i in range(len(partition))]
+    return sources.NaturalClients(names, partition)
+  num_clients = len(dataset.natural.partition)
+  if config.num_clients not in (0, num_clients):
+    raise ValueError(
+        f'num_clients must be 0 or {num_clients}, the clients that '
+        f'{config.dataset} comes with, got {config.num_clients}.')
+  return dataset.natural
 
 
 def make_algorithm(config: ConfigDict, model: Model) -> FederatedAlgorithm:
@@ -139,13 +164,13 @@ class Experiment(NamedTuple):
   Attributes:
     simulation: ready to run.
     partition: indices of each client's training examples.
-    labels: int32 [E], of the whole training set.
+    labels: int32 [E], of the whole training set; None for sequences.
     client_test: the clients' held-out examples, or None.
   """
 
   simulation: simulator.Simulation
   partition: partition_lib.Partition
-  labels: np.ndarray
+  labels: np.ndarray | None
   client_test: FederatedData | None
 
 
@@ -165,21 +190,24 @@ def build(config: ConfigDict, shape: Shape) -> Experiment:
   validate(config)
   dataset = sources.load(config.dataset, config.data_dir or None)
   labels = dataset.train['y']
-  partition = _PARTITIONS[config.partition](config, labels)
+  client_ids, partition = _clients(config, dataset)
   client_test = None
   if config.client_test_fraction:
     partition, held_out = partition_lib.split(
         partition, config.client_test_fraction, seed=config.seed)
-    client_test = federate(dataset.train, held_out, allow_empty=True)
+    client_test = federate(
+        dataset.train, held_out, client_ids, allow_empty=True)
   model = models.build(config.model, dataset.num_classes, config.loss)
+  num_clients = len(partition)
   sampler = sampling.uniform(
-      config.num_clients, cohort_size(config), config.seed)
+      num_clients, cohort_size(config, num_clients), config.seed)
   simulation = simulator.build(
-      model, make_algorithm(config, model), federate(dataset.train, partition),
-      sampler, test=dataset.test, seed=config.seed, **shape._asdict(),
-      examples=config.examples,
+      model, make_algorithm(config, model),
+      federate(dataset.train, partition, client_ids), sampler,
+      test=dataset.test, seed=config.seed, **shape._asdict(),
       eval_batch_size=config.eval_batch_size)
-  return Experiment(simulation, partition, labels, client_test)
+  return Experiment(
+      simulation, partition, labels if labels.ndim == 1 else None, client_test)
 
 
 def run(

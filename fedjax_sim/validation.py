@@ -17,7 +17,8 @@ def check_examples(model: Model, name: str, examples: PyTree) -> None:
 
   Raises:
     ValueError: the examples are no dict with `x` and `y` of one length, the
-      model can't take `x`, or labels that are integers are none of its classes.
+      model can't take `x`, labels that are integers are none of its classes, or
+      `x` are tokens and one of them is none of its tokens.
   """
   if not (isinstance(examples, dict) and {'x', 'y'} <= set(examples)):
     raise ValueError(f'{name} examples must be a dict with keys x and y.')
@@ -29,6 +30,7 @@ def check_examples(model: Model, name: str, examples: PyTree) -> None:
           mask=np.ones(1, bool))[0],
       jax.random.key(0), inputs)
   _check_labels(name, examples['y'], outputs)
+  _check_tokens(name, examples['x'], examples['y'], outputs)
 
 
 def _check_labels(name: str, labels: PyTree, outputs: PyTree) -> None:
@@ -50,3 +52,30 @@ def _check_labels(name: str, labels: PyTree, outputs: PyTree) -> None:
         f'{name} labels run from {low} to {high}, but the model gives '
         f'outputs of shape {outputs.shape}: it needs [{shape}] with at '
         f'least {high + 1} classes.')
+
+
+def _check_tokens(
+    name: str, inputs: PyTree, labels: PyTree, outputs: PyTree
+) -> None:
+  """ValueError if labels are the inputs' next tokens, and one is unknown.
+
+  That labels follow the inputs tells that both have one vocabulary.
+  """
+  tokens = (inputs, labels)
+  if not (isinstance(outputs, jax.ShapeDtypeStruct) and all(
+      isinstance(x, np.ndarray) and x.ndim == 2
+      and np.issubdtype(x.dtype, np.integer) for x in tokens)):
+    return
+  if outputs.ndim != 3 or inputs.shape != labels.shape:
+    return
+  # The first ones tell; there may be more than memory holds.
+  inside = (labels[:10_000, :-1] >= 0) & (labels[:10_000, 1:] >= 0)
+  follows = labels[:10_000, :-1] == inputs[:10_000, 1:]
+  if not np.all(follows | ~inside):
+    return
+  low, high = int(inputs.min()), int(inputs.max())
+  if low < 0 or high >= outputs.shape[-1]:
+    raise ValueError(
+        f'{name} inputs are tokens from {low} to {high}, but the model has '
+        f'{outputs.shape[-1]} of them: they must lie in 0 to '
+        f'{outputs.shape[-1] - 1}, also where there is no label.')

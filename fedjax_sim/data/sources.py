@@ -14,6 +14,7 @@
 Whatever the way, the four idx files are the same, bit for bit, and so are the
 examples and their order: a partition does not depend on where the data is
 from. What 3 to 5 give is kept in the cache. `digits` is part of scikit-learn.
+Where `shakespeare` and `messages` come from stands in their own modules.
 """
 
 import functools
@@ -26,12 +27,27 @@ import numpy as np
 from absl import logging
 
 from fedjax_sim.core import checks, files
-from fedjax_sim.data import downloads, idx, ways
+from fedjax_sim.data import downloads, idx, messages, shakespeare, text, ways
+from fedjax_sim.data.partition import Partition
 
-NAMES = (*idx.SETS, 'digits')
+# Those that come with clients of their own.
+NATURAL_NAMES = (messages.NAME, shakespeare.NAME)
+NAMES = (*idx.SETS, 'digits', *NATURAL_NAMES)
 
 _DIGITS_TRAIN = 1_437
 _DIGITS_TOP = 16  # The brightest of its 17 grey levels.
+
+
+class NaturalClients(NamedTuple):
+  """Who holds which examples by nature.
+
+  Attributes:
+    client_ids: N distinct names.
+    partition: N int arrays of indices of training examples.
+  """
+
+  client_ids: list[str]
+  partition: Partition
 
 
 class Dataset(NamedTuple):
@@ -41,15 +57,18 @@ class Dataset(NamedTuple):
     name: one of NAMES.
     train: {'x': uint8 [n, height, width, 1], grey levels 0 to 255, 'y': int32
       [n], labels 0 to num_classes - 1}. The order is that of the original
-      files.
+      files. Of text {'x': int16 [n, T], tokens, 'y': int16 [n, T], the tokens
+      that follow, -1 where there is none}.
     test: the same for the test examples.
-    num_classes: how many labels there are.
+    num_classes: how many labels there are; of text, tokens.
+    natural: the clients that the set comes with, or None.
   """
 
   name: str
   train: dict[str, np.ndarray]
   test: dict[str, np.ndarray]
   num_classes: int
+  natural: NaturalClients | None = None
 
 
 class DataUnavailableError(ValueError):
@@ -60,7 +79,7 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
   """Returns the data set `name`, by the first way that works.
 
   Sizes: mnist and fashion_mnist 60,000 and 10,000 images of 28x28, digits
-  1,437 and 360 of 8x8 (see `digits`).
+  1,437 and 360 of 8x8 (see `digits`); those of text depend on the source.
 
   Args:
     name: one of NAMES.
@@ -76,6 +95,12 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
   checks.one_of('dataset', name, NAMES)
   if name == 'digits':
     return digits()
+  if name == shakespeare.NAME:
+    read = lambda: shakespeare.load(data_dir, cache_folder(name))
+    return _of_text(name, read, shakespeare.NUM_TOKENS)
+  if name == messages.NAME:
+    read = lambda: messages.load(data_dir)
+    return _of_text(name, read, messages.NUM_TOKENS)
   spec = idx.SETS[name]
   contents = _first_that_works(spec, data_dir)
   return Dataset(
@@ -101,6 +126,20 @@ def digits() -> Dataset:
   train = {key: value[:_DIGITS_TRAIN] for key, value in examples.items()}
   test = {key: value[_DIGITS_TRAIN:] for key, value in examples.items()}
   return Dataset(name='digits', train=train, test=test, num_classes=10)
+
+
+def _of_text(
+    name: str, read: Callable[[], text.TextClients], num_tokens: int
+) -> Dataset:
+  try:
+    clients = read()
+  except ways.WayFailed as error:
+    raise DataUnavailableError(
+        f'No way led to the data set {name!r}. Tried:\n{error}\n'
+        f'fedjax_sim.data.{name} says what a data_dir should hold.') from error
+  return Dataset(
+      name, clients.train, clients.test, num_tokens,
+      NaturalClients(clients.client_ids, clients.partition))
 
 
 class _Way(NamedTuple):

@@ -3,7 +3,7 @@
 from fedjax_sim.models.adapters import as_float, from_functions, standardized
 from fedjax_sim.models.cnn import mnist_cnn
 from fedjax_sim.models.dense import course_mlp, logistic_regression, mnist_2nn
-from fedjax_sim.models.language import shakespeare_lstm
+from fedjax_sim.models.language import shakespeare_lstm, word_lstm
 from fedjax_sim.models.layers import conv_general_dilated
 from fedjax_sim.models.linen import from_linen
 from fedjax_sim.models.losses import (
@@ -39,4 +39,5 @@ __all__ = [
     'nll_of_softmax',
     'shakespeare_lstm',
     'standardized',
+    'word_lstm',
 ]

@@ -15,6 +15,7 @@ MODELS: dict[str, Callable[..., types.Model]] = {
     'mnist_2nn': dense.mnist_2nn,
     'mnist_cnn': cnn.mnist_cnn,
     'shakespeare_lstm': language.shakespeare_lstm,
+    'word_lstm': language.word_lstm,
 }
 
 

@@ -24,7 +24,7 @@ _IMAGES = small_idx.IMAGES
 
 
 def test_an_unknown_name_lists_the_valid_ones():
-  with pytest.raises(ValueError, match='digits, fashion_mnist, mnist.*mnits'):
+  with pytest.raises(ValueError, match='digits, fashion_mnist.* mnist.*mnits'):
     sources.load('mnits')
 
 

@@ -1,4 +1,4 @@
-"""The character LSTM: its size, its outputs, padding, and a federation."""
+"""The LSTMs: their sizes, outputs, padding, metrics, and a federation."""
 
 import jax
 import numpy as np
@@ -8,7 +8,7 @@ from jax import numpy as jnp
 from jax.nn import initializers
 
 import fedjax_sim
-from fedjax_sim import algorithms, models
+from fedjax_sim import algorithms, models, validation
 from fedjax_sim.core import trees
 from fedjax_sim.data import federated
 from fedjax_sim.models import language
@@ -38,10 +38,12 @@ def lines(rows=24, steps=7, seed=0):
           'y': np.int32(np.where(real, line[:, 1:], -1))}
 
 
-def test_the_paper_s_number_of_parameters():
-  tokens = jax.ShapeDtypeStruct((2, 80), jnp.int32)
-  variables = jax.eval_shape(models.shakespeare_lstm().init, KEY(0), tokens)
-  assert trees.size(variables.params) == 866578
+@pytest.mark.parametrize('model, steps, size', [
+    (models.shakespeare_lstm, 80, 866_578), (models.word_lstm, 10, 4_950_544)])
+def test_the_paper_s_number_of_parameters(model, steps, size):
+  tokens = jax.ShapeDtypeStruct((2, steps), jnp.int16)
+  variables = jax.eval_shape(model().init, KEY(0), tokens)
+  assert trees.size(variables.params) == size
   assert variables.model_state == {}
 
 
@@ -123,6 +125,78 @@ def test_labels_outside_of_the_vocabulary_are_an_error():
         small(), algorithm, data, rounds=1, clients_per_round=1)
 
 
+def test_tokens_outside_of_the_vocabulary_are_an_error():
+  for token in (VOCABULARY, -1):
+    examples = lines()
+    examples['x'][0, 0] = token  # The first, which is no label.
+    data = federated.federate(examples, [np.arange(24)])
+    algorithm = algorithms.fedavg(small(), optax.sgd(0.1))
+    with pytest.raises(ValueError, match='train inputs .* 5 of them: .* 0 to 4'
+                       ) as caught:
+      fedjax_sim.simulate(
+          small(), algorithm, data, rounds=1, clients_per_round=1)
+    assert f'{token} to' in str(caught.value) or (
+        f'to {token}' in str(caught.value))
+
+
+def test_inputs_of_another_vocabulary_than_the_labels_are_fine():
+  examples = lines()
+  examples['y'] = np.where(examples['x'] % 2, 1, 0)  # Tags, not next tokens.
+  examples['x'] = examples['x'] + VOCABULARY
+  validation.check_examples(small(), 'train', examples)
+
+
+@pytest.mark.parametrize('model, tokens', [
+    (models.shakespeare_lstm, 258), (models.word_lstm, 10_000)])
+def test_16_bits_hold_every_token(model, tokens):
+  """Outputs, loss and gradients are those of 32 bits, to the last token."""
+  rng = np.random.default_rng(0)
+  line = rng.integers(0, tokens, (3, 4))
+  line[:, 1] = tokens - 1
+  examples = {'x': line[:, :-1], 'y': line[:, 1:].copy()}
+  examples['y'][0, 2] = -1
+  model = model()
+  params = jax.jit(model.init)(KEY(0), np.int32(examples['x'])).params
+
+  @jax.jit
+  def measure(params, batch):
+    def mean_loss(params):
+      outputs, _ = model.apply(params, {}, batch['x'])
+      return model.loss(outputs, batch).mean(), model.metrics(outputs, batch)
+    return jax.value_and_grad(mean_loss, has_aux=True)(params)
+
+  one, two = (measure(params, jax.tree.map(dtype, examples))
+              for dtype in (np.int16, np.int32))
+  for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+    assert np.isfinite(a).all()
+    np.testing.assert_array_equal(a, b)
+
+
+def test_word_accuracy_with_and_without_ends_and_unknown_words():
+  eos, oov = language.EOS, language.OOV
+  labels = np.array([[5, 6, oov, eos, -1], [eos, -1, -1, -1, -1],
+                     [7, 7, 7, oov, oov]])
+  guess = np.array([[5, 7, oov, 5, 5], [eos, eos, eos, eos, eos],
+                    [7, 7, oov, 7, oov]])
+  metrics = language.word_metrics(
+      jax.nn.one_hot(guess, 8), {'y': jnp.asarray(labels)})
+  expected = {'accuracy': ([1, 0, 2], [2, 0, 3]),
+              'accuracy_all': ([2, 1, 3], [4, 1, 5])}
+  assert metrics.keys() == expected.keys()
+  for name, (correct, count) in expected.items():
+    np.testing.assert_array_equal(metrics[name][0], correct)
+    np.testing.assert_array_equal(metrics[name][1], count)
+
+
+def test_the_word_loss_counts_ends_and_unknown_words():
+  outputs = jnp.zeros((1, 3, 8)).at[0, 1, language.OOV].set(3.0)
+  labels = {'y': jnp.array([[4, language.OOV, language.EOS]])}
+  denominators = np.array([8, 7 + np.exp(3), 8])
+  expected = np.mean(np.log(denominators) - [0, 3, 0])
+  np.testing.assert_allclose(
+      models.word_lstm(8).loss(outputs, labels), [expected], rtol=1e-6)
+
+
 def test_tokens_outside_of_the_vocabulary_give_nan():
   model = small()
   variables = jax.jit(model.init)(KEY(0), lines()['x'])
@@ -143,3 +217,5 @@ def test_inputs_that_are_no_tokens_are_an_error(inputs):
 def test_a_bad_vocabulary_is_an_error(classes):
   with pytest.raises(ValueError, match='num_classes'):
     models.shakespeare_lstm(classes)
+  with pytest.raises(ValueError, match='num_classes'):
+    models.word_lstm(classes)
