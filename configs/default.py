@@ -12,7 +12,8 @@ def get_config() -> ConfigDict:
   config = ConfigDict()
 
   # Data.
-  config.dataset = 'mnist'  # mnist, fashion_mnist or digits
+  # mnist, fashion_mnist, digits, cifar10 or mnist_by_writer.
+  config.dataset = 'mnist'
   config.data_dir = ''  # a folder with the set's original files; '' = none
   config.num_clients = 100  # N, clients in the federation
   config.partition = 'iid'  # iid, shards, dirichlet or quantity
@@ -23,7 +24,8 @@ def get_config() -> ConfigDict:
   config.client_test_fraction = 0.0  # of a client's own data, held out for it
 
   # Model.
-  config.model = 'mnist_2nn'  # or mnist_cnn, logistic_regression, course_mlp
+  # Or mnist_cnn, cifar_cnn, logistic_regression, course_mlp.
+  config.model = 'mnist_2nn'
   config.loss = 'cross_entropy'  # or nll_of_softmax
 
   # Algorithm.
