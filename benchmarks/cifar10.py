@@ -49,14 +49,6 @@ class Net(nn.Module):
     return nn.Dense(10)(x)
 
 
-def binary(folder: Path, names: list[str]) -> dict[str, np.ndarray]:
-  """{'x': uint8 [n, 32, 32, 3], 'y': int32 [n]} of files in that format."""
-  rows = np.concatenate([
-      np.fromfile(folder / name, np.uint8).reshape(-1, 3073) for name in names])
-  pixels = rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-  return {'x': np.ascontiguousarray(pixels), 'y': rows[:, 0].astype(np.int32)}
-
-
 def random_images(seed: int, size: int) -> dict[str, np.ndarray]:
   """As many images and labels, of no meaning."""
   rng = np.random.default_rng(seed)
@@ -72,9 +64,8 @@ def main() -> None:
   arguments = parser.parse_args()
   fedjax_sim.use_all_cores()
   if arguments.data_dir:
-    train = binary(arguments.data_dir,
-                   [f'data_batch_{i}.bin' for i in range(1, 6)])
-    test = binary(arguments.data_dir, ['test_batch.bin'])
+    dataset = data.load('cifar10', arguments.data_dir)
+    train, test = dataset.train, dataset.test
   else:
     train, test = random_images(0, 50_000), random_images(1, 10_000)
   model = models.from_linen(Net())

@@ -12,7 +12,8 @@ def get_config() -> ConfigDict:
   config = ConfigDict()
 
   # Data.
-  # mnist, fashion_mnist, digits, shakespeare or messages
+  # mnist, fashion_mnist, digits, cifar10, mnist_by_writer, shakespeare or
+  # messages
   config.dataset = 'mnist'
   config.data_dir = ''  # a folder with the set's original files; '' = none
   config.num_clients = 100  # N, clients in the federation; 0 with natural
@@ -25,7 +26,8 @@ def get_config() -> ConfigDict:
   config.client_test_fraction = 0.0  # of a client's own data, held out for it
 
   # Model.
-  # or mnist_cnn, logistic_regression, course_mlp, shakespeare_lstm, word_lstm
+  # or mnist_cnn, cifar_cnn, shakespeare_lstm, word_lstm, logistic_regression,
+  # course_mlp
   config.model = 'mnist_2nn'
   config.loss = 'cross_entropy'  # or nll_of_softmax
 

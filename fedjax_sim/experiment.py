@@ -135,19 +135,21 @@ def make_algorithm(config: ConfigDict, model: Model) -> FederatedAlgorithm:
     before.append(optax.add_decayed_weights(config.client_weight_decay))
   client = optax.chain(*before, client) if before else client
   batch_size = None if config.full_batch else config.batch_size
+  decay = config.client_lr_decay
+  client_schedule = None if decay == 1 else lambda r: decay ** r
   if config.algorithm == 'centralized_sgd':
     return algorithms.centralized_sgd(
         model, client, batch_size=batch_size,
-        steps_per_round=config.steps_per_round or None)
+        steps_per_round=config.steps_per_round or None,
+        client_schedule=client_schedule)
   rate = config.server_lr
   if config.server_lr_decay != 1:
     rate = optax.exponential_decay(rate, 1, config.server_lr_decay)
   server = optimizers.by_name(
       'server', config.server_optimizer, rate, config.server_momentum)
-  decay = config.client_lr_decay
   shared = {
       'weighting': config.weighting,
-      'client_schedule': None if decay == 1 else lambda r: decay ** r,
+      'client_schedule': client_schedule,
       'micro_batch_size': config.micro_batch_size,
   }
   if config.algorithm == 'fedsgd':
@@ -205,7 +207,7 @@ def build(config: ConfigDict, shape: Shape) -> Experiment:
       model, make_algorithm(config, model),
       federate(dataset.train, partition, client_ids), sampler,
       test=dataset.test, seed=config.seed, **shape._asdict(),
-      eval_batch_size=config.eval_batch_size)
+      eval_batch_size=config.eval_batch_size, examples=config.examples)
   return Experiment(
       simulation, partition, labels if labels.ndim == 1 else None, client_test)
 

@@ -12,6 +12,7 @@ import optax
 from jax import numpy as jnp
 
 from fedjax_sim import aggregation
+from fedjax_sim.algorithms.fedavg import Schedule
 from fedjax_sim.clients import batches
 from fedjax_sim.clients.local_sgd import run_sgd
 from fedjax_sim.core import checks
@@ -39,6 +40,7 @@ def centralized_sgd(
     *,
     batch_size: int | None = 100,
     steps_per_round: int | None = None,
+    client_schedule: Schedule | None = None,
 ) -> FederatedAlgorithm:
   """Builds centralized SGD, to run on a federation of one client.
 
@@ -47,6 +49,7 @@ def centralized_sgd(
     optimizer: any optax optimizer; a schedule counts steps, not rounds.
     batch_size: examples a step; the last batch of an epoch may be partial.
     steps_per_round: steps between two looks at the model; None is an epoch.
+    client_schedule: round (from 0) -> factor on its steps; None is 1.
   """
   if steps_per_round is not None:
     checks.positive_int('steps_per_round', steps_per_round)
@@ -61,13 +64,14 @@ def centralized_sgd(
 
   def client(server, trainer, data, key):
     del key
-    variables, order_key = server
+    variables, order_key, round_number = server
+    scale = 1.0 if client_schedule is None else client_schedule(round_number)
     in_epoch = batches.steps_per_epoch(data.size, batch_size)
     num_steps = in_epoch if steps_per_round is None else steps_per_round
     local = run_sgd(
         model, optimizer, variables, data, order_key, batch_size=batch_size,
         num_steps=num_steps, first_step=trainer.num_steps,
-        opt_state=trainer.opt_state)
+        step_scale=scale, opt_state=trainer.opt_state)
     # A weight of one makes the mean exact: nothing is rounded on the way.
     message = Message(
         local.variables, jnp.float32(1), jnp.array(True), aux={})
@@ -82,7 +86,8 @@ def centralized_sgd(
       init=init,
       client_init=lambda variables: TrainerState(
           optimizer.init(variables.params), jnp.int32(0)),
-      broadcast=lambda state: (state.variables, state.extra),
+      broadcast=lambda state: (
+          state.variables, state.extra, state.round),
       client=client,
       aggregator=aggregation.chain(reduce=aggregation.weighted_mean()),
       server=server,

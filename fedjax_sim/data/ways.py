@@ -124,14 +124,7 @@ def tfds(spec: idx.IdxSet, root: Path) -> idx.Contents:
   contents = _tfds_downloads(spec, root)
   if contents is not None:
     return contents
-  prepared = sorted((root / spec.name).glob('*/dataset_info.json'))
-  if not prepared:
-    raise WayFailed(f'{root / spec.name} holds nothing prepared')
-  folder = prepared[-1].parent
-  if importlib.util.find_spec('tensorflow_datasets') is None:
-    raise WayFailed(f'{folder} is there, but tensorflow_datasets is not '
-                    'installed')
-  logging.info('Reading %s by TFDS: half a minute, once.', folder)
+  folder = prepared_by_tfds(root, spec.name)
   try:
     contents = _tfds_records(spec, folder)
     for file, data in contents.items():
@@ -139,6 +132,19 @@ def tfds(spec: idx.IdxSet, root: Path) -> idx.Contents:
   except Exception as error:  # Whatever goes wrong in there, try the next way.
     raise WayFailed(f'{folder}: {brief(error)}') from error
   return contents
+
+
+def prepared_by_tfds(root: Path, name: str) -> Path:
+  """The folder in which TFDS has prepared a set; WayFailed if it is no use."""
+  prepared = sorted((root / name).glob('*/dataset_info.json'))
+  if not prepared:
+    raise WayFailed(f'{root / name} holds nothing prepared')
+  folder = prepared[-1].parent
+  if importlib.util.find_spec('tensorflow_datasets') is None:
+    raise WayFailed(f'{folder} is there, but tensorflow_datasets is not '
+                    'installed')
+  logging.info('Reading %s by TFDS: half a minute, once.', folder)
+  return folder
 
 
 def _tfds_downloads(spec: idx.IdxSet, root: Path) -> idx.Contents | None:
@@ -160,13 +166,10 @@ def _tfds_downloads(spec: idx.IdxSet, root: Path) -> idx.Contents | None:
 
 
 def _tfds_records(spec: idx.IdxSet, folder: Path) -> idx.Contents:
-  import tensorflow_datasets  # Optional, and slow to import.
-
-  builder = tensorflow_datasets.builder_from_directory(os.fspath(folder))
   contents = {}
   for split, prefix in (('train', 'train'), ('test', 't10k')):
-    examples = _tfds_split(tensorflow_datasets, builder, split)
-    order = _tfds_order(split, len(examples['label']))
+    examples = tfds_split(folder, split)
+    order = tfds_order(split, len(examples['label']))
     for file in idx.FILES:
       if file.startswith(prefix):
         shuffled = examples['image' if 'images' in file else 'label']
@@ -176,8 +179,16 @@ def _tfds_records(spec: idx.IdxSet, folder: Path) -> idx.Contents:
   return contents
 
 
-def _tfds_split(module, builder, split: str) -> dict[str, np.ndarray]:
-  """Returns 'image' [n, h, w, 1] and 'label' [n], in the order of the files."""
+def tfds_split(folder: Path, split: str) -> dict[str, np.ndarray]:
+  """Returns 'image' [n, h, w, c] and 'label' [n], in the order of the records.
+
+  Args:
+    folder: as `prepared_by_tfds` returns it.
+    split: 'train' or 'test'.
+  """
+  import tensorflow_datasets as module  # Optional, and slow to import.
+
+  builder = module.builder_from_directory(os.fspath(folder))
   try:
     source = builder.as_data_source(split)
   except NotImplementedError:
@@ -197,7 +208,7 @@ def _tfds_split(module, builder, split: str) -> dict[str, np.ndarray]:
           for key in ('image', 'label')}
 
 
-def _tfds_order(split: str, size: int) -> np.ndarray:
+def tfds_order(split: str, size: int) -> np.ndarray:
   """Returns int [size]: the number of the example that TFDS has in place i.
 
   TFDS sorts by the md5 of the split's name followed by the example's key,

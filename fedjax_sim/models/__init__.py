@@ -1,7 +1,8 @@
 """Models: adapters for flax modules and plain functions, and our own."""
 
 from fedjax_sim.models.adapters import as_float, from_functions, standardized
-from fedjax_sim.models.cnn import mnist_cnn
+from fedjax_sim.models.augment import cifar_crops
+from fedjax_sim.models.cnn import cifar_cnn, mnist_cnn
 from fedjax_sim.models.dense import course_mlp, logistic_regression, mnist_2nn
 from fedjax_sim.models.language import shakespeare_lstm, word_lstm
 from fedjax_sim.models.layers import conv_general_dilated
@@ -13,6 +14,7 @@ from fedjax_sim.models.losses import (
     nll_of_softmax,
 )
 from fedjax_sim.models.nnx import from_nnx
+from fedjax_sim.models.normalization import local_response_norm
 from fedjax_sim.models.pooling import avg_pool, max_pool
 from fedjax_sim.models.recurrent import lstm
 from fedjax_sim.models.registry import MODELS, build, check_outputs
@@ -24,6 +26,8 @@ __all__ = [
     'avg_pool',
     'build',
     'check_outputs',
+    'cifar_cnn',
+    'cifar_crops',
     'classification_metrics',
     'conv_general_dilated',
     'course_mlp',
@@ -31,6 +35,7 @@ __all__ = [
     'from_functions',
     'from_linen',
     'from_nnx',
+    'local_response_norm',
     'logistic_regression',
     'lstm',
     'max_pool',

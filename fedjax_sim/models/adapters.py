@@ -8,11 +8,11 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from fedjax_sim.core import trees, types
+from fedjax_sim.core import random, trees, types
 from fedjax_sim.core.types import PyTree
 from fedjax_sim.models import losses
 
-Preprocess = Callable[[PyTree], PyTree] | None
+Preprocess = Callable[..., PyTree] | None
 
 
 def as_float(inputs: PyTree) -> PyTree:
@@ -45,10 +45,15 @@ def from_functions(
       handed as keywords.
     loss: as in `Model`.
     metrics: as in `Model`.
-    preprocess: applied to the inputs first; None leaves them as they are.
+    preprocess: `(inputs [B, ...]) -> inputs [B, ...]`, applied first; None
+      leaves them as they are. What it names among the same options it is
+      handed, so that it can augment in training. Its `key` is its own, one for
+      a batch: it should fold in a row's number for that row's draws, which
+      then don't depend on how many rows there are.
 
   Raises:
-    ValueError: if `apply` needs an argument that nobody could give it.
+    ValueError: if `apply` or `preprocess` needs an argument that nobody could
+      give it.
   """
   names = accepted_names('apply', apply, given=2)
 
@@ -84,11 +89,12 @@ def make_model(
     metrics: as in `Model`.
     preprocess: as in `from_functions`.
   """
-  prepare = preprocess or (lambda inputs: inputs)
+  prepare = _preparation(preprocess)
 
   def init_model(key, inputs):
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), inputs)
-    variables = _explained(zeros, lambda: init(key, prepare(zeros)))
+    variables = _explained(zeros, lambda: init(key, prepare(
+        zeros, key=key, train=False, mask=_all_rows(zeros))))
     _check_floats(variables)
     _explained(zeros, lambda: jax.eval_shape(
         lambda *args: apply_model(*args, key=key, train=True),
@@ -97,17 +103,37 @@ def make_model(
 
   def apply_model(
       params, model_state, inputs, *, key=None, train=False, mask=None):
-    rows = jax.tree.leaves(inputs)[0].shape[0]
     if mask is None:
-      mask = jnp.ones((rows,), bool)
+      mask = _all_rows(inputs)
+    options = {'key': key, 'train': train, 'mask': mask}
     outputs, state = apply(
-        params, model_state, prepare(inputs), key=key, train=train, mask=mask)
-    _check_rows(outputs, rows)
+        params, model_state, prepare(inputs, **options), **options)
+    _check_rows(outputs, len(mask))
     if not train or not jax.tree.leaves(model_state):
       return outputs, model_state
     return outputs, _kept_if_empty(mask, state, model_state)
 
   return types.Model(init_model, apply_model, loss, metrics)
+
+
+def _all_rows(inputs: PyTree) -> jax.Array:
+  return jnp.ones((jax.tree.leaves(inputs)[0].shape[0],), bool)
+
+
+def _preparation(preprocess: Preprocess) -> Callable[..., PyTree]:
+  """`preprocess` as a function that takes all options, and a key of its own."""
+  if preprocess is None:
+    return lambda inputs, **options: inputs
+  names = accepted_names('preprocess', preprocess, given=1)
+
+  def prepare(inputs, *, key, train, mask):
+    if 'key' in names and key is not None:
+      # Else a model's dropout would draw the same bits.
+      key = random.named(key, 'preprocess')
+    return preprocess(
+        inputs, **call_options(names, key=key, train=train, mask=mask))
+
+  return prepare
 
 
 def accepted_names(

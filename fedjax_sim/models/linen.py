@@ -36,7 +36,7 @@ def from_linen(
     module: an instance, such as `MLP(hidden=200)`.
     loss: as in `Model`.
     metrics: as in `Model`.
-    preprocess: applied to the inputs first; None leaves them as they are.
+    preprocess: as in `from_functions`.
 
   Raises:
     ValueError: if `module` is no linen module, or needs another argument.

@@ -48,7 +48,7 @@ def from_nnx(
       shapes alone, and at every `init`.
     loss: as in `Model`.
     metrics: as in `Model`.
-    preprocess: applied to the inputs first; None leaves them as they are.
+    preprocess: as in `from_functions`.
 
   Raises:
     ValueError: if `build` returns no nnx module, or one that needs another

@@ -10,6 +10,7 @@ from fedjax_sim.models import cnn, dense, language, losses
 
 # name -> (num_classes, *, loss) -> Model
 MODELS: dict[str, Callable[..., types.Model]] = {
+    'cifar_cnn': cnn.cifar_cnn,
     'course_mlp': dense.course_mlp,
     'logistic_regression': dense.logistic_regression,
     'mnist_2nn': dense.mnist_2nn,

@@ -167,6 +167,19 @@ def test_centralized_sgd_is_one_run_whatever_the_rounds(steps):
                result.variables.params, want)
 
 
+@pytest.mark.parametrize('steps', [2, None])
+def test_centralized_sgd_s_schedule_counts_rounds(steps):
+  data = single(toys.softmax_data([23]).examples)
+  per_round = steps or 5
+  result = run(algorithms.centralized_sgd(
+      MODEL, optax.sgd(0.2), batch_size=5, steps_per_round=steps,
+      client_schedule=lambda r: 0.5 ** r), data, rounds=4)
+  stepwise = optax.sgd(lambda t: 0.2 * 0.5 ** (t // per_round))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+               result.variables.params, _plain_sgd(data, stepwise,
+                                                   4 * per_round))
+
+
 def _plain_sgd(data, optimizer, steps, batch_size=5):
   key = jax.random.key(0)
   x, y = data.examples['x'], data.examples['y']

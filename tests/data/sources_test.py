@@ -24,7 +24,8 @@ _IMAGES = small_idx.IMAGES
 
 
 def test_an_unknown_name_lists_the_valid_ones():
-  with pytest.raises(ValueError, match='digits, fashion_mnist.* mnist.*mnits'):
+  with pytest.raises(
+      ValueError, match='cifar10, digits, fashion_mnist.* mnist.*mnits'):
     sources.load('mnits')
 
 
@@ -169,7 +170,7 @@ def test_real_mnist():
   assert [counts[label] for label in range(10)] == [
       5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
   assert dataset.train['y'][:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
-  order = ways._tfds_order('test', 10_000)
+  order = ways.tfds_order('test', 10_000)
   assert dataset.test['y'][order][:10].tolist() == [
       2, 0, 4, 8, 7, 6, 0, 6, 3, 1]
 
@@ -190,8 +191,9 @@ def test_no_package_registry_is_named():
   folder = Path(sources.__file__).parent
   text = ''.join(
       (folder / f'{name}.py').read_text()
-      for name in ('sources', 'ways', 'downloads', 'idx'))
+      for name in ('sources', 'ways', 'downloads', 'idx', 'cifar10', 'writers'))
   hosts = set(re.findall(r'https?://([^/\s\']+)', text))
   assert hosts == {
-      'storage.googleapis.com',
+      'raw.githubusercontent.com', 'storage.googleapis.com',
+      'www.cs.toronto.edu',
       'fashion-mnist.s3-website.eu-central-1.amazonaws.com'}

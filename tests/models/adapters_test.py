@@ -369,6 +369,32 @@ def test_preprocess_comes_first_and_can_be_left_out():
     assert seen == [jnp.uint8 if preprocess is None else jnp.float32]
 
 
+def test_preprocess_is_handed_what_it_names():
+  def preprocess(x, key, *, train, mask):
+    noise = jax.random.normal(key, x.shape) if train else 0
+    return jnp.where(mask[:, None], x + noise, -1)
+
+  model = models.from_functions(
+      lambda key, x: {}, lambda params, x, key: x + 0 * jax.random.bits(key),
+      preprocess=preprocess)
+  x, mask = jnp.ones((3, 2)), jnp.array([True, True, False])
+  model.init(KEY(0), x)
+  apply = lambda key, train: model.apply(
+      {}, {}, x, key=key, train=train, mask=mask)[0]
+  np.testing.assert_array_equal(
+      apply(KEY(1), False), [[1, 1], [1, 1], [-1, -1]])
+  noise = apply(KEY(1), True)[:2] - 1
+  assert np.all(noise != apply(KEY(2), True)[:2] - 1)
+  # A key of its own: the model's dropout must not draw the same.
+  assert np.all(noise != jax.random.normal(KEY(1), x.shape)[:2])
+
+
+def test_a_preprocess_that_needs_more_is_an_error():
+  with pytest.raises(ValueError, match="preprocess needs an argument 'rate'"):
+    models.from_functions(
+        lambda key, x: {}, lambda params, x: x, preprocess=lambda x, rate: x)
+
+
 def bad_model(apply, init=lambda key, x: {}):
   return models.from_functions(init, apply)
 

@@ -14,12 +14,18 @@ from fedjax_sim import models
 KEY = jax.random.key
 
 
-def examples(rows=16, text=False):
+def examples(rows=16, text=False, colour=False):
   """Images of noise with one bright quarter, and which one it is.
 
-  As text, lines that count up, their ends cut off at random.
+  As text, lines that count up, their ends cut off at random. In colour, images
+  to be cropped and mirrored, with one colour that is bright, or none.
   """
   rng = np.random.default_rng(0)
+  if colour:
+    y = np.arange(rows) % 4
+    x = rng.integers(0, 100, (rows, 26, 26, 3))
+    x += 150 * (y[:, None] == np.arange(3))[:, None, None]
+    return {'x': np.uint8(x), 'y': np.int32(y)}
   if text:
     line = (np.arange(rows)[:, None] + np.arange(6)) % 4
     real = np.arange(5) < rng.integers(1, 6, (rows, 1))
@@ -40,7 +46,8 @@ def test_every_model_and_every_loss_learns(name, loss):
   assert model.loss is models.LOSSES[loss]
   text = name.endswith('_lstm')
   rate = 1.0 if text else 0.1
-  batch = examples(text=text)
+  colour = name == 'cifar_cnn'
+  batch = examples(8 if colour else 16, text, colour)
 
   @jax.jit
   def train(params):
@@ -52,7 +59,7 @@ def test_every_model_and_every_loss_learns(name, loss):
         return model.loss(outputs, batch).mean()
       return jax.tree.map(
           lambda p, g: p - rate * g, params, jax.grad(mean_loss)(params))
-    return lax.fori_loop(0, 100, step, params)
+    return lax.fori_loop(0, 30 if colour else 100, step, params)
 
   @jax.jit
   def measure(params):
