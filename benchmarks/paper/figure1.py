@@ -102,9 +102,9 @@ def plot(line: dict, path: Path = FIGURE) -> None:
   for axes, (panel, title) in zip(
       figure.subplots(1, 2), PANELS.items(), strict=True):
     _draw_panel(axes, line['thetas'], [run[panel] for run in line['runs']])
-    axes.set_title(title, fontsize=11, pad=26)
+    axes.set_title(title, fontsize=11, pad=24)
     axes.legend(loc='lower center', bbox_to_anchor=(0.5, 0.99), ncols=3,
-                frameon=False, fontsize=8.5)
+                frameon=False, fontsize=8, columnspacing=1, handlelength=1.5)
   path.parent.mkdir(parents=True, exist_ok=True)
   with files.replacing(path) as file:
     figure.savefig(file, format='png')
@@ -124,7 +124,7 @@ def _draw_panel(axes, thetas: list[float], runs: list[dict]) -> None:
     axes.axvline(parent, color='k', lw=0.8, alpha=0.4)
   first, _, second = runs[0]['marked']
   axes.axhline(min(first, second), color='k', lw=0.8, ls='--',
-               label='the better of the two')
+               label='better of the two')
   axes.set_xlabel(r"$\theta$, the share of $w$ in $\theta w + (1-\theta) w'$")
   axes.set_ylabel('loss on the whole training set')
   axes.grid(alpha=0.3)
