@@ -3,7 +3,14 @@
 Importing it starts no JAX backend and reads no data.
 """
 
-from fedjax_sim import aggregation, algorithms, data, evaluation, models
+from fedjax_sim import (
+    aggregation,
+    algorithms,
+    data,
+    evaluation,
+    interpolation,
+    models,
+)
 from fedjax_sim.devices import use_all_cores
 from fedjax_sim.simulator import DivergenceError, Result, simulate
 
@@ -14,6 +21,7 @@ __all__ = [
     'algorithms',
     'data',
     'evaluation',
+    'interpolation',
     'models',
     'simulate',
     'use_all_cores',

@@ -18,7 +18,7 @@ LAYERS = [
     ['algorithms', 'plots'],
     ['simulation'],
     ['lanes', 'evaluation', 'checkpoint', 'workdir', 'reporting', 'validation'],
-    ['simulator'],
+    ['interpolation', 'simulator'],
     ['training'],
     ['experiment'],
 ]
