@@ -37,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
   from benchmarks.paper import runner
   runner.run(
       sorted(chosen, key=lambda cell: cell.cost), seeds=options.seeds,
-      budget_minutes=options.budget_minutes, rates=options.rates)
+      budget_minutes=options.budget_minutes, rates=options.rates,
+      data_dir=options.data_dir)
 
 
 def listing(chosen: Sequence[Cell], records: dict[str, store.Record]) -> str:
@@ -79,6 +80,8 @@ def _parser() -> argparse.ArgumentParser:
                        help='stop after so long; go on with the same command')
   command.add_argument('--rates', type=float, nargs='+',
                        help='learning rates, instead of the grid')
+  command.add_argument('--data-dir', default='',
+                       help='a folder with the original files of a data set')
   return parser
 
 

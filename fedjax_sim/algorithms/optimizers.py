@@ -37,7 +37,7 @@ def by_name(
   """
   checks.one_of(f'{side}_optimizer', name, names())
   function = getattr(optax, name)
-  if not momentum:
+  if not checks.is_traced(momentum) and not momentum:
     return function(learning_rate)
   if 'momentum' not in inspect.signature(function).parameters:
     raise ValueError(

@@ -12,7 +12,8 @@ from typing import Any
 import jax
 
 
-def _is_traced(value: Any) -> bool:
+def is_traced(value: Any) -> bool:
+  """Whether `value` is known only to a program that is being made."""
   return isinstance(value, jax.core.Tracer)
 
 
@@ -32,14 +33,14 @@ def at_least(name: str, value: Any, minimum: int) -> int:
 
 def positive(name: str, value: Any) -> Any:
   """Returns `value` if it is finite and greater than zero."""
-  if not _is_traced(value) and not (_is_finite(value) and value > 0):
+  if not is_traced(value) and not (_is_finite(value) and value > 0):
     raise ValueError(f'{name} must be positive and finite, got {value!r}.')
   return value
 
 
 def non_negative(name: str, value: Any) -> Any:
   """Returns `value` if it is finite and at least zero."""
-  if not _is_traced(value) and not (_is_finite(value) and value >= 0):
+  if not is_traced(value) and not (_is_finite(value) and value >= 0):
     raise ValueError(f'{name} must be finite and >= 0, got {value!r}.')
   return value
 

@@ -1,0 +1,333 @@
+"""Computes cells: the learning-rate grid, all seeds and rates side by side.
+
+The rates of a step of the grid and all seeds are the members of one sweep. A
+rate is stopped once it has done as many rounds as the best rate's median
+crossing takes, for it can't be better any more: a cell is a minimum. A seed is
+stopped once it has crossed all targets. Where a rate's median has crossed, its
+slower seeds go on, so that each seed of the best rate has its own figure.
+
+After each dispatch, if 20 seconds have passed, the sweep is written to the
+cell's folder in runs/paper, and a run goes on from there.
+"""
+
+import datetime
+import json
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import fedjax_sim
+from benchmarks.paper import cells as cells_lib
+from benchmarks.paper import grid, results, store
+from benchmarks.paper.cells import Cell
+from configs import default
+from fedjax_sim import compilation, from_config, metrics, sweeps, workdir
+from fedjax_sim.checkpoint import Checkpoints
+from fedjax_sim.core import files
+
+WORK = Path('runs') / 'paper'
+SAVE_SECONDS = 20.0
+# A cell that has not crossed is given up after this many times the paper's
+# figure, and at least so many rounds.
+_PATIENCE, _FEWEST = 2.0, 100
+# Where the paper has no figure.
+_WITHOUT_FIGURE = 3000
+# Where the search of the best rate begins.
+CENTRES = {'mnist_2nn': 0.1, 'mnist_cnn': 0.2154, 'shakespeare_lstm': 1.0,
+           'cifar_cnn': 0.1, 'word_lstm': 10.0}
+
+
+class Budget:
+  """The time that is left."""
+
+  def __init__(self, minutes: float | None):
+    self._end = math.inf if minutes is None else (
+        time.monotonic() + 60 * minutes)
+
+  @property
+  def over(self) -> bool:
+    return time.monotonic() >= self._end
+
+
+def run(
+    cells: Sequence[Cell], *, seeds: int = 3,
+    budget_minutes: float | None = None,
+    rates: Sequence[float] | None = None, data_dir: str = '',
+) -> None:
+  """Computes cells, one after the other; those that are done are left out.
+
+  Args:
+    cells: in the order in which to take them.
+    seeds: how many, from 0.
+    budget_minutes: when to stop; None computes all.
+    rates: instead of the grid.
+    data_dir: as in configs/default.py.
+  """
+  fedjax_sim.use_all_cores()
+  compilation.keep_programs()
+  budget = Budget(budget_minutes)
+  for cell in cells:
+    if budget.over:
+      break
+    with store.claim(store.CLAIMS, cell.key) as held:
+      known = store.read(store.STORE).get(cell.key)
+      if not held:
+        print(f'{cell.key}: another process is at it')
+      elif known and _covers(known, seeds, rates):
+        print(f'{cell.key}: done')
+      else:
+        try:
+          _Search(cell, known, list(range(seeds)), data_dir).run(
+              rates, budget)
+        except ValueError as error:
+          print(f'{cell.key}: {error}')
+
+
+def _covers(record: store.Record, seeds: int, rates) -> bool:
+  """Whether there is nothing to add to a record."""
+  wanted = {f'{rate:.4g}' for rate in rates or ()}
+  return (record['state'] == 'done' and len(record['seeds']) >= seeds
+          and wanted <= record['rates'].keys())
+
+
+class _Search:
+  """The rates of one cell."""
+
+  def __init__(self, cell: Cell, known, seeds: list[int], data_dir: str):
+    self._cell, self._seeds = cell, seeds
+    self._config = default.get_config().unlock()
+    self._config.update(cells_lib.config_overrides(cell))
+    self._config.data_dir = data_dir
+    same = known is not None and known['seeds'] == seeds
+    self._rates = dict(known['rates']) if same else {}
+    self._curves = _read_json(self._folder / 'curves.json') if same else {}
+    self._seconds = known['seconds'] if same else 0.0
+    self._known, self._sweep = known if same else None, None
+    figures = [f for row in cell.published.values() for f in row if f]
+    self._limit = max(_FEWEST, math.ceil(
+        _PATIENCE * max(figures) / cell.unit)) if figures else _WITHOUT_FIGURE
+
+  @property
+  def _folder(self) -> Path:
+    return WORK / self._cell.key.replace('/', '_')
+
+  def run(self, rates: Sequence[float] | None, budget: Budget) -> None:
+    """Rates until the best one is known, or time is up."""
+    wanted = [f'{rate:.4g}' for rate in rates or ()] or grid.first_rates(
+        CENTRES[self._cell.model])
+    missing = self._unfinished()
+    while True:
+      missing = missing or [rate for rate in wanted if self._rates.get(
+          rate, {}).get('stopped', 'running') == 'running']
+      if missing and not self._race(missing, budget):
+        return
+      missing = []
+      if any(self._rates.get(rate) is None for rate in wanted):
+        continue
+      wanted = [] if rates else grid.next_rates(self._medians())
+      if not wanted:
+        self._write('done')
+        return
+
+  def _unfinished(self) -> list[str]:
+    """The rates of a race that a kill or the budget has cut short."""
+    about = _read_json(self._folder / 'race.json').get('name', {})
+    return about['rates'] if about.get('seeds') == self._seeds else []
+
+  def _medians(self) -> dict[str, float]:
+    """Rate -> rounds to the last target, which decides."""
+    name = results.target_name(self._cell.targets[-1])
+    return {rate: results.median(outcome['crossings'][name])
+            for rate, outcome in self._rates.items()}
+
+  def _race(self, rates: list[str], budget: Budget) -> bool:
+    """Runs rates side by side; False if time was up first."""
+    settings = [{'seed': seed, 'client_lr': float(rate)}
+                for rate in rates for seed in self._seeds]
+    if self._sweep is None or self._sweep.size < len(settings):
+      self._sweep = None  # Its memory first.
+      self._sweep, members = from_config.build_sweep(self._config, settings)
+    else:
+      members = from_config.sweep_members(self._config, settings)
+    race = _Race(self._cell, self._sweep, members, rates, self._seeds,
+                 self._folder, self._limit, self._best())
+    print(f'{self._cell.key}: rates {", ".join(rates)}, seeds '
+          f'{", ".join(map(str, self._seeds))}', flush=True)
+    ended = race.run(budget)
+    self._seconds += race.seconds
+    for i, rate in enumerate(rates):
+      self._rates[rate], self._curves[rate] = race.outcome(i)
+    _write_json(self._folder / 'curves.json', self._curves)
+    if ended:
+      race.forget()
+    self._write('partial')
+    return ended
+
+  def _best(self) -> float:
+    """The least median crossing so far."""
+    return min(self._medians().values(), default=math.inf)
+
+  def _write(self, state: str) -> None:
+    """Adds the record to the store."""
+    cell = self._cell
+    chosen = results.best(self._rates, cell.targets)
+    rate = chosen['best_rate'][results.target_name(cell.targets[-1])]
+    curves = self._curves[rate]
+    length = max(len(c['test_accuracy']) for c in curves)
+    filled = lambda values: values + [None] * (length - len(values))
+    record = {
+        'key': cell.key, 'tables': sorted(cell.published), 'model': cell.model,
+        'partition': cell.partition, 'algorithm': cell.algorithm, 'C': cell.C,
+        'E': cell.E, 'B': cell.B, 'targets': list(cell.targets),
+        'state': state, 'seeds': self._seeds, 'rates': self._rates, **chosen,
+        'curve': results.thin(
+            rate, range(1, length + 1),
+            [filled(c['test_accuracy']) for c in curves],
+            [filled(c['train_loss']) for c in curves]) if length else None,
+        'config': cells_lib.config_overrides(cell),
+        'seconds': round(self._seconds, 1),
+        'device': jax.devices()[0].device_kind,
+        'versions': workdir.environment()['versions'],
+        'commit': workdir.environment().get('git_commit', ''),
+        'date': datetime.date.today().isoformat(), 'notes': ''}
+    if length:
+      store.append(store.STORE, record)
+      print(f'{cell.key}: {state}, ' + results.text(results.of(
+          cell, record, cell.targets[-1])), flush=True)
+
+
+class _Race:
+  """Rates and seeds as the members of a sweep, resumable."""
+
+  def __init__(self, cell, sweep, members, rates, seeds, folder, limit, best):
+    self._targets, self._sweep, self._members = cell.targets, sweep, members
+    self._rates, self._seeds, self._folder = rates, len(seeds), folder
+    self._limit, self._best, self.seconds = limit, best, 0.0
+    self._curves = [{'test_accuracy': [], 'train_loss': []} for _ in members]
+    self._stopped: list[str | None] = [None] * len(members)
+    self._name = {'rates': rates, 'seeds': seeds}
+
+  def run(self, budget: Budget) -> bool:
+    """To the end, or until time is up; False then."""
+    with Checkpoints(self._folder / 'checkpoints', keep=2) as saved:
+      state = self._restore(saved)
+      active = {i for i, why in enumerate(self._stopped) if why is None}
+      saved_at, begun = time.monotonic(), time.monotonic()
+      for progress in self._sweep.dispatches(
+          self._members, state, self._limit, active):
+        state = progress.state
+        self._record(progress)
+        self._judge(active)
+        if time.monotonic() - saved_at > SAVE_SECONDS or budget.over:
+          self._save(saved, state, begun)
+          saved_at = begun = time.monotonic()
+        if budget.over and active:
+          return False
+      self.seconds += time.monotonic() - begun
+    for i, why in enumerate(self._stopped):
+      self._stopped[i] = why or 'limit'
+    return True
+
+  def _record(self, progress: sweeps.Progress) -> None:
+    for i, rows in progress.rows.items():
+      for name in ('test_accuracy', 'train_loss'):
+        self._curves[i][name] += [
+            round(row[name.replace('_', '/')], 6) for row in rows]
+    for i in progress.diverged:
+      self._stopped[i] = 'diverged'
+
+  def _judge(self, active: set[int]) -> None:
+    """Takes out who has crossed, and who can't be the best any more."""
+    for i in sorted(active):
+      if None not in self._crossings(i).values():
+        self._stopped[i] = 'reached'
+    medians = [results.median([self._last(i) for i in self._group(rate)])
+               for rate in range(len(self._rates))]
+    best = min([self._best, *medians])
+    for rate, own in enumerate(medians):
+      for i in self._group(rate):
+        if (self._stopped[i] is None and own > best
+            and len(self._curves[i]['test_accuracy']) >= best):
+          self._stopped[i] = 'beaten'
+    active -= {i for i, why in enumerate(self._stopped) if why}
+
+  def _group(self, rate: int) -> range:
+    """The members of a rate."""
+    return range(rate * self._seeds, (rate + 1) * self._seeds)
+
+  def _crossings(self, i: int) -> dict[str, float | None]:
+    accuracy = self._curves[i]['test_accuracy']
+    rounds = np.arange(1, len(accuracy) + 1)
+    return {results.target_name(target): metrics.rounds_to_target(
+        rounds, np.array(accuracy), target) if len(accuracy) else None
+        for target in self._targets}
+
+  def _last(self, i: int) -> float | None:
+    """The crossing of the last target."""
+    return self._crossings(i)[results.target_name(self._targets[-1])]
+
+  def outcome(self, rate: int) -> tuple[dict, list[dict]]:
+    """A rate's entry in the record, and its curves."""
+    own = list(self._group(rate))
+    why = {self._stopped[i] or 'running' for i in own}
+    order = ('running', 'limit', 'beaten', 'reached', 'diverged')
+    crossings = [self._crossings(i) for i in own]
+    outcome = {
+        'rounds': max(len(self._curves[i]['test_accuracy']) for i in own),
+        'crossings': {name: [_rounded(c[name]) for c in crossings]
+                      for name in crossings[0]},
+        'stopped': next(name for name in order if name in why),
+        'best_accuracy': [max(self._curves[i]['test_accuracy'], default=None)
+                          for i in own]}
+    return outcome, [self._curves[i] for i in own]
+
+  def _restore(self, saved: Checkpoints) -> sweeps.SweepState:
+    initial = self._sweep.init(self._members)
+    about, latest = _read_json(self._folder / 'race.json'), saved.latest()
+    if latest is None or about.get('name') != self._name:
+      return initial
+    kept = about['saved'].get(str(latest))
+    if kept is None:
+      return initial
+    for name in ('curves', 'stopped'):
+      setattr(self, f'_{name}', kept[name])
+    print(f'  goes on after {max(kept["done"])} rounds', flush=True)
+    return sweeps.SweepState(
+        saved.restore(latest, initial.states),
+        np.array(kept['members'], np.int32), np.array(kept['done'], np.int32))
+
+  def _save(self, saved: Checkpoints, state, begun: float) -> None:
+    """First what belongs to the checkpoint, then the checkpoint."""
+    self.seconds += time.monotonic() - begun
+    file, latest = self._folder / 'race.json', saved.latest()
+    about = _read_json(file)
+    earlier = about.get('saved', {}) if about.get('name') == self._name else {}
+    number = (latest or 0) + 1
+    earlier = {k: v for k, v in earlier.items() if k == str(latest)}
+    earlier[str(number)] = {
+        'curves': self._curves, 'stopped': self._stopped,
+        'members': state.members.tolist(), 'done': state.done.tolist()}
+    _write_json(file, {'name': self._name, 'saved': earlier})
+    saved.save(number, state.states)
+
+  def forget(self) -> None:
+    """Once all that counts is in the store."""
+    (self._folder / 'race.json').unlink(missing_ok=True)
+
+
+def _rounded(value: float | None) -> float | None:
+  return None if value is None else round(float(value), 2)
+
+
+def _write_json(path: Path, value) -> None:
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with files.replacing(path) as file:
+    file.write(json.dumps(value).encode())
+
+
+def _read_json(file: Path) -> dict:
+  return json.loads(file.read_text()) if file.exists() else {}

@@ -1,0 +1,270 @@
+"""From a config to data, model and algorithm, ready to run."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from fedjax_sim import algorithms, models, simulator, sweeps
+from fedjax_sim.algorithms import optimizers
+from fedjax_sim.core import checks
+from fedjax_sim.core.types import FederatedAlgorithm, Model
+from fedjax_sim.data import partition as partition_lib
+from fedjax_sim.data import sampling, sources
+from fedjax_sim.data.federated import FederatedData, federate
+
+# Numeric fields that the members of a sweep may differ in, besides the seed.
+TRACED = ('client_lr', 'client_lr_decay', 'server_lr', 'server_lr_decay',
+          'client_momentum', 'server_momentum', 'client_weight_decay',
+          'client_clip_norm')
+
+_PARTITIONS = {
+    'iid': lambda c, y: partition_lib.iid(
+        len(y), c.num_clients, seed=c.seed),
+    'shards': lambda c, y: partition_lib.shards(
+        y, c.num_clients, c.shards_per_client, seed=c.seed),
+    'dirichlet': lambda c, y: partition_lib.dirichlet(
+        y, c.num_clients, c.dirichlet_alpha, seed=c.seed,
+        min_size=c.min_client_size),
+    'quantity': lambda c, y: partition_lib.quantity(
+        len(y), c.num_clients, seed=c.seed, sigma=c.quantity_sigma,
+        min_size=c.min_client_size),
+}
+_NATURAL = 'natural'
+_ALGORITHMS = ('fedavg', 'fedsgd', 'centralized_sgd')
+
+
+def validate(config: ConfigDict) -> None:
+  """ValueError if a field is out of range; reads no data."""
+  checks.one_of('dataset', config.dataset, sources.NAMES)
+  if config.data_dir and not Path(config.data_dir).is_dir():
+    raise ValueError(
+        f'data_dir must be a folder, there is none at {config.data_dir!r}.')
+  checks.one_of('partition', config.partition, (*_PARTITIONS, _NATURAL))
+  checks.one_of('model', config.model, models.MODELS)
+  checks.one_of('loss', config.loss, models.LOSSES)
+  checks.one_of('algorithm', config.algorithm, _ALGORITHMS)
+  checks.one_of('examples', config.examples, simulator.EXAMPLES)
+  checks.one_of('on_divergence', config.on_divergence, ('stop', 'continue'))
+  natural = config.partition == _NATURAL
+  if natural and config.dataset not in sources.NATURAL_NAMES:
+    raise ValueError(
+        "partition 'natural' needs a dataset that comes with clients, one of "
+        f'{", ".join(sources.NATURAL_NAMES)}, got {config.dataset!r}.')
+  checks.at_least('num_clients', config.num_clients, 0 if natural else 1)
+  for name in ('shards_per_client', 'min_client_size', 'rounds',
+               'local_epochs', 'batch_size', 'eval_every', 'eval_batch_size',
+               'micro_batch_size', 'keep_checkpoints'):
+    checks.positive_int(name, config[name])
+  for name in ('devices', 'lanes'):
+    checks.positive_int_or_auto(name, config[name])
+  for name in ('clients_per_round', 'steps_per_round', 'rounds_per_dispatch',
+               'seed'):
+    checks.at_least(name, config[name], 0)
+  for name in ('client_lr', 'client_lr_decay', 'server_lr', 'server_lr_decay',
+               'dirichlet_alpha', 'quantity_sigma'):
+    checks.positive(name, config[name])
+  for name in ('client_momentum', 'server_momentum', 'client_weight_decay',
+               'client_clip_norm', 'checkpoint_seconds'):
+    checks.non_negative(name, config[name])
+  checks.fraction('client_test_fraction', config.client_test_fraction)
+  for target in config.targets:
+    checks.fraction('targets', target)
+  checks.fraction('client_fraction', config.client_fraction)
+  if config.num_clients:
+    cohort_size(config, config.num_clients)
+
+
+def cohort_size(config: ConfigDict, num_clients: int) -> int:
+  """M, from clients_per_round if it is set, else from client_fraction."""
+  if config.clients_per_round:
+    return sampling.cohort_size(
+        num_clients, clients_per_round=config.clients_per_round)
+  return sampling.cohort_size(
+      num_clients, client_fraction=config.client_fraction)
+
+
+def _clients(
+    config: ConfigDict, dataset: sources.Dataset
+) -> sources.NaturalClients:
+  """Who holds which examples, by nature or as the config says."""
+  if config.partition != _NATURAL:
+    partition = _PARTITIONS[config.partition](config, dataset.train['y'])
+    names = [str(i) for i in range(len(partition))]
+    return sources.NaturalClients(names, partition)
+  num_clients = len(dataset.natural.partition)
+  if config.num_clients not in (0, num_clients):
+    raise ValueError(
+        f'num_clients must be 0 or {num_clients}, the clients that '
+        f'{config.dataset} comes with, got {config.num_clients}.')
+  return dataset.natural
+
+
+def make_algorithm(
+    config: ConfigDict | SimpleNamespace, model: Model
+) -> FederatedAlgorithm:
+  """The algorithm with its optimizers; fields of `TRACED` may be traced."""
+  plain_sgd = config.client_optimizer == 'sgd' and not any(
+      _is_set(value, 0) for value in (
+          config.client_momentum, config.client_clip_norm,
+          config.client_weight_decay))
+  client = optimizers.by_name('client', config.client_optimizer,
+                              config.client_lr, config.client_momentum)
+  before = []
+  if _is_set(config.client_clip_norm, 0):
+    before.append(optax.clip_by_global_norm(config.client_clip_norm))
+  if _is_set(config.client_weight_decay, 0):
+    before.append(optax.add_decayed_weights(config.client_weight_decay))
+  client = optax.chain(*before, client) if before else client
+  batch_size = None if config.full_batch else config.batch_size
+  decay = config.client_lr_decay
+  client_schedule = (lambda r: decay ** r) if _is_set(decay, 1) else None
+  if config.algorithm == 'centralized_sgd':
+    return algorithms.centralized_sgd(
+        model, client, batch_size=batch_size,
+        steps_per_round=config.steps_per_round or None,
+        client_schedule=client_schedule)
+  rate, server_decay = config.server_lr, config.server_lr_decay
+  if _is_set(server_decay, 1):
+    rate = lambda count: config.server_lr * server_decay ** count
+  server = optimizers.by_name(
+      'server', config.server_optimizer, rate, config.server_momentum)
+  shared = {
+      'weighting': config.weighting,
+      'client_schedule': client_schedule,
+      'micro_batch_size': config.micro_batch_size,
+  }
+  if config.algorithm == 'fedsgd':
+    return algorithms.fedsgd(
+        model, config.client_lr if plain_sgd else client, server, **shared)
+  return algorithms.fedavg(
+      model, client, server, epochs=config.local_epochs, batch_size=batch_size,
+      **shared)
+
+
+def _is_set(value, neutral: float) -> bool:
+  """Whether a field does anything; a traced one may."""
+  return checks.is_traced(value) or value != neutral
+
+
+class Experiment(NamedTuple):
+  """What a config stands for.
+
+  Attributes:
+    simulation: ready to run.
+    partition: indices of each client's training examples.
+    labels: int32 [E], of the whole training set; None for sequences.
+    client_test: the clients' held-out examples, or None.
+  """
+
+  simulation: simulator.Simulation
+  partition: partition_lib.Partition
+  labels: np.ndarray | None
+  client_test: FederatedData | None
+
+
+class Shape(NamedTuple):
+  """How a round lies on the hardware: devices D, lanes W; numbers or 'auto'."""
+
+  devices: int | str
+  lanes: int | str
+
+
+def build(config: ConfigDict, shape: Shape) -> Experiment:
+  """Loads data and puts everything together.
+
+  Raises:
+    ValueError: a field is out of range, or the data can't be had.
+  """
+  validate(config)
+  dataset = sources.load(config.dataset, config.data_dir or None)
+  labels = dataset.train['y']
+  client_ids, partition = _clients(config, dataset)
+  client_test = None
+  if config.client_test_fraction:
+    partition, held_out = partition_lib.split(
+        partition, config.client_test_fraction, seed=config.seed)
+    client_test = federate(
+        dataset.train, held_out, client_ids, allow_empty=True)
+  model = models.build(config.model, dataset.num_classes, config.loss)
+  num_clients = len(partition)
+  sampler = sampling.uniform(
+      num_clients, cohort_size(config, num_clients), config.seed)
+  simulation = simulator.build(
+      model, make_algorithm(config, model),
+      federate(dataset.train, partition, client_ids), sampler,
+      test=dataset.test, seed=config.seed, **shape._asdict(),
+      eval_batch_size=config.eval_batch_size, examples=config.examples)
+  return Experiment(
+      simulation, partition, labels if labels.ndim == 1 else None, client_test)
+
+
+def build_sweep(
+    config: ConfigDict,
+    settings: Sequence[Mapping[str, float]],
+    **options,
+) -> tuple[sweeps.Sweep, list[sweeps.Member]]:
+  """Puts runs of a config together that differ in numbers only.
+
+  Args:
+    config: like configs/default.py.
+    settings: of each run, its `seed` and fields of `TRACED`; the same fields
+      in all of them.
+    **options: further arguments of `sweeps.build`.
+
+  Raises:
+    ValueError: a field or a setting is out of range, or data can't be had.
+  """
+  validate(config)
+  for setting in settings:
+    _check_setting(config, setting, settings[0])
+  dataset = sources.load(config.dataset, config.data_dir or None)
+  model = models.build(config.model, dataset.num_classes, config.loss)
+  fields = config.to_dict()
+  federations = []
+  for seed in _seeds_apart(config, settings):
+    names, partition = _clients(
+        SimpleNamespace(**fields | {'seed': seed}), dataset)
+    federations.append(federate(dataset.train, partition, names))
+  num_clients = federations[0].num_clients
+  members = sweep_members(config, settings)
+  sweep = sweeps.build(
+      model, lambda **own: make_algorithm(
+          SimpleNamespace(**fields | own), model),
+      federations, cohort_size=cohort_size(config, num_clients),
+      example=members[0].hyperparameters, test=dataset.test,
+      eval_batch_size=config.eval_batch_size,
+      **{'num_members': len(members)} | options)
+  return sweep, members
+
+
+def sweep_members(
+    config: ConfigDict, settings: Sequence[Mapping[str, float]]
+) -> list[sweeps.Member]:
+  """The members that settings stand for, of a sweep with the same seeds."""
+  apart = _seeds_apart(config, settings)
+  return [sweeps.Member(
+      int(s['seed']), {k: v for k, v in s.items() if k != 'seed'},
+      apart.index(s['seed']) if len(apart) > 1 else 0) for s in settings]
+
+
+def _seeds_apart(config, settings) -> list[int]:
+  """The seeds that need a partition of their own; one if nothing is drawn."""
+  seeds = sorted({int(s['seed']) for s in settings})
+  return seeds[:1] if config.partition == _NATURAL else seeds
+
+
+def _check_setting(config, setting, first) -> None:
+  """ValueError unless a sweep can have this member."""
+  if setting.keys() != first.keys() or 'seed' not in setting:
+    raise ValueError('the runs of a sweep must set the same fields, seed among '
+                     f'them, got {sorted(setting)} and {sorted(first)}.')
+  for name in setting.keys() - {'seed'}:
+    checks.one_of('sweep', name, TRACED)
+  one = config.copy_and_resolve_references().unlock()
+  one.update(setting)
+  validate(one)
