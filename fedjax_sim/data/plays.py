@@ -102,7 +102,7 @@ def _flush_speeches(work: list[str]) -> Iterable[tuple[str, str]]:
 
 
 # Around square brackets the text lacks some of its underscores.
-_DIRECTION = re.compile(r'_*\\?\[[^\]_]*\]?_|_[^_]*_')
+_DIRECTION = re.compile(r'\\?\[[^\]_]*\]?_|_[^_]*_')
 _NAME = re.compile(r'\*\*(.+)\*\*')
 
 
