@@ -1,4 +1,4 @@
-"""FedAvg, 2NN on MNIST by writer: 539 clients, 54 a round, E = 1, B = 10.
+"""FedAvg, 2NN on MNIST by writer: 539 clients, 53 a round, E = 1, B = 10.
 
 Command: python run.py --config=configs/mnist_by_writer.py
   --config.data_dir=FOLDER where QMNIST's label files can't be downloaded.
