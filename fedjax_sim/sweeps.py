@@ -191,7 +191,7 @@ class Sweep(NamedTuple):
       state = SweepState(states, state.members, state.done + count * here)
       progress = self._progress(
           state, jax.device_get(outputs), window, here, start, count, took)
-      active -= progress.diverged.keys()
+      active.difference_update(progress.diverged)
       yield progress
 
   def _deal(self, state: SweepState, active: set[int]) -> SweepState:

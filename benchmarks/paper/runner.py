@@ -253,7 +253,8 @@ class _Race:
         if (self._stopped[i] is None and own > best
             and len(self._curves[i]['test_accuracy']) >= best):
           self._stopped[i] = 'beaten'
-    active -= {i for i, why in enumerate(self._stopped) if why}
+    active.difference_update(
+        i for i, why in enumerate(self._stopped) if why)
 
   def _group(self, rate: int) -> range:
     """The members of a rate."""
