@@ -35,6 +35,9 @@ def main(argv: list[str]) -> int:
   try:
     if _CLUSTER.value:
       processes.join(None, None, None)
+    elif (_PROCESS.value is None) != (_COORDINATOR.value is None):
+      raise ValueError('--process and --coordinator go together, with '
+                       '--processes: each process is told all three.')
     elif _PROCESS.value is not None:
       processes.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     elif _PROCESSES.value != 1:

@@ -19,6 +19,8 @@ from fedjax_sim.core import checks
 
 # Seconds until a process that no longer answers is given up, by the others.
 _HEARTBEAT_SECONDS = 30
+# Seconds that the first process may take to start.
+_START_SECONDS = 120.0
 # Seconds that processes have to end by themselves once one has failed.
 _GRACE_SECONDS = 5.0
 
@@ -31,13 +33,51 @@ def join(coordinator: str | None, count: int | None, index: int | None) -> None:
       cluster's manager tells (Slurm, Kubernetes, TPU pods …).
     count: the number of processes, likewise.
     index: this one's number, from 0, likewise.
+
+  Raises:
+    ValueError: the numbers don't fit, or nobody answers at the coordinator.
   """
+  if coordinator is not None:
+    _check_numbers(coordinator, count, index)
+    if index > 0:
+      _wait_for(coordinator)
   jax.distributed.initialize(
       coordinator, count, index,
       heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
   sys.excepthook = _leave
   if not is_first():
     sys.stdout = open(os.devnull, 'w')
+
+
+def _check_numbers(coordinator: str, count: int, index: int) -> None:
+  """ValueError for what JAX would tell in other names, or late."""
+  checks.positive_int('processes', count)
+  host, _, port = coordinator.rpartition(':')
+  if not host or not port.isdigit():
+    raise ValueError(
+        f'coordinator must be host:port, got {coordinator!r}.')
+  if not 0 <= index < count:
+    raise ValueError(f'process must be from 0 to processes - 1 = {count - 1}, '
+                     f'got {index}.')
+
+
+def _wait_for(coordinator: str) -> None:
+  """Until the first process listens; it may start later than this one."""
+  host, _, port = coordinator.rpartition(':')
+  begun, told = time.monotonic(), False
+  while time.monotonic() - begun < _START_SECONDS:
+    try:
+      socket.create_connection((host, int(port)), timeout=5).close()
+      return
+    except OSError as error:
+      reason = error
+    if not told and time.monotonic() - begun > 5:
+      print(f'waiting for the first process at {coordinator}', file=sys.stderr,
+            flush=True)
+      told = True
+    time.sleep(0.2)
+  raise ValueError(f'coordinator: nobody answers at {coordinator!r} within '
+                   f'{_START_SECONDS:g} s ({reason}).')
 
 
 def leave(code: int) -> None:
@@ -135,8 +175,8 @@ def _tell(first: Sequence[int | None], codes: Sequence[int | None]) -> None:
   else:
     how = f'ended with code {codes[index]}'
   print(f'error: process {index} of {len(codes)} {how}, so all were stopped. '
-        'The same command goes on from the last checkpoint, with any number '
-        'of processes.', file=sys.stderr, flush=True)
+        'The same command goes on from the last checkpoint, if there is one, '
+        'with any number of processes.', file=sys.stderr, flush=True)
 
 
 def _free_port() -> int:

@@ -350,6 +350,8 @@ def build(
         model, algorithm, train, sampler, engine, placement, lanes, 'given',
         local_steps, seed, key, held, owned, rows, eval_data, {})
 
+  if owned and devices == 'auto':  # One device would own all.
+    devices = min(len(jax.devices()), train.num_clients)
   chosen, reason = lanes_lib.choose(make, sampler.max_cohort, devices, lanes)
   return chosen._replace(lanes_reason=reason)
 
@@ -439,14 +441,16 @@ def simulate(
     eval_every: evaluate after every so many rounds, and after the last.
     seed: of initial weights, cohorts, orders, dropout.
     devices: how many of `jax.devices()` share a round's clients, or 'auto' to
-      measure whether all or one are faster here; doesn't change the result, up
-      to the order of summation. `use_all_cores` makes a device of each core.
+      measure whether all or one are faster here, which takes up to a minute the
+      first time; doesn't change the result, up to the order of summation.
+      `use_all_cores` makes a device of each core.
     lanes: clients computed side by side on a device; likewise.
     examples: where the training examples lie. 'auto': all of them on every
       device, or of a mapped federation those of the next rounds' cohorts.
-      'owned': each device holds, and each process reads, those of a part of
-      the clients, and computes these; in a round one device may then have more
-      to do than another, which `imbalance` tells.
+      'owned': each device (with devices = 'auto' all there are) holds, and
+      each process reads, those of a part of the clients, and computes these;
+      in a round one device may then have more to do than another, which
+      `imbalance` tells.
     rounds_per_dispatch: rounds in one call of the device; likewise.
     on_dispatch: called with the new rows, to print or to plot.
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -120,3 +121,29 @@ def test_a_process_that_hangs_is_stopped_with_the_others(monkeypatch, capfd):
       ['sleep', '100'] if i else ['sh', '-c', 'exit 4']))
   assert code == 1 and time.monotonic() - begun < 30
   assert 'process 1 of 2 no longer answers' in capfd.readouterr().err
+
+
+def test_nobody_at_the_coordinator(monkeypatch):
+  monkeypatch.setattr(processes, '_START_SECONDS', 0.5)
+  with socket.socket() as free:
+    free.bind(('127.0.0.1', 0))
+    address = f'127.0.0.1:{free.getsockname()[1]}'
+  with pytest.raises(ValueError, match=f'nobody answers at .{address}'):
+    processes.join(address, 2, 1)
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (('nohost', 2, 1), 'coordinator must be host:port'),
+    (('host:1', 2, 2), 'process must be from 0 to processes - 1 = 1, got 2'),
+    (('host:1', 0, 0), 'processes must be a whole number >= 1')])
+def test_numbers_that_do_not_fit(arguments, message):
+  with pytest.raises(ValueError, match=message):
+    processes.join(*arguments)
+
+
+@pytest.mark.parametrize(
+    'flag', ['--process=1', '--coordinator=127.0.0.1:1234'])
+def test_process_and_coordinator_go_together(tmp_path, flag):
+  done = run(tmp_path, flag)
+  assert done.returncode == 1
+  assert '--process and --coordinator go together' in done.stderr

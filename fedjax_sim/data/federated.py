@@ -37,6 +37,13 @@ class FederatedData(NamedTuple):
   offsets: np.ndarray
   client_ids: list[str]
 
+  def __repr__(self) -> str:
+    """In a line, however many clients there are."""
+    leaves = jax.tree.map(
+        lambda x: f'{x.dtype}{list(x.shape[1:])}', self.examples)
+    return (f'FederatedData({self.num_clients:,} clients, '
+            f'{self.num_examples:,} examples of {leaves})')
+
   @property
   def num_clients(self) -> int:
     """N."""

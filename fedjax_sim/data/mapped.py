@@ -16,7 +16,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from fedjax_sim.core import checks
 from fedjax_sim.data import federated
 from fedjax_sim.data.federated import FederatedData
 
@@ -70,8 +69,8 @@ def open_mapped(folder: Path | str) -> FederatedData:
     ) from error
   if form != _FORMAT:
     raise ValueError(f'{str(folder)!r} is of format {form}, not {_FORMAT}.')
-  offsets = np.load(folder / 'offsets.npy')
-  names = np.load(folder / 'client_ids.npy')
+  offsets = _load(folder / 'offsets.npy')
+  names = _load(folder / 'client_ids.npy')
   examples = {}
   for name, leaf in leaves.items():
     dtype, shape = np.dtype(leaf['dtype']), (int(offsets[-1]), *leaf['shape'])
@@ -83,6 +82,13 @@ def open_mapped(folder: Path | str) -> FederatedData:
     examples[name] = np.memmap(file, dtype, 'r', shape=shape)
   return FederatedData(
       examples, offsets, [name.decode() for name in names.tolist()])
+
+
+def _load(file: Path) -> np.ndarray:
+  try:
+    return np.load(file)
+  except (OSError, ValueError) as error:
+    raise ValueError(f'{file} is damaged: {error}') from error
 
 
 def is_mapped(data: FederatedData) -> bool:
@@ -107,7 +113,8 @@ def _write(folder: Path, clients) -> None:
   finally:
     for file in files.values():
       file.close()
-  checks.positive_int('num_clients', len(sizes))
+  if not sizes:
+    raise ValueError('clients must hold at least one client, got none.')
   if len(set(names)) != len(names):
     raise ValueError(f'client ids must be distinct; of {len(names)} '
                      f'{len(names) - len(set(names))} repeat another.')

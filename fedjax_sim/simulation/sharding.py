@@ -53,7 +53,8 @@ def place(devices: int) -> Placement:
   if not 1 <= devices <= len(present):
     raise ValueError(
         f"devices must be 'auto' or from 1 to {len(present)}, which is what "
-        f'JAX has (on a CPU, one for each core), got {devices}.')
+        f'JAX has (on a CPU one for each core after use_all_cores(), which '
+        f'run.py calls), got {devices}.')
   if jax.process_count() > 1 and devices != len(present):
     raise ValueError(
         f'devices must be all {len(present)} of the processes together, or '

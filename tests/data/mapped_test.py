@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from fedjax_sim import data
+from tests import toys
 
 
 def clients(sizes=(3, 1, 4), seed=0):
@@ -41,7 +42,7 @@ def test_bad_clients_leave_nothing_behind(tmp_path, last, message):
 
 
 def test_no_clients_and_folders_that_are_there(tmp_path):
-  with pytest.raises(ValueError, match='num_clients'):
+  with pytest.raises(ValueError, match='at least one client'):
     data.write_mapped(tmp_path / 'f', [])
   with pytest.raises(ValueError, match='must not exist yet'):
     data.write_mapped(tmp_path, clients())
@@ -55,3 +56,20 @@ def test_a_truncated_file_is_told(tmp_path):
   file.write_bytes(file.read_bytes()[:-1])
   with pytest.raises(ValueError, match='x.bin must have 48 bytes'):
     data.open_mapped(tmp_path / 'f')
+
+
+def test_a_federation_is_told_in_a_line(tmp_path):
+  held = toys.softmax_data([3] * 1000)
+  assert repr(held) == (
+      "FederatedData(1,000 clients, 3,000 examples of {'x': 'float32[4]', "
+      "'y': 'int32[]'})")
+
+
+def test_a_cut_index_is_named(tmp_path):
+  held = toys.softmax_data([3, 5])
+  data.write_mapped(tmp_path / 'm', [
+      (name, held.client(i)) for i, name in enumerate(held.client_ids)])
+  file = tmp_path / 'm' / 'offsets.npy'
+  file.write_bytes(file.read_bytes()[:-4])
+  with pytest.raises(ValueError, match=f'{file} is damaged'):
+    data.open_mapped(tmp_path / 'm')
