@@ -22,17 +22,24 @@ _COORDINATOR = flags.DEFINE_string(
     'coordinator', None, 'host:port of process 0, if started one by one.')
 _CLUSTER = flags.DEFINE_bool(
     'cluster', False, 'Join the processes that the cluster has started.')
+_SWEEP = flags.DEFINE_multi_string(
+    'sweep', [], 'Runs for all combinations: --sweep=client_lr=0.1,0.3 '
+    '--sweep=seed=0,1,2.')
 _DRY_RUN = flags.DEFINE_bool(
     'dry_run', False, 'Build all, print sizes, memory and cost; train nothing.')
 
 
 def main(argv: list[str]) -> int:
   # After the flags: --help stays fast.
-  from fedjax_sim import experiment, processes
+  from fedjax_sim import experiment, processes, sweep_experiment
   if len(argv) > 1:
     raise app.UsageError(f'unknown argument {argv[1]!r}')
   name = Path(config_flags.get_config_filename(flags.FLAGS['config'])).stem
   try:
+    if _SWEEP.value and (_DRY_RUN.value or _CLUSTER.value
+                         or _PROCESSES.value != 1):
+      raise ValueError('--sweep runs in one process; leave out --dry_run, '
+                       '--cluster and --processes.')
     if _CLUSTER.value:
       processes.join(None, None, None)
     elif (_PROCESS.value is None) != (_COORDINATOR.value is None):
@@ -42,6 +49,10 @@ def main(argv: list[str]) -> int:
       processes.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     elif _PROCESSES.value != 1:
       return processes.launch(_PROCESSES.value, _command)
+    if _SWEEP.value:
+      return sweep_experiment.run(
+          _CONFIG.value, name, sweep_experiment.parse(
+              _CONFIG.value, _SWEEP.value), _WORKDIR.value)
     return experiment.run(_CONFIG.value, name, workdir_path=_WORKDIR.value,
                           dry_run=_DRY_RUN.value)
   except ValueError as error:

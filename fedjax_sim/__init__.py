@@ -13,6 +13,7 @@ from fedjax_sim import (
 )
 from fedjax_sim.devices import use_all_cores
 from fedjax_sim.simulator import DivergenceError, Result, simulate
+from fedjax_sim.sweeps import sweep
 
 __all__ = [
     'DivergenceError',
@@ -24,5 +25,6 @@ __all__ = [
     'interpolation',
     'models',
     'simulate',
+    'sweep',
     'use_all_cores',
 ]

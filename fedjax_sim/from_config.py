@@ -221,7 +221,7 @@ def build_sweep(
   """
   validate(config)
   for setting in settings:
-    _check_setting(config, setting, settings[0])
+    check_setting(config, setting, settings[0])
   dataset = sources.load(config.dataset, config.data_dir or None)
   model = models.build(config.model, dataset.num_classes, config.loss)
   fields = config.to_dict()
@@ -258,7 +258,7 @@ def _seeds_apart(config, settings) -> list[int]:
   return seeds[:1] if config.partition == _NATURAL else seeds
 
 
-def _check_setting(config, setting, first) -> None:
+def check_setting(config, setting, first) -> None:
   """ValueError unless a sweep can have this member."""
   if setting.keys() != first.keys() or 'seed' not in setting:
     raise ValueError('the runs of a sweep must set the same fields, seed among '

@@ -31,6 +31,14 @@ def print_fields(fields: dict[str, str], out: TextIO | None = None) -> None:
     print(f'{name:<{width}}  {value}', file=out or sys.stdout, flush=True)
 
 
+def table(lines: Sequence[Sequence[str]]) -> str:
+  """Lines of equally many fields, in columns."""
+  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+  return '\n'.join(
+      '  '.join(field.ljust(width) for field, width in
+                zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
 class Progress:
   """A bar on a terminal; elsewhere a plain line for each evaluation.
 

@@ -58,6 +58,11 @@ class SweepState(NamedTuple):
   members: np.ndarray
   done: np.ndarray
 
+  def of(self, member: int) -> SimulationState:
+    """The state of one member."""
+    (row,) = np.flatnonzero(self.members == member)
+    return jax.tree.map(lambda x: x[row], self.states)
+
 
 class Progress(NamedTuple):
   """What a dispatch has done.
@@ -390,3 +395,78 @@ def _check_federations(federations: Sequence[FederatedData]) -> None:
   if len(counts) > 1:
     raise ValueError('federations must have the same number of clients, got '
                      f'{sorted(counts)}.')
+
+
+def sweep(
+    model: Model,
+    make_algorithm: MakeAlgorithm,
+    train: FederatedData,
+    *,
+    rounds: int,
+    seeds: Sequence[int],
+    learning_rates: Sequence[float],
+    clients_per_round: int | None = None,
+    client_fraction: float | None = None,
+    test: PyTree | None = None,
+    eval_every: int = 1,
+    devices: int | str = 'auto',
+    lanes: int | str = 'auto',
+    on_dispatch: Callable[[Progress], None] = lambda progress: None,
+) -> dict[tuple[int, float], simulator.Result]:
+  """`simulator.simulate` for every seed and every client learning rate.
+
+  All runs share the federation; a seed sets initial weights, cohorts, orders
+  and dropout.
+
+  Args:
+    model: the model.
+    make_algorithm: client learning rate -> FederatedAlgorithm, such as
+      `lambda rate: fedavg(model, optax.sgd(rate))`.
+    train: the federation.
+    rounds: how many.
+    seeds: distinct whole numbers.
+    learning_rates: distinct positive numbers.
+    clients_per_round: as in `simulator.simulate`, like the next ones.
+    client_fraction: of the clients.
+    test: test examples.
+    eval_every: rounds.
+    devices: D.
+    lanes: W.
+    on_dispatch: called after each dispatch; members are numbered rates first.
+
+  Returns:
+    (seed, rate) -> Result. One that has diverged ends with its last good round;
+    its state is not finite.
+
+  Raises:
+    ValueError: an argument is out of range, or data don't fit the model.
+  """
+  checks.positive_int('rounds', rounds)
+  checks.positive_int('eval_every', eval_every)
+  for name, values, check in (
+      ('seeds', seeds, lambda n, v: checks.at_least(n, v, 0)),
+      ('learning_rates', learning_rates, checks.positive)):
+    if not values or len(set(values)) != len(values):
+      raise ValueError(f'{name} must be distinct, and at least one, got '
+                       f'{list(values)}.')
+    for value in values:
+      check(name, value)
+  cohort = sampling.cohort_size(
+      train.num_clients, clients_per_round=clients_per_round,
+      client_fraction=client_fraction)
+  members = [Member(seed, {'rate': rate})
+             for seed in seeds for rate in learning_rates]
+  runs = build(
+      model, lambda rate: make_algorithm(rate), [train], cohort_size=cohort,
+      num_members=len(members), example=members[0].hyperparameters, test=test,
+      devices=devices, lanes=lanes)
+  state, rows = runs.init(members), [[] for _ in members]
+  for progress in runs.dispatches(
+      members, state, rounds, set(range(len(members))),
+      evaluate=plan_lib.evaluate_after(eval_every, rounds)):
+    for i, own in progress.rows.items():
+      rows[i] += own
+    state = progress.state
+    on_dispatch(progress)
+  return {(m.seed, m.hyperparameters['rate']): simulator.Result(
+      state.of(i), rows[i]) for i, m in enumerate(members)}

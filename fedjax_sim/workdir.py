@@ -19,7 +19,7 @@ Config = dict[str, Any]
 # These don't change what a round computes, so a run may go on with others.
 _FREE_FIELDS = frozenset([
     'data_dir', 'rounds', 'eval_every', 'eval_batch_size', 'targets',
-    'on_divergence', 'devices', 'lanes', 'micro_batch_size',
+    'on_divergence', 'devices', 'lanes', 'examples', 'micro_batch_size',
     'rounds_per_dispatch', 'checkpoint_seconds', 'keep_checkpoints',
     'tensorboard'])
 

@@ -21,7 +21,7 @@ LAYERS = [
     ['interpolation', 'simulator'],
     ['training', 'sweeps'],
     ['from_config'],
-    ['experiment'],
+    ['experiment', 'sweep_experiment'],
 ]
 
 
@@ -61,7 +61,8 @@ def test_imports_go_one_way():
 def test_who_reads_the_config():
   readers = [f.name for f in PACKAGE.rglob('*.py')
              if 'ml_collections' in f.read_text()]
-  assert sorted(readers) == ['experiment.py', 'from_config.py']
+  assert sorted(readers) == [
+      'experiment.py', 'from_config.py', 'sweep_experiment.py']
 
 
 @pytest.mark.parametrize('module', ['fedjax_sim', 'fedjax_sim.experiment'])

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from benchmarks.paper import cells, results, store
 from benchmarks.paper.cells import Cell
+from fedjax_sim import reporting
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -52,10 +53,7 @@ def listing(chosen: Sequence[Cell], records: dict[str, store.Record]) -> str:
         ' '.join(_published(f) for f in cell.published.values()) or '-',
         found[0].state,
         '; '.join(map(results.text, found)) if record else '-'))
-  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-  return '\n'.join(
-      '  '.join(field.ljust(width) for field, width in
-                zip(line, widths, strict=True)).rstrip() for line in lines)
+  return reporting.table(lines)
 
 
 def _published(figures: Sequence[int | None]) -> str:

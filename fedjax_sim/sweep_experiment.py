@@ -1,0 +1,237 @@
+"""A sweep of a config: `run.py --sweep=client_lr=0.1,0.3 --sweep=seed=0,1`.
+
+Runs that differ in the seed and in traced numbers only (`from_config.TRACED`)
+are the members of one sweep; other fields make one sweep after the other. The
+folder holds each run's metrics, one table and one plot; a sweep that was
+stopped or killed goes on from its last checkpoint.
+"""
+
+import ast
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jax import numpy as jnp
+from ml_collections import ConfigDict
+
+from fedjax_sim import (
+    compilation,
+    from_config,
+    metrics,
+    plots,
+    reporting,
+    sweeps,
+    training,
+    workdir,
+)
+from fedjax_sim.checkpoint import Checkpoints
+from fedjax_sim.core import checks
+from fedjax_sim.devices import use_all_cores
+from fedjax_sim.simulation.plan import evaluate_after
+
+Setting = dict[str, Any]
+
+
+def parse(config: ConfigDict, texts: Sequence[str]) -> dict[str, list[Any]]:
+  """Field -> values, from texts such as 'client_lr=0.01,0.03'.
+
+  Raises:
+    ValueError: not of that form, or no field of the config.
+  """
+  fields = {}
+  for text in texts:
+    name, equals, values = text.partition('=')
+    if not equals or not values:
+      raise ValueError(
+          f'sweep must be field=value,value,..., got {text!r}.')
+    checks.one_of('sweep', name, config.keys())
+    fields[name] = [_value(config, name, v) for v in values.split(',')]
+    if len(set(map(str, fields[name]))) != len(fields[name]):
+      raise ValueError(f'sweep: the values of {name} must differ, got '
+                       f'{values!r}.')
+  return fields
+
+
+def _value(config: ConfigDict, name: str, text: str) -> Any:
+  kind = config.get_type(name)
+  if kind is str:
+    return text
+  try:
+    value = ast.literal_eval(text)
+    return float(value) if kind is float else value
+  except (ValueError, SyntaxError, TypeError) as error:
+    raise ValueError(f'sweep: {name} must be of type {kind.__name__}, got '
+                     f'{text!r}.') from error
+
+
+def run(
+    config: ConfigDict, name: str, fields: Mapping[str, Sequence[Any]],
+    workdir_path: str | None = None,
+) -> int:
+  """Runs every combination of the fields' values.
+
+  Args:
+    config: like configs/default.py.
+    name: of the config, for the default workdir runs/<name>-sweep-<hash>.
+    fields: field -> values.
+    workdir_path: another workdir.
+
+  Returns:
+    The exit code: 0 done, 130 stopped by a signal.
+
+  Raises:
+    ValueError: bad input, before any work.
+  """
+  groups = _groups(config, fields)
+  for one, settings in groups:
+    for setting in settings:
+      from_config.check_setting(one, setting, settings[0])
+  compilation.keep_programs()
+  use_all_cores()
+  plain = workdir.as_json(config.to_dict() | {'sweep': dict(fields)})
+  folder = Path(workdir_path or Path('runs') / (
+      f'{name}-sweep-{workdir.short_hash(plain)}'))
+  workdir.prepare(folder)
+  with training.exclusive(folder):
+    record = workdir.read_record(folder)
+    if record is not None:
+      workdir.check_same(folder, record, plain)
+    workdir.write_record(folder, plain, {}, record)
+    for i, (one, settings) in enumerate(groups):
+      if not _run_group(folder, f'{i}', one, settings, fields):
+        print('stopped; the same command goes on from here')
+        return 130
+    _report(folder, config, groups, fields)
+  return 0
+
+
+def _groups(config, fields) -> list[tuple[ConfigDict, list[Setting]]]:
+  """Configs that need a program each, with their runs."""
+  inner = [n for n in fields if n in from_config.TRACED or n == 'seed']
+  outer = [n for n in fields if n not in inner]
+  groups = []
+  for values in itertools.product(*(fields[n] for n in outer)):
+    one = config.copy_and_resolve_references().unlock()
+    one.update(dict(zip(outer, values, strict=True)))
+    settings = [
+        {'seed': config.seed, 'client_lr': config.client_lr}
+        | dict(zip(inner, numbers, strict=True))
+        for numbers in itertools.product(*(fields[n] for n in inner))]
+    groups.append((one, settings))
+  return groups
+
+
+def _label(fields, one: ConfigDict, setting: Setting) -> str:
+  """A run's name: the fields that are swept."""
+  values = {**one.to_dict(), **setting}
+  return ','.join(f'{n}={values[n]:g}' if isinstance(values[n], float)
+                  else f'{n}={values[n]}' for n in fields)
+
+
+def _run_group(folder, name, config, settings, fields) -> bool:
+  """One program's runs; False if a signal stopped them."""
+  files = [folder / f'{_label(fields, config, s)}.jsonl' for s in settings]
+  with Checkpoints(folder / 'checkpoints' / name, keep=2) as saved:
+    ended = folder / 'checkpoints' / f'{name}.done'
+    if ended.exists():
+      return True
+    sweep, members = from_config.build_sweep(config, settings)
+    state = _restore(saved, sweep.init(members), files)
+    active = set(range(len(members)))
+    saved_at = time.monotonic()
+    with training.stop_requests() as signals:
+      for progress in sweep.dispatches(
+          members, state, config.rounds, active,
+          evaluate=evaluate_after(config.eval_every, config.rounds)):
+        state = progress.state
+        for i, rows in progress.rows.items():
+          metrics.append(files[i], rows)
+        for i, number in progress.diverged.items():
+          print(f'{files[i].stem}: diverged in round {number}')
+        _tell(progress, files, config.rounds)
+        if signals or time.monotonic() - saved_at > config.checkpoint_seconds:
+          _save(saved, state)
+          saved_at = time.monotonic()
+        if signals:
+          return False
+  ended.parent.mkdir(exist_ok=True, parents=True)
+  ended.touch()
+  return True
+
+
+def _save(saved: Checkpoints, state: sweeps.SweepState) -> None:
+  saved.save((saved.latest() or 0) + 1, _arrays(state))
+
+
+def _arrays(state: sweeps.SweepState) -> dict[str, Any]:
+  return {'states': state.states, 'members': jnp.asarray(state.members),
+          'done': jnp.asarray(state.done)}
+
+
+def _restore(
+    saved: Checkpoints, initial: sweeps.SweepState, files: Sequence[Path]
+) -> sweeps.SweepState:
+  """The last checkpoint's; metrics of later rounds are dropped."""
+  latest, state = saved.latest(), initial
+  if latest is not None:
+    kept = saved.restore(latest, _arrays(initial))
+    state = sweeps.SweepState(
+        kept['states'], np.array(kept['members']), np.array(kept['done']))
+    print(f'resumed after round {state.done.max()}')
+  for i, file in enumerate(files):
+    (row,) = np.flatnonzero(state.members == i)
+    if file.exists():
+      metrics.truncate_after(file, int(state.done[row]))
+  return state
+
+
+def _tell(progress: sweeps.Progress, files, stop: int) -> None:
+  """A line for each dispatch that evaluated."""
+  best = [(rows[-1]['test/accuracy'], i) for i, rows in progress.rows.items()
+          if rows and 'test/accuracy' in rows[-1]]
+  if best:
+    accuracy, i = max(best)
+    rounds = progress.rows[i][-1]['round']
+    print(f'round {rounds}/{stop}  {len(progress.rows)} runs, best test '
+          f'accuracy {accuracy:.4f} ({files[i].stem})', flush=True)
+
+
+def _report(folder, config, groups, fields) -> None:
+  """One table, one plot."""
+  runs = {}
+  for one, settings in groups:
+    for setting in settings:
+      label = _label(fields, one, setting)
+      file = folder / f'{label}.jsonl'
+      runs[label] = metrics.read(file) if file.exists() else []
+  lines = [('run', 'rounds', 'best', 'final',
+            *(f'to {t:.1%}' for t in config.targets))]
+  for label, rows in runs.items():
+    lines.append((label, *_outcome(rows, config)))
+  text = reporting.table(lines)
+  print(text)
+  (folder / 'sweep.txt').write_text(text + '\n')
+  drawn = {k: v for k, v in runs.items()
+           if any('test/accuracy' in row for row in v)}
+  if drawn:
+    plots.curves(drawn, folder / 'sweep.png', targets=config.targets,
+                 title=folder.name, best=False)
+
+
+def _outcome(rows, config) -> list[str]:
+  """Rounds done, best and final accuracy, rounds to each target."""
+  tested = [row for row in rows if row.get('test/accuracy') is not None]
+  if not tested:
+    return ['diverged', '-', '-', *('-' for _ in config.targets)]
+  accuracy = [row['test/accuracy'] for row in tested]
+  crossed = [metrics.rounds_to_target(
+      [row['round'] for row in tested], accuracy, target)
+      for target in config.targets]
+  rounds = f'{rows[-1]["round"]}'
+  if rows[-1]['round'] < config.rounds:
+    rounds = f'diverged after {rounds}'
+  return [rounds, f'{max(accuracy):.4f}', f'{accuracy[-1]:.4f}',
+          *('not reached' if c is None else f'{c:.1f}' for c in crossed)]
