@@ -89,19 +89,22 @@ def cohort_size(config: ConfigDict, num_clients: int) -> int:
 
 
 def _clients(
-    config: ConfigDict, dataset: sources.Dataset
-) -> sources.NaturalClients:
-  """Who holds which examples, by nature or as the config says."""
+    config: ConfigDict | SimpleNamespace, dataset: sources.Dataset
+) -> tuple[list[str], partition_lib.Partition, partition_lib.Partition | None]:
+  """Names, training examples, and examples held out, of every client."""
   if config.partition != _NATURAL:
     partition = _PARTITIONS[config.partition](config, dataset.train['y'])
     names = [str(i) for i in range(len(partition))]
-    return sources.NaturalClients(names, partition)
-  num_clients = len(dataset.natural.partition)
-  if config.num_clients not in (0, num_clients):
-    raise ValueError(
-        f'num_clients must be 0 or {num_clients}, the clients that '
-        f'{config.dataset} comes with, got {config.num_clients}.')
-  return dataset.natural
+  else:
+    names, partition = dataset.natural
+    if config.num_clients not in (0, len(partition)):
+      raise ValueError(
+          f'num_clients must be 0 or {len(partition)}, the clients that '
+          f'{config.dataset} comes with, got {config.num_clients}.')
+  if not config.client_test_fraction:
+    return names, partition, None
+  return names, *partition_lib.split(
+      partition, config.client_test_fraction, seed=config.seed)
 
 
 def make_algorithm(
@@ -183,13 +186,9 @@ def build(config: ConfigDict, shape: Shape) -> Experiment:
   validate(config)
   dataset = sources.load(config.dataset, config.data_dir or None)
   labels = dataset.train['y']
-  client_ids, partition = _clients(config, dataset)
-  client_test = None
-  if config.client_test_fraction:
-    partition, held_out = partition_lib.split(
-        partition, config.client_test_fraction, seed=config.seed)
-    client_test = federate(
-        dataset.train, held_out, client_ids, allow_empty=True)
+  client_ids, partition, held_out = _clients(config, dataset)
+  client_test = held_out and federate(
+      dataset.train, held_out, client_ids, allow_empty=True)
   model = models.build(config.model, dataset.num_classes, config.loss)
   num_clients = len(partition)
   sampler = sampling.uniform(
@@ -227,7 +226,7 @@ def build_sweep(
   fields = config.to_dict()
   federations = []
   for seed in _seeds_apart(config, settings):
-    names, partition = _clients(
+    names, partition, _ = _clients(
         SimpleNamespace(**fields | {'seed': seed}), dataset)
     federations.append(federate(dataset.train, partition, names))
   num_clients = federations[0].num_clients
@@ -255,7 +254,8 @@ def sweep_members(
 def _seeds_apart(config, settings) -> list[int]:
   """The seeds that need a partition of their own; one if nothing is drawn."""
   seeds = sorted({int(s['seed']) for s in settings})
-  return seeds[:1] if config.partition == _NATURAL else seeds
+  drawn = config.partition != _NATURAL or config.client_test_fraction
+  return seeds if drawn else seeds[:1]
 
 
 def check_setting(config, setting, first) -> None:

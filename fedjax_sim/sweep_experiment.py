@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jax import numpy as jnp
 from ml_collections import ConfigDict
@@ -99,9 +100,11 @@ def run(
     record = workdir.read_record(folder)
     if record is not None:
       workdir.check_same(folder, record, plain)
-    workdir.write_record(folder, plain, {}, record)
+    # Where members lie depends on it, so a sweep goes on with as many.
+    devices = record['resolved']['devices'] if record else len(jax.devices())
+    workdir.write_record(folder, plain, {'devices': devices}, record)
     for i, (one, settings) in enumerate(groups):
-      if not _run_group(folder, f'{i}', one, settings, fields):
+      if not _run_group(folder, f'{i}', one, settings, fields, devices):
         print('stopped; the same command goes on from here')
         return 130
     _report(folder, config, groups, fields)
@@ -131,14 +134,15 @@ def _label(fields, one: ConfigDict, setting: Setting) -> str:
                   else f'{n}={values[n]}' for n in fields)
 
 
-def _run_group(folder, name, config, settings, fields) -> bool:
+def _run_group(folder, name, config, settings, fields, devices) -> bool:
   """One program's runs; False if a signal stopped them."""
   files = [folder / f'{_label(fields, config, s)}.jsonl' for s in settings]
   with Checkpoints(folder / 'checkpoints' / name, keep=2) as saved:
     ended = folder / 'checkpoints' / f'{name}.done'
     if ended.exists():
       return True
-    sweep, members = from_config.build_sweep(config, settings)
+    sweep, members = from_config.build_sweep(
+        config, settings, devices=min(devices, len(settings)))
     state = _restore(saved, sweep.init(members), files)
     active = set(range(len(members)))
     saved_at = time.monotonic()
@@ -214,11 +218,27 @@ def _report(folder, config, groups, fields) -> None:
   text = reporting.table(lines)
   print(text)
   (folder / 'sweep.txt').write_text(text + '\n')
-  drawn = {k: v for k, v in runs.items()
-           if any('test/accuracy' in row for row in v)}
+  drawn = {}
+  for one, settings in groups:
+    for setting in settings:
+      label = _label([n for n in fields if n != 'seed'], one, setting)
+      drawn.setdefault(label or config.model, []).append(
+          runs[_label(fields, one, setting)])
+  drawn = {label: _median(own) for label, own in drawn.items()}
+  drawn = {label: rows for label, rows in drawn.items() if rows}
   if drawn:
+    title = folder.name + (', median over seeds' if 'seed' in fields else '')
     plots.curves(drawn, folder / 'sweep.png', targets=config.targets,
-                 title=folder.name, best=False)
+                 title=title, best=False)
+
+
+def _median(runs: Sequence[list[dict]]) -> list[dict]:
+  """Test accuracy over seeds, in the rounds that all of them evaluated."""
+  tested = [{row['round']: row['test/accuracy'] for row in rows
+             if row.get('test/accuracy') is not None} for rows in runs]
+  shared = set(tested[0]).intersection(*tested[1:])
+  median = lambda r: float(np.median([t[r] for t in tested]))
+  return [{'round': r, 'test/accuracy': median(r)} for r in sorted(shared)]
 
 
 def _outcome(rows, config) -> list[str]:

@@ -150,7 +150,10 @@ class _Search:
                 for rate in rates for seed in self._seeds]
     if self._sweep is None or self._sweep.size < len(settings):
       self._sweep = None  # Its memory first.
-      self._sweep, members = from_config.build_sweep(self._config, settings)
+      # Later rates come one or two at a time, and use the same program.
+      self._sweep, members = from_config.build_sweep(
+          self._config, settings,
+          num_members=max(len(settings), 3 * len(self._seeds)))
     else:
       members = from_config.sweep_members(self._config, settings)
     race = _Race(self._cell, self._sweep, members, rates, self._seeds,
@@ -292,8 +295,8 @@ class _Race:
     if latest is None or about.get('name') != self._name:
       return initial
     kept = about['saved'].get(str(latest))
-    if kept is None:
-      return initial
+    if kept is None or len(kept['members']) != len(initial.members):
+      return initial  # It was saved with another number of devices.
     for name in ('curves', 'stopped'):
       setattr(self, f'_{name}', kept[name])
     print(f'  goes on after {max(kept["done"])} rounds', flush=True)

@@ -1,0 +1,117 @@
+"""The runner on digits: what it keeps, and that it goes on where it was."""
+
+import math
+
+import pytest
+
+from benchmarks.paper import cells, runner, store
+from fedjax_sim import sweeps
+
+CELL = cells.Cell('mnist_2nn', 'iid', 'fedavg', 0.5, 1, 10, (0.8,), {4: (6,)})
+
+
+@pytest.fixture(autouse=True)
+def _digits(tmp_path, monkeypatch):
+  """A small cell, and a store of its own."""
+  monkeypatch.setenv('FEDJAX_SIM_CACHE_DIR', str(tmp_path / 'cache'))
+  monkeypatch.setattr(cells, 'config_overrides', lambda cell: {
+      'dataset': 'digits', 'num_clients': 10, 'client_fraction': cell.C,
+      'model': 'logistic_regression', 'targets': cell.targets})
+  move_to(tmp_path, 'one', monkeypatch)
+
+
+def move_to(tmp_path, name, monkeypatch):
+  monkeypatch.setattr(store, 'STORE', tmp_path / name / 'cells.jsonl')
+  monkeypatch.setattr(store, 'CLAIMS', tmp_path / name / 'claims')
+  monkeypatch.setattr(runner, 'WORK', tmp_path / name / 'work')
+
+
+def outcome():
+  """What must not depend on interruptions.
+
+  How far a rate ran after it was beaten does: that is told once a dispatch.
+  """
+  record = store.read(store.STORE)[CELL.key]
+  kept = {k: record[k] for k in ('state', 'best_rate', 'crossings', 'seeds')}
+  return kept | {'rates': record['rates'].keys()}
+
+
+def test_the_best_rate_lies_inside_the_grid():
+  runner.run([CELL], seeds=3)
+  record = store.read(store.STORE)[CELL.key]
+  assert record['state'] == 'done' and record['seeds'] == [0, 1, 2]
+  rates = {float(r): v for r, v in record['rates'].items()}
+  medians = {r: sorted(math.inf if c is None else c
+                       for c in v['crossings']['0.8'])[1]
+             for r, v in rates.items()}
+  best = float(record['best_rate']['0.8'])
+  assert medians[best] == min(medians.values()) < math.inf
+  assert min(rates) < best < max(rates)
+  assert best * 10 ** (1 / 6) == pytest.approx(
+      min(r for r in rates if r > best), rel=1e-3)
+  # Who can't be the best any more has been stopped, at the best's median.
+  for rate, one in rates.items():
+    if one['stopped'] == 'beaten':
+      assert medians[rate] > medians[best]
+      assert one['rounds'] >= medians[best]
+
+
+def test_a_cell_that_is_done_is_not_computed_again(monkeypatch):
+  runner.run([CELL], seeds=1, rates=[0.1])
+  monkeypatch.setattr(runner, '_Search', None)
+  runner.run([CELL], seeds=1, rates=[0.1])
+
+
+def test_who_holds_a_cell_has_it_alone(monkeypatch, capsys):
+  monkeypatch.setattr(runner, '_Search', None)
+  with store.claim(store.CLAIMS, CELL.key):
+    runner.run([CELL])
+  assert 'another process' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('rates', [None, [0.1, 0.03]])
+def test_a_budget_cuts_and_the_next_run_goes_on(tmp_path, monkeypatch, rates):
+  runner.run([CELL], seeds=2, rates=rates)
+  want = outcome()
+  move_to(tmp_path, 'two', monkeypatch)
+  monkeypatch.setattr(sweeps, '_DISPATCH_SECONDS', 0.0)  # A round each.
+  states = []
+  for _ in range(200):
+    runner.run([CELL], seeds=2, rates=rates, budget_minutes=1e-9)
+    runner.run([CELL], seeds=2, rates=rates, budget_minutes=1e-3)
+    states.append(outcome()['state'])
+    if states[-1] == 'done':
+      break
+  assert len(states) > 1 and outcome() == want
+
+
+class Killed(Exception):
+  """Stands for a kill."""
+
+
+def test_a_kill_costs_what_came_after_the_last_save(tmp_path, monkeypatch):
+  runner.run([CELL], seeds=2, rates=[0.1, 0.03])
+  want = outcome()
+  move_to(tmp_path, 'two', monkeypatch)
+  monkeypatch.setattr(sweeps, '_DISPATCH_SECONDS', 0.0)
+  monkeypatch.setattr(runner, 'SAVE_SECONDS', 0.0)
+  save, rounds = runner._Race._save, []
+
+  def dies(when):
+    def saves(self, saved, state, begun):
+      rounds.append(int(state.done.max()))
+      if rounds[-1] == 4 and when == 'before':
+        raise Killed
+      save(self, saved, state, begun)
+      if rounds[-1] == 6:
+        raise Killed
+    return saves
+
+  for when in ('before', 'after'):
+    monkeypatch.setattr(runner._Race, '_save', dies(when))
+    with pytest.raises(Killed):
+      runner.run([CELL], seeds=2, rates=[0.1, 0.03])
+  assert rounds == [1, 2, 3, 4, 4, 5, 6]
+  monkeypatch.setattr(runner._Race, '_save', save)
+  runner.run([CELL], seeds=2, rates=[0.1, 0.03])
+  assert outcome() == want
