@@ -1,0 +1,169 @@
+"""Eight learning rates at once, against eight runs one after the other.
+
+  python -m benchmarks.sweep              measure
+  python -m benchmarks.sweep --report     table into README.md
+
+IID clients, C = 0.1, B = 10, evaluation on the whole test set after every
+round. "All" counts everything from the arrays to the last round, with nothing
+compiled before: a run of its own has its rate in its program, so eight of them
+compile eight times. "Rounds" counts warm rounds alone, in turns, the median.
+Runs of their own use every core as a device, as run.py does by itself; a sweep
+puts members on the cores. That both give the same curves is checked.
+
+A line goes to benchmarks/results/sweep.jsonl.
+"""
+
+import argparse
+import datetime
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+import fedjax_sim
+from fedjax_sim import algorithms, data, models, simulator, sweeps, workdir
+from fedjax_sim.core.types import Model
+from fedjax_sim.data import partition, sampling
+
+RESULTS = Path(__file__).parent / 'results' / 'sweep.jsonl'
+README = Path(__file__).parents[1] / 'README.md'
+RATES = tuple(float(f'{0.02 * 1.5 ** i:.3g}') for i in range(8))
+REPEATS = 3
+
+
+class Task(NamedTuple):
+  """What is trained, and for how many rounds in each turn."""
+
+  title: str
+  dataset: str
+  num_clients: int
+  model: Callable[[], Model]
+  rounds: int
+
+
+TASKS = {
+    'logistic': Task('logistic regression, digits', 'digits', 20,
+                     models.logistic_regression, 300),
+    '2nn': Task('2NN, MNIST', 'mnist', 100, models.mnist_2nn, 15),
+    'cnn': Task('CNN, MNIST', 'mnist', 1000, models.mnist_cnn, 1),
+}
+
+
+def measure(task: Task) -> dict:
+  """Seconds of both ways, and how far their curves are apart."""
+  dataset = data.load(task.dataset)
+  clients = data.federate(dataset.train, partition.iid(
+      len(dataset.train['y']), task.num_clients, seed=0))
+  model = task.model()
+  make = lambda rate: algorithms.fedavg(model, optax.sgd(rate))
+  cohort = max(task.num_clients // 10, 1)
+  jax.clear_caches()
+  begun = time.perf_counter()
+  single = [_Single(model, make(rate), clients, cohort, dataset.test)
+            for rate in RATES]
+  losses = np.array([one.run(task.rounds) for one in single])
+  all_single = time.perf_counter() - begun
+  jax.clear_caches()
+  begun = time.perf_counter()
+  sweep = _Sweep(model, make, clients, cohort, dataset.test)
+  together = sweep.run(task.rounds)
+  all_sweep = time.perf_counter() - begun
+  apart = float(np.max(np.abs(losses - together) / losses))
+  times = []
+  for _ in range(REPEATS):
+    begun = time.perf_counter()
+    for one in single:
+      one.run(task.rounds)
+    middle = time.perf_counter()
+    sweep.run(task.rounds)
+    times.append((middle - begun, time.perf_counter() - middle))
+  rounds = np.median([a / b for a, b in times])
+  return {'title': task.title, 'all': all_single / all_sweep,
+          'rounds': float(rounds), 'apart': apart, 'seconds': {
+              'all_single': all_single, 'all_sweep': all_sweep,
+              'rounds': times}}
+
+
+class _Single:
+  """A run of its own."""
+
+  def __init__(self, model, algorithm, clients, cohort, test):
+    self._simulation = simulator.build(
+        model, algorithm, clients,
+        sampling.uniform(clients.num_clients, cohort, 0), test=test,
+        devices=len(jax.devices()), lanes=1)
+    self._program = self._simulation.compile(self._simulation.init())
+
+  def run(self, rounds: int) -> list[float]:
+    """Test losses."""
+    rows = []
+    for _, new in self._simulation.dispatches(
+        self._program, self._simulation.init(), rounds,
+        evaluate=lambda r: True):
+      rows += new
+    return [row['test/loss'] for row in rows]
+
+
+class _Sweep:
+  """All rates at once."""
+
+  def __init__(self, model, make, clients, cohort, test):
+    self._members = [sweeps.Member(0, {'rate': rate}) for rate in RATES]
+    self._sweep = sweeps.build(
+        model, make, [clients], cohort_size=cohort, num_members=len(RATES),
+        example=self._members[0].hyperparameters, test=test)
+
+  def run(self, rounds: int) -> list[list[float]]:
+    """Test losses, by rate."""
+    losses = [[] for _ in RATES]
+    for progress in self._sweep.dispatches(
+        self._members, self._sweep.init(self._members), rounds,
+        set(range(len(RATES)))):
+      for i, rows in progress.rows.items():
+        losses[i] += [row['test/loss'] for row in rows]
+    return losses
+
+
+def report() -> str:
+  """README.md with the table of the last result in it."""
+  line = json.loads(RESULTS.read_text().splitlines()[-1])
+  rows = '\n'.join(f'| {t["title"]} | {t["all"]:.1f} | {t["rounds"]:.2f} |'
+                   for t in line['tasks'])
+  table = (
+      'Eight rates one after the other take so many times as long as at once '
+      f'(`python -m benchmarks.sweep`; {line["environment"]["machine"]}, '
+      f'{line["date"]}):\n\n| | with compiling | warm rounds alone |\n'
+      f'|---|---|---|\n{rows}\n')
+  return re.sub(r'(?<=<!-- sweep -->\n).*?(?=<!-- end sweep -->)',
+                lambda _: table, README.read_text(), flags=re.S)
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+  parser.add_argument('--report', action='store_true')
+  parser.add_argument('--tasks', nargs='+', choices=TASKS, default=list(TASKS))
+  arguments = parser.parse_args()
+  if arguments.report:
+    README.write_text(report())
+    return
+  fedjax_sim.use_all_cores()
+  found = []
+  for name in arguments.tasks:
+    found.append(measure(TASKS[name]))
+    print(found[-1], flush=True)
+  with RESULTS.open('a') as file:
+    file.write(json.dumps({
+        'tasks': found, 'rates': RATES,
+        'date': datetime.date.today().isoformat(),
+        'environment': workdir.environment()}) + '\n')
+
+
+if __name__ == '__main__':
+  main()
