@@ -1,5 +1,4 @@
 import json
-import types
 
 import numpy as np
 import optax
@@ -8,6 +7,7 @@ import pytest
 from fedjax_sim import algorithms, lanes, simulator
 from fedjax_sim.core import files
 from fedjax_sim.data import sampling
+from fedjax_sim.simulation import memory
 from tests import toys
 
 
@@ -73,15 +73,16 @@ def test_what_does_not_fit_is_not_chosen(monkeypatch):
   """Two lanes would be fastest; there is room for one only."""
   programs = []
   monkeypatch.setattr(lanes, '_time', lambda sim, *args: 1 / sim.lanes)
-  monkeypatch.setattr(simulator, 'memory', types.SimpleNamespace(
-      needed=lambda program, d: programs.append(program) or len(programs),
-      available=lambda device: 1))
+  monkeypatch.setattr(
+      memory, 'needed',
+      lambda program, d: programs.append(program) or len(programs))
+  monkeypatch.setattr(memory, 'available', lambda device: 1)
   assert build('auto').lanes == 1
 
 
 def test_a_run_that_cannot_fit_says_so(monkeypatch):
-  monkeypatch.setattr(simulator, 'memory', types.SimpleNamespace(
-      needed=lambda program, d: 7e9, available=lambda device: 5e9))
+  monkeypatch.setattr(memory, 'needed', lambda program, d: 7e9)
+  monkeypatch.setattr(memory, 'available', lambda device: 5e9)
   with pytest.raises(ValueError, match='need 7.0 GB.*lanes = 1.*has 5.0 GB'):
     build('auto')
   simulation = build(4)
