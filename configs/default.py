@@ -29,6 +29,7 @@ def get_config() -> ConfigDict:
   # or mnist_cnn, cifar_cnn, shakespeare_lstm, word_lstm, logistic_regression,
   # course_mlp
   config.model = 'mnist_2nn'
+  config.pixels = 'zero_to_one'  # or centered: -0.5 to 0.5
   config.loss = 'cross_entropy'  # or nll_of_softmax
 
   # Algorithm.

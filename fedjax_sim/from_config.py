@@ -47,6 +47,7 @@ def validate(config: ConfigDict) -> None:
   checks.one_of('partition', config.partition, (*_PARTITIONS, _NATURAL))
   checks.one_of('model', config.model, models.MODELS)
   checks.one_of('loss', config.loss, models.LOSSES)
+  checks.one_of('pixels', config.pixels, models.PIXELS)
   checks.one_of('algorithm', config.algorithm, _ALGORITHMS)
   checks.one_of('examples', config.examples, simulator.EXAMPLES)
   checks.one_of('on_divergence', config.on_divergence, ('stop', 'continue'))
@@ -189,7 +190,8 @@ def build(config: ConfigDict, shape: Shape) -> Experiment:
   client_ids, partition, held_out = _clients(config, dataset)
   client_test = held_out and federate(
       dataset.train, held_out, client_ids, allow_empty=True)
-  model = models.build(config.model, dataset.num_classes, config.loss)
+  model = models.build(
+      config.model, dataset.num_classes, config.loss, config.pixels)
   num_clients = len(partition)
   sampler = sampling.uniform(
       num_clients, cohort_size(config, num_clients), config.seed)
@@ -222,7 +224,8 @@ def build_sweep(
   for setting in settings:
     check_setting(config, setting, settings[0])
   dataset = sources.load(config.dataset, config.data_dir or None)
-  model = models.build(config.model, dataset.num_classes, config.loss)
+  model = models.build(
+      config.model, dataset.num_classes, config.loss, config.pixels)
   fields = config.to_dict()
   federations = []
   for seed in _seeds_apart(config, settings):

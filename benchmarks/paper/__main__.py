@@ -28,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.table, options.model, options.partition, options.cell)
   except ValueError as error:
     parser.error(str(error))
+  if options.pixels == 'centered':
+    chosen = cells.centered(chosen)
   if options.command == 'list':
     print(listing(chosen, store.read(store.STORE)))
     return
@@ -72,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument('--model', help='such as mnist_2nn')
     command.add_argument('--partition', help='such as noniid')
     command.add_argument('--cell', help='such as E5B10, E1Binf, C0.2E1B10')
+    command.add_argument(
+        '--pixels', default='zero_to_one', choices=('zero_to_one', 'centered'),
+        help='range of pixels: 0 to 1, or -0.5 to 0.5')
   command.add_argument('--all', action='store_true', help='every cell')
   command.add_argument('--seeds', type=int, default=3, help='how many')
   command.add_argument('--budget-minutes', type=float,

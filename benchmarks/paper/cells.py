@@ -6,7 +6,7 @@ three targets of a row of table 3 are one run, so one cell too.
 Letters: K clients, n examples in all, C, E, B as in `published`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.paper import published
@@ -79,6 +79,7 @@ class Cell(NamedTuple):
     targets: test accuracies, as in the tables.
     published: table -> a figure for each target, None where it was not
       reached. A cell that only figures need has none.
+    pixels: as in configs/default.py; the paper doesn't say how it had them.
   """
 
   model: str
@@ -89,6 +90,7 @@ class Cell(NamedTuple):
   B: int | None
   targets: tuple[float, ...]
   published: Mapping[int, tuple[int | None, ...]]
+  pixels: str = 'zero_to_one'
 
   @property
   def label(self) -> str:
@@ -98,7 +100,8 @@ class Cell(NamedTuple):
   @property
   def key(self) -> str:
     """Unique, and the same for good: the store is read by it."""
-    return f'{self.model}/{self.partition}/{self.label}'
+    pixels = '' if self.pixels == 'zero_to_one' else f'/{self.pixels}'
+    return f'{self.model}/{self.partition}/{self.label}{pixels}'
 
   @property
   def cohort_label(self) -> str:
@@ -211,6 +214,12 @@ def _spellings(cell: Cell) -> tuple[str, ...]:
   return (E + B, C + E + B, C, E, B)
 
 
+def centered(cells: Sequence[Cell]) -> list[Cell]:
+  """The same cells with pixels from -0.5 to 0.5, where pixels are MNIST's."""
+  return [cell._replace(pixels='centered') for cell in cells
+          if TASKS[cell.model].dataset == 'mnist']
+
+
 def config_overrides(cell: Cell) -> dict[str, Any]:
   """The fields of configs/default.py that make a config of a cell.
 
@@ -221,6 +230,7 @@ def config_overrides(cell: Cell) -> dict[str, Any]:
   fields = {
       'dataset': task.dataset,
       'model': cell.model,
+      'pixels': cell.pixels,
       'partition': {'noniid': 'shards'}.get(
           cell.partition, 'natural' if natural else 'iid'),
       'num_clients': 0 if natural else task.clients,

@@ -5,13 +5,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from benchmarks.paper import published, results
-from benchmarks.paper.cells import BY_KEY, PARTITIONS, TASKS, Cell
+from benchmarks.paper.cells import BY_KEY, PARTITIONS, TASKS, Cell, centered
 from benchmarks.paper.published import Entry
 
 _ALGORITHMS = {'sgd': 'SGD, B = 100', 'fedsgd': 'FedSGD',
                'fedavg': 'FedAvg, E = 5, B = 50'}
 _HEAD = ('| {} | u | paper | speedup | ours | speedup | ours / paper '
-         '| best rate | rates tried |\n|---|--:|--:|--:|--:|--:|--:|--:|---|')
+         '| best rate | rates tried | centered pixels | / paper |\n'
+         '|---|--:|--:|--:|--:|--:|--:|--:|---|--:|--:|')
 
 
 class Row(NamedTuple):
@@ -66,9 +67,18 @@ def render(block: Block, records: Mapping[str, Any]) -> str:
         _speedup(block.rows[0].paper, row.paper),
         results.text(result), _our_speedup(found[0], result),
         _ratio(result, row.paper), result.rate or '-',
-        ', '.join(result.tried) or '-')
+        ', '.join(result.tried) or '-', *_centered(row, records))
     lines.append(f'| {" | ".join(fields)} |')
   return '\n'.join(lines)
+
+
+def _centered(row: Row, records: Mapping[str, Any]) -> tuple[str, str]:
+  """The cell with pixels from -0.5 to 0.5, and its ratio to the paper."""
+  for cell in centered([row.cell]):
+    if cell.key in records:
+      result = results.of(cell, records[cell.key], row.target)
+      return results.text(result), _ratio(result, row.paper)
+  return '-', '-'
 
 
 def ratio(result: results.Result, paper: int | None) -> float | None:

@@ -1,6 +1,11 @@
 """Models: adapters for flax modules and plain functions, and our own."""
 
-from fedjax_sim.models.adapters import as_float, from_functions, standardized
+from fedjax_sim.models.adapters import (
+    as_float,
+    centered,
+    from_functions,
+    standardized,
+)
 from fedjax_sim.models.augment import cifar_crops
 from fedjax_sim.models.cnn import cifar_cnn, mnist_cnn
 from fedjax_sim.models.dense import course_mlp, logistic_regression, mnist_2nn
@@ -17,12 +22,14 @@ from fedjax_sim.models.nnx import from_nnx
 from fedjax_sim.models.normalization import local_response_norm
 from fedjax_sim.models.pooling import avg_pool, max_pool
 from fedjax_sim.models.recurrent import lstm
-from fedjax_sim.models.registry import MODELS, build, check_outputs
+from fedjax_sim.models.registry import MODELS, PIXELS, build, check_outputs
 
 __all__ = [
     'LOSSES',
     'MODELS',
+    'PIXELS',
     'as_float',
+    'centered',
     'avg_pool',
     'build',
     'check_outputs',

@@ -22,6 +22,18 @@ def as_float(inputs: PyTree) -> PyTree:
   return jax.tree.map(convert, inputs)
 
 
+def centered(inputs: PyTree) -> PyTree:
+  """uint8 pixels as float32 in [-0.5, 0.5]; any other dtype unchanged.
+
+  So TensorFlow's MNIST tutorial of 2015 had them. FedAvg's rounds to target on
+  MNIST come near the paper's with these, and are far fewer with `as_float`: see
+  docs/paper.md.
+  """
+  def convert(x):
+    return as_float(x) - 0.5 if x.dtype == jnp.uint8 else x
+  return jax.tree.map(convert, inputs)
+
+
 def standardized(mean: float, deviation: float) -> Callable[[PyTree], PyTree]:
   """`as_float`, then minus `mean` and divided by `deviation`."""
   return lambda inputs: jax.tree.map(

@@ -9,6 +9,7 @@ from jax.nn import initializers
 
 from fedjax_sim.core import checks, types
 from fedjax_sim.models import (
+    adapters,
     augment,
     layers,
     linen,
@@ -64,6 +65,7 @@ def mnist_cnn(
     *,
     loss: Callable[..., jax.Array] = losses.cross_entropy,
     kernel_init: Initializer = initializers.glorot_uniform(),
+    preprocess: Callable = adapters.as_float,
 ) -> types.Model:
   """The CNN of the FedAvg paper.
 
@@ -80,9 +82,11 @@ def mnist_cnn(
     kernel_init: draws the weights; biases start at zero. The default,
       Glorot-uniform, was TensorFlow's in the paper's years; the paper does not
       state its own.
+    preprocess: of the pixels, `as_float` or `centered`.
   """
   checks.positive_int('num_classes', num_classes)
-  return linen.from_linen(MnistCNN(num_classes, kernel_init), loss=loss)
+  return linen.from_linen(MnistCNN(num_classes, kernel_init), loss=loss,
+                          preprocess=preprocess)
 
 
 class CifarCNN(nn.Module):

@@ -50,6 +50,7 @@ def mnist_2nn(
     *,
     loss: Callable[..., jax.Array] = losses.cross_entropy,
     kernel_init: Initializer = initializers.glorot_uniform(),
+    preprocess: Callable = adapters.as_float,
 ) -> types.Model:
   """The 2NN of the FedAvg paper: two hidden layers of 200, ReLU.
 
@@ -59,8 +60,10 @@ def mnist_2nn(
     num_classes: number of outputs.
     loss: as in `Model`.
     kernel_init: see above.
+    preprocess: of the pixels, `as_float` or `centered`.
   """
-  return _dense((200, 200), num_classes, loss, kernel_init)
+  return _dense((200, 200), num_classes, loss, kernel_init,
+                preprocess=preprocess)
 
 
 def logistic_regression(
@@ -68,6 +71,7 @@ def logistic_regression(
     *,
     loss: Callable[..., jax.Array] = losses.cross_entropy,
     kernel_init: Initializer = initializers.glorot_uniform(),
+    preprocess: Callable = adapters.as_float,
 ) -> types.Model:
   """Multinomial logistic regression; 7,850 parameters on MNIST.
 
@@ -75,8 +79,10 @@ def logistic_regression(
     num_classes: number of outputs.
     loss: as in `Model`; convex with `cross_entropy`.
     kernel_init: see above.
+    preprocess: of the pixels, `as_float` or `centered`.
   """
-  return _dense((), num_classes, loss, kernel_init)
+  return _dense((), num_classes, loss, kernel_init,
+                preprocess=preprocess)
 
 
 def course_mlp(

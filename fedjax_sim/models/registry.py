@@ -1,12 +1,13 @@
 """Models and losses by name, and the check that a model fits its data."""
 
+import inspect
 from collections.abc import Callable
 
 import jax
 from jax import numpy as jnp
 
 from fedjax_sim.core import checks, types
-from fedjax_sim.models import cnn, dense, language, losses
+from fedjax_sim.models import adapters, cnn, dense, language, losses
 
 # name -> (num_classes, *, loss) -> Model
 MODELS: dict[str, Callable[..., types.Model]] = {
@@ -19,9 +20,13 @@ MODELS: dict[str, Callable[..., types.Model]] = {
     'word_lstm': language.word_lstm,
 }
 
+# How a model sees uint8 pixels.
+PIXELS = {'zero_to_one': adapters.as_float, 'centered': adapters.centered}
+
 
 def build(
-    name: str, num_classes: int, loss: str = 'cross_entropy'
+    name: str, num_classes: int, loss: str = 'cross_entropy',
+    pixels: str = 'zero_to_one',
 ) -> types.Model:
   """Builds the model of a name.
 
@@ -29,13 +34,21 @@ def build(
     name: a key of `MODELS`.
     num_classes: number of outputs; of a model of text, its vocabulary.
     loss: a key of `losses.LOSSES`.
+    pixels: a key of `PIXELS`; models that scale them in a way of their own, and
+      those of text, take the first only.
 
   Raises:
     ValueError: for an unknown name, listing the valid ones.
   """
   builder = MODELS[checks.one_of('model', name, MODELS)]
   chosen = losses.LOSSES[checks.one_of('loss', loss, losses.LOSSES)]
-  return builder(num_classes, loss=chosen)
+  preprocess = PIXELS[checks.one_of('pixels', pixels, PIXELS)]
+  if pixels == 'zero_to_one':
+    return builder(num_classes, loss=chosen)
+  if 'preprocess' not in inspect.signature(builder).parameters:
+    raise ValueError(
+        f"pixels must be 'zero_to_one' for model {name!r}, got {pixels!r}.")
+  return builder(num_classes, loss=chosen, preprocess=preprocess)
 
 
 def check_outputs(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.paper import published
+from benchmarks.paper import cells, published
 from benchmarks.paper.cells import BY_KEY, CELLS, config_overrides, select
 from configs import default
 from fedjax_sim.data import sampling
@@ -74,7 +74,8 @@ def test_overrides_of_each_kind():
       'dataset': 'mnist', 'model': 'mnist_2nn', 'partition': 'shards',
       'shards_per_client': 2, 'num_clients': 100, 'algorithm': 'fedavg',
       'local_epochs': 1, 'full_batch': False, 'batch_size': 10,
-      'client_fraction': 0.0, 'targets': (0.97,)}
+      'client_fraction': 0.0, 'targets': (0.97,),
+      'pixels': 'zero_to_one'}
   fields = config_overrides(BY_KEY['shakespeare_lstm/iid/C0.1/E1/B10'])
   assert (fields['partition'], fields['num_clients']) == ('iid', 1146)
   fields = config_overrides(BY_KEY['shakespeare_lstm/role/C0.1/E1/B10'])
@@ -119,3 +120,13 @@ def test_cost_is_rounds_times_examples_times_operations():
   fedavg = BY_KEY['cifar_cnn/iid/C0.1/E5/B50']
   assert sgd.cost / fedavg.cost == pytest.approx(
       99000 * 100 / (2000 * 10 * 500 * 5))
+
+
+def test_cells_with_centered_pixels():
+  """Only MNIST's; a key of their own, all else alike."""
+  (cell,) = cells.centered([
+      BY_KEY['mnist_2nn/iid/C0.1/E1/B10'],
+      BY_KEY['cifar_cnn/iid/C0.1/E5/B50']])
+  assert cell.key == 'mnist_2nn/iid/C0.1/E1/B10/centered'
+  want = config_overrides(BY_KEY['mnist_2nn/iid/C0.1/E1/B10'])
+  assert config_overrides(cell) == want | {'pixels': 'centered'}
