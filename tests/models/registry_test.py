@@ -119,3 +119,30 @@ from jax._src import xla_bridge
 assert not xla_bridge._backends, xla_bridge._backends
 """
   subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_centered_pixels_are_those_from_0_to_1_less_a_half():
+  pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+  np.testing.assert_allclose(
+      models.centered(pixels), np.arange(256).reshape(1, 16, 16, 1) / 255 - 0.5,
+      atol=1e-7)
+  floats = np.float32([[0.25]])
+  assert models.centered(floats) is floats  # Not pixels: left as they are.
+  plain, centered = (
+      models.build('mnist_2nn', 10, pixels=name)
+      for name in ('zero_to_one', 'centered'))
+  variables = plain.init(jax.random.key(0), pixels)
+  run = lambda model, x: model.apply(
+      *variables, x, key=jax.random.key(0), train=False, mask=None)[0]
+  np.testing.assert_allclose(
+      run(centered, pixels), run(plain, np.float32(pixels) / 255 - 0.5),
+      atol=1e-6)
+
+
+@pytest.mark.parametrize('name, pixels, message', [
+    ('mnist_2nn', 'center', 'pixels must be one of centered, zero_to_one'),
+    ('shakespeare_lstm', 'centered', "'zero_to_one' for model 'shakespeare"),
+    ('cifar_cnn', 'centered', "'zero_to_one' for model 'cifar_cnn'")])
+def test_pixels_that_a_model_does_not_take(name, pixels, message):
+  with pytest.raises(ValueError, match=message):
+    models.build(name, 10, pixels=pixels)

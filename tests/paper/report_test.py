@@ -117,7 +117,7 @@ def test_every_published_cell_has_a_row_and_the_counts_are_right(page):
 def test_sections_that_are_always_there(page):
   text = page.read_text()
   assert '## Where ours differs from the paper\n\n- Our weights start' in text
-  assert ('| cpu: some machine | `ababababab` | jax 0.10.2 | 4 | 2.00 | '
+  assert ('| cpu: some machine | `ababababab` | jax 0.10.2 | 5 | 2.50 | '
           '2026-11-21 |') in text
 
 
