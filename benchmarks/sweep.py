@@ -3,12 +3,13 @@
   python -m benchmarks.sweep              measure
   python -m benchmarks.sweep --report     table into README.md
 
-IID clients, B = 10, E = 1, evaluation on the whole test set after every round. "All" counts everything from the arrays to the last round, with nothing
-compiled before: a run of its own has its rate in its program, so eight of them
-compile eight times. "Rounds" counts warm rounds alone, in turns, the median.
-Runs of their own use every core as a device, as run.py does by itself; a sweep
-puts members on the cores. How far the test losses of the first round are apart
-is told.
+IID clients, B = 10, E = 1, evaluation on the whole test set after every round.
+"All" counts everything from the arrays to the last round, with nothing compiled
+before: a run of its own has its rate in its program, so eight of them compile
+eight times. "Rounds" counts warm rounds alone, in turns, the median. Runs of
+their own use every core as a device, as run.py does by itself; a sweep puts
+members on the cores. How far the test losses of the first round are apart is
+told.
 
 A line goes to benchmarks/results/sweep.jsonl.
 """
