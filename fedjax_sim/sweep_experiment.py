@@ -7,6 +7,7 @@ stopped or killed goes on from its last checkpoint.
 """
 
 import ast
+import contextlib
 import itertools
 import time
 from collections.abc import Mapping, Sequence
@@ -91,7 +92,9 @@ def run(
     for setting in settings:
       from_config.check_setting(one, setting, settings[0])
   compilation.keep_programs()
-  use_all_cores()
+  # In a process where JAX runs already, what it runs on is what there is.
+  with contextlib.suppress(ValueError):
+    use_all_cores()
   plain = workdir.as_json(config.to_dict() | {'sweep': dict(fields)})
   folder = Path(workdir_path or Path('runs') / (
       f'{name}-sweep-{workdir.short_hash(plain)}'))

@@ -10,6 +10,7 @@ After each dispatch, if 20 seconds have passed, the sweep is written to the
 cell's folder in runs/paper, and a run goes on from there.
 """
 
+import contextlib
 import datetime
 import json
 import math
@@ -67,7 +68,8 @@ def run(
     rates: instead of the grid.
     data_dir: as in configs/default.py.
   """
-  fedjax_sim.use_all_cores()
+  with contextlib.suppress(ValueError):  # JAX runs already.
+    fedjax_sim.use_all_cores()
   compilation.keep_programs()
   budget = Budget(budget_minutes)
   for cell in cells:
