@@ -58,6 +58,7 @@ def get_config() -> ConfigDict:
   config.seed = 0  # of weights, partition, cohorts, orders, dropout
   config.eval_every = 1  # rounds between two evaluations
   config.eval_batch_size = 1000  # examples at once
+  config.test_examples = 0  # evaluated on these many drawn ones; 0 = all
   config.targets = (0.97,)  # test accuracies; rounds to each are reported
   config.on_divergence = 'stop'  # at a NaN or infinity: stop or continue
   # Devices that share a round's clients (a CPU has one for each core), and the

@@ -47,6 +47,24 @@ def in_batches(examples: PyTree, batch_size: int = 1000) -> EvalData:
   return EvalData(jax.tree.map(lambda x: x[index], examples), mask)
 
 
+def some_of(examples: PyTree, number: int) -> PyTree:
+  """Examples drawn from [E, ...] (NumPy), in their order; 0 for all.
+
+  The draw is the same for all runs, so that their curves can be compared.
+
+  Raises:
+    ValueError: there are fewer.
+  """
+  size = len(jax.tree.leaves(examples)[0])
+  if number > size:
+    raise ValueError(f'test_examples must be at most {size}, the number of '
+                     f'test examples, or 0 for all, got {number}.')
+  if not number:
+    return examples
+  chosen = np.random.default_rng(0).choice(size, number, replace=False)
+  return jax.tree.map(lambda x: x[np.sort(chosen)], examples)
+
+
 def fill_up(data: EvalData, multiple: int) -> EvalData:
   """Adds masked batches up to a multiple, for as many devices."""
   extra = -len(data.mask) % multiple

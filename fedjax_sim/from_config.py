@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from fedjax_sim import algorithms, models, simulator, sweeps
+from fedjax_sim import algorithms, evaluation, models, simulator, sweeps
 from fedjax_sim.algorithms import optimizers
 from fedjax_sim.core import checks
 from fedjax_sim.core.types import FederatedAlgorithm, Model
@@ -64,7 +64,7 @@ def validate(config: ConfigDict) -> None:
   for name in ('devices', 'lanes'):
     checks.positive_int_or_auto(name, config[name])
   for name in ('clients_per_round', 'steps_per_round', 'rounds_per_dispatch',
-               'seed'):
+               'seed', 'test_examples'):
     checks.at_least(name, config[name], 0)
   for name in ('client_lr', 'client_lr_decay', 'server_lr', 'server_lr_decay',
                'dirichlet_alpha', 'quantity_sigma'):
@@ -198,7 +198,7 @@ def build(config: ConfigDict, shape: Shape) -> Experiment:
   simulation = simulator.build(
       model, make_algorithm(config, model),
       federate(dataset.train, partition, client_ids), sampler,
-      test=dataset.test, seed=config.seed, **shape._asdict(),
+      test=evaluation.some_of(dataset.test, config.test_examples), seed=config.seed, **shape._asdict(),
       eval_batch_size=config.eval_batch_size, examples=config.examples)
   return Experiment(
       simulation, partition, labels if labels.ndim == 1 else None, client_test)
@@ -238,7 +238,7 @@ def build_sweep(
       model, lambda **own: make_algorithm(
           SimpleNamespace(**fields | own), model),
       federations, cohort_size=cohort_size(config, num_clients),
-      example=members[0].hyperparameters, test=dataset.test,
+      example=members[0].hyperparameters, test=evaluation.some_of(dataset.test, config.test_examples),
       eval_batch_size=config.eval_batch_size,
       **{'num_members': len(members)} | options)
   return sweep, members

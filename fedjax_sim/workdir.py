@@ -23,13 +23,21 @@ _FREE_FIELDS = frozenset([
     'rounds_per_dispatch', 'checkpoint_seconds', 'keep_checkpoints',
     'tensorboard'])
 
+# Fields that configs did not have from the start, with what runs did before.
+_ADDED = {'pixels': 'zero_to_one', 'test_examples': 0}
+
 _PACKAGES = ('fedjax_sim', 'jax', 'jaxlib', 'flax', 'optax', 'numpy',
              'orbax-checkpoint')
 
 
 def identity(config: Config) -> Config:
-  """The fields that a run's results depend on."""
-  return {k: v for k, v in config.items() if k not in _FREE_FIELDS}
+  """The fields that a run's results depend on.
+
+  Without those that came later and are as before, so that runs go on whose
+  configs don't have them yet.
+  """
+  return {k: v for k, v in config.items()
+          if k not in _FREE_FIELDS and not (k in _ADDED and _ADDED[k] == v)}
 
 
 def short_hash(config: Config) -> str:

@@ -96,3 +96,14 @@ def test_other_clients_are_refused():
     evaluation.evaluate_clients(
         MODEL, algorithm, state, train, toys.softmax_data([3]),
         key=jax.random.key(0))
+
+
+def test_some_of_draws_rows_in_their_order_and_all_columns_alike():
+  examples = {'x': np.arange(100), 'y': np.arange(100) * 3}
+  some = evaluation.some_of(examples, 30)
+  assert len(np.unique(some['x'])) == 30 and (np.diff(some['x']) > 0).all()
+  np.testing.assert_array_equal(some['y'], some['x'] * 3)
+  assert some['x'].max() > 50
+  assert evaluation.some_of(examples, 0) is examples
+  with pytest.raises(ValueError, match='at most 100'):
+    evaluation.some_of(examples, 101)

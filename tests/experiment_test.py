@@ -228,6 +228,25 @@ def test_hash_leaves_out_what_does_not_change_a_round():
     assert workdir.short_hash({**base, field: 99}) != workdir.short_hash(base)
 
 
+def test_runs_go_on_whose_configs_lack_the_fields_that_came_later(tmp_path):
+  base = workdir.as_json(default.get_config().to_dict())
+  earlier = {k: v for k, v in base.items()
+             if k not in ('pixels', 'test_examples')}
+  assert workdir.short_hash(earlier) == workdir.short_hash(base)
+  workdir.check_same(tmp_path, {'config': earlier}, base)
+  for field, value in (('pixels', 'centered'), ('test_examples', 5)):
+    with pytest.raises(ValueError, match=field):
+      workdir.check_same(tmp_path, {'config': earlier}, {**base, field: value})
+
+
+def test_a_part_of_the_test_examples(tmp_path):
+  run(tmp_path, rounds=1, test_examples=50)
+  accuracy = rows_of(tmp_path)[-1]['test/accuracy']
+  assert round(accuracy * 50, 4) == round(accuracy * 50)
+  with pytest.raises(ValueError, match='test_examples must be at most'):
+    run(tmp_path / 'other', test_examples=10 ** 6)
+
+
 def command(folder, *extra):
   return [sys.executable, str(ROOT / 'run.py'),
           f'--config={ROOT}/configs/digits_quickstart.py',

@@ -17,6 +17,8 @@ SGD_STEPS_PER_ROUND = 100
 # The word LSTM runs on messages by author, of which there are fewer than the
 # 500,000 that the paper drew 200 a round from.
 WORD_COHORT = 50
+# After every round it is evaluated on these many drawn test examples.
+WORD_TEST_EXAMPLES = 5_000
 # Rounds that a cell is thought to need where the paper has no figure.
 _ROUNDS_WITHOUT_FIGURE = 2000
 
@@ -251,5 +253,6 @@ def config_overrides(cell: Cell) -> dict[str, Any]:
     fields['client_lr_decay'] = {'fedavg': 0.99, 'fedsgd': 0.9934}[
         cell.algorithm]
   if cell.C is None:
-    return fields | {'clients_per_round': WORD_COHORT}
+    return fields | {'clients_per_round': WORD_COHORT,
+                     'test_examples': WORD_TEST_EXAMPLES}
   return fields | {'client_fraction': cell.C}

@@ -88,6 +88,7 @@ def test_overrides_of_each_kind():
   assert fields['algorithm'] == 'centralized_sgd' and fields['num_clients'] == 1
   fields = config_overrides(BY_KEY['word_lstm/author/M50/E1/Binf'])
   assert fields['clients_per_round'] == 50 and fields['algorithm'] == 'fedsgd'
+  assert fields['test_examples'] == 5000
 
 
 def test_selection():
