@@ -198,7 +198,8 @@ def build(config: ConfigDict, shape: Shape) -> Experiment:
   simulation = simulator.build(
       model, make_algorithm(config, model),
       federate(dataset.train, partition, client_ids), sampler,
-      test=evaluation.some_of(dataset.test, config.test_examples), seed=config.seed, **shape._asdict(),
+      test=evaluation.some_of(dataset.test, config.test_examples),
+      seed=config.seed, **shape._asdict(),
       eval_batch_size=config.eval_batch_size, examples=config.examples)
   return Experiment(
       simulation, partition, labels if labels.ndim == 1 else None, client_test)
@@ -238,7 +239,8 @@ def build_sweep(
       model, lambda **own: make_algorithm(
           SimpleNamespace(**fields | own), model),
       federations, cohort_size=cohort_size(config, num_clients),
-      example=members[0].hyperparameters, test=evaluation.some_of(dataset.test, config.test_examples),
+      example=members[0].hyperparameters,
+      test=evaluation.some_of(dataset.test, config.test_examples),
       eval_batch_size=config.eval_batch_size,
       **{'num_members': len(members)} | options)
   return sweep, members

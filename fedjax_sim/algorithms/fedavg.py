@@ -17,24 +17,24 @@ algorithm 1 FedOpt.
 from collections.abc import Callable
 
 import jax
+import numpy as np
 import optax
 from jax import numpy as jnp
 
 from fedjax_sim import aggregation
-from fedjax_sim.clients import gradients
-from fedjax_sim.clients.local_sgd import Broadcast, local_sgd
+from fedjax_sim.clients.local_sgd import Broadcast, difference
+from fedjax_sim.clients.training import local_training
 from fedjax_sim.core import checks
 from fedjax_sim.core.types import (
-    Aggregate,
-    Aggregator,
-    ClientUpdate,
-    FederatedAlgorithm,
-    Model,
-    ServerState,
-    Variables,
+  Aggregate,
+  Aggregator,
+  ClientOutput,
+  ClientUpdate,
+  FederatedAlgorithm,
+  Model,
+  ServerState,
+  Variables,
 )
-
-Schedule = Callable[[jax.Array], jax.Array]
 
 
 def fedavg(
@@ -42,48 +42,41 @@ def fedavg(
     client_optimizer: optax.GradientTransformation,
     server_optimizer: optax.GradientTransformation | None = None,
     *,
-    epochs: int = 1,
-    batch_size: int | None = 10,
-    weighting: str = 'examples',
-    client_schedule: Schedule | None = None,
     aggregator: Aggregator | None = None,
-    micro_batch_size: int = gradients.MICRO_BATCH_SIZE,
+    **training,
 ) -> FederatedAlgorithm:
-  """Builds FedAvg.
+  """Builds FedAvg; with `proximal=mu` it is FedProx.
 
   Args:
     model: what is trained.
     client_optimizer: for the local steps, anew in every round.
     server_optimizer: takes the pseudo-gradient; None is `optax.sgd(1.0)`,
       which replaces the model by the clients' average.
-    epochs: local epochs E.
-    batch_size: local batch size B; None is infinity, the whole local data.
-    weighting: 'examples' (n_k, as in the paper) or 'uniform'.
-    client_schedule: round (from 0) -> factor on the local steps.
     aggregator: None is `chain(reduce=weighted_mean())`.
-    micro_batch_size: most examples whose gradient is taken at once where
-      batch_size is None.
+    **training: epochs, steps, batch_size, stragglers, proximal, weighting,
+      client_schedule, micro_batch_size, as `clients.training.local_training`
+      describes them.
 
   Returns:
     The algorithm. Model state (BatchNorm's statistics) is averaged like the
     parameters.
   """
-  checks.optimizer('client_optimizer', client_optimizer)
-  client = local_sgd(
-      model, client_optimizer, epochs=epochs, batch_size=batch_size,
-      weighting=weighting, schedule=client_schedule,
-      micro_batch_size=micro_batch_size)
-  algorithm = from_client_update(client, server_optimizer, aggregator)
-  # With the whole data in a step, work follows the number of examples.
-  width = 1 if batch_size is None else batch_size
-  return algorithm._replace(
-      local_steps=lambda sizes: epochs * -(-sizes // width))
+  train = local_training(model, client_optimizer, **training)
+
+  def client(server: Broadcast, client_state, data, key):
+    local = train.run(server.variables, data, key, server.round)
+    message = difference(local.variables, server.variables, train.weight(data))
+    return ClientOutput(message, client_state, local.metrics)
+
+  return from_client_update(
+      client, server_optimizer, aggregator, train.planned_steps)
 
 
 def from_client_update(
     client: ClientUpdate,
     server_optimizer: optax.GradientTransformation | None = None,
     aggregator: Aggregator | None = None,
+    local_steps: Callable[[np.ndarray], np.ndarray] = lambda sizes: sizes,
 ) -> FederatedAlgorithm:
   """FedAvg's server around any client that takes a `Broadcast`.
 
@@ -91,6 +84,7 @@ def from_client_update(
     client: its message's update is a difference of `Variables`.
     server_optimizer: as in `fedavg`.
     aggregator: as in `fedavg`.
+    local_steps: as in `FederatedAlgorithm`.
   """
   optimizer = optax.sgd(1.0) if server_optimizer is None else server_optimizer
   checks.optimizer('server_optimizer', optimizer)
@@ -115,7 +109,8 @@ def from_client_update(
       client=client,
       aggregator=aggregator,
       server=server,
-      personalize=lambda state, client_state, data, key: state.variables)
+      personalize=lambda state, client_state, data, key: state.variables,
+      local_steps=local_steps)
 
 
 def apply_mean(

@@ -15,9 +15,10 @@ import jax
 import optax
 from jax import numpy as jnp
 
-from fedjax_sim.algorithms.fedavg import Schedule, from_client_update
+from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients import batches, gradients
 from fedjax_sim.clients.local_sgd import WEIGHTINGS
+from fedjax_sim.clients.training import Schedule
 from fedjax_sim.core import checks, random
 from fedjax_sim.core.types import (
     Aggregate,

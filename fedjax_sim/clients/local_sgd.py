@@ -14,11 +14,8 @@ import optax
 from jax import numpy as jnp
 
 from fedjax_sim.clients import batches, gradients
-from fedjax_sim.core import checks
 from fedjax_sim.core.types import (
     ClientData,
-    ClientOutput,
-    ClientUpdate,
     Message,
     MetricSums,
     Model,
@@ -111,51 +108,6 @@ def run_sgd(
   return batches.for_each_batch(
       data, step, local, key=key, batch_size=batch_size, num_steps=num_steps,
       first_step=first_step)
-
-
-def local_sgd(
-    model: Model,
-    optimizer: optax.GradientTransformation,
-    *,
-    epochs: int,
-    batch_size: int | None,
-    weighting: str = 'examples',
-    schedule: Callable[[jax.Array], jax.Array] | None = None,
-    micro_batch_size: int = gradients.MICRO_BATCH_SIZE,
-) -> ClientUpdate:
-  """A `ClientUpdate` whose update is local minus server variables.
-
-  Args:
-    model: the model.
-    optimizer: the client optimizer, started anew in every round.
-    epochs: local epochs E, at least 1.
-    batch_size: local batch size B; None is infinity, the whole local data.
-    weighting: 'examples' weighs an update by the client's number of examples,
-      'uniform' all the same.
-    schedule: round (from 0) -> factor on every local step; None is 1.
-    micro_batch_size: as in `run_sgd`.
-
-  Returns:
-    A `ClientUpdate` that expects a `Broadcast` as the server message and has
-    no state.
-  """
-  checks.positive_int('epochs', epochs)
-  if batch_size is not None:
-    checks.positive_int('batch_size', batch_size)
-  checks.positive_int('micro_batch_size', micro_batch_size)
-  checks.one_of('weighting', weighting, WEIGHTINGS)
-
-  def update(server, client_state, data, key):
-    scale = 1.0 if schedule is None else schedule(server.round)
-    local = run_sgd(
-        model, optimizer, server.variables, data, key, batch_size=batch_size,
-        num_steps=epochs * batches.steps_per_epoch(data.size, batch_size),
-        step_scale=scale, micro_batch_size=micro_batch_size)
-    message = difference(
-        local.variables, server.variables, WEIGHTINGS[weighting](data))
-    return ClientOutput(message, client_state, local.metrics)
-
-  return update
 
 
 class Broadcast(NamedTuple):

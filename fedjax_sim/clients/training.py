@@ -1,0 +1,107 @@
+"""Local training with its settings: what algorithms are built from.
+
+How much a client does, in which batches, with which optimizer and rate, how it
+is weighed, and a proximal term: arguments that every algorithm takes alike and
+hands on to `local_training`.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import optax
+
+from fedjax_sim.clients import gradients
+from fedjax_sim.clients.local_sgd import (
+    WEIGHTINGS,
+    LocalState,
+    Weighting,
+    run_sgd,
+)
+from fedjax_sim.clients.work import local_work
+from fedjax_sim.core import checks
+from fedjax_sim.core.types import ClientData, Model, PyTree, Variables
+
+Schedule = Callable[[jax.Array], jax.Array]
+
+
+class LocalTraining(NamedTuple):
+  """A client's training in a round.
+
+  Attributes:
+    run: `(Variables, ClientData, key, round, *, correct=None) -> LocalState`,
+      from these variables on. `round` is int32 [], from 0; `correct` as in
+      `run_sgd`, on top of the proximal term, whose centre is where it starts.
+    num_steps: `(ClientData, key) -> int32 []`, the steps that `run` with the
+      same key does.
+    weight: `(ClientData) -> float32 []`, of the client in the mean.
+    planned_steps: what `FederatedAlgorithm.local_steps` should be.
+  """
+
+  run: Callable[..., LocalState]
+  num_steps: Callable[[ClientData, jax.Array], jax.Array]
+  weight: Weighting
+  planned_steps: Callable
+
+
+def local_training(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    *,
+    epochs: float = 1,
+    steps: int | None = None,
+    batch_size: int | None = 10,
+    stragglers: float = 0.0,
+    proximal: float = 0.0,
+    weighting: str = 'examples',
+    client_schedule: Schedule | None = None,
+    micro_batch_size: int = gradients.MICRO_BATCH_SIZE,
+) -> LocalTraining:
+  """Builds local SGD with any optax optimizer, started anew in every round.
+
+  Args:
+    model: what is trained.
+    optimizer: the client optimizer.
+    epochs: local epochs E; 0.5 is half of the local data.
+    steps: local steps, instead of epochs.
+    batch_size: local batch size B; None is infinity, the whole local data.
+    stragglers: the probability that a client does a random part of its work
+      only; see `local_work`.
+    proximal: mu of FedProx (Li et al., 2020, equation 2): the local loss has
+      mu / 2 |w - w_t|^2 added to it.
+    weighting: 'examples' weighs an update by the client's number of examples,
+      'uniform' all the same.
+    client_schedule: round (from 0) -> factor on every local step; None is 1.
+    micro_batch_size: most examples whose gradient is taken at once where
+      batch_size is None.
+
+  Raises:
+    ValueError: an argument is out of range.
+  """
+  checks.optimizer('client_optimizer', optimizer)
+  checks.positive_int('micro_batch_size', micro_batch_size)
+  checks.one_of('weighting', weighting, WEIGHTINGS)
+  checks.non_negative('proximal', proximal)
+  work = local_work(epochs=epochs, steps=steps, batch_size=batch_size,
+                    stragglers=stragglers)
+  is_proximal = checks.is_traced(proximal) or proximal > 0
+
+  def run(variables: Variables, data: ClientData, key, round_number, *,
+          correct=None):
+    start = variables.params
+
+    def corrected(grads: PyTree, params: PyTree) -> PyTree:
+      if is_proximal:
+        grads = jax.tree.map(
+            lambda g, p, s: g + proximal * (p - s), grads, params, start)
+      return correct(grads, params) if correct else grads
+
+    scale = 1.0 if client_schedule is None else client_schedule(round_number)
+    return run_sgd(
+        model, optimizer, variables, data, key, batch_size=batch_size,
+        num_steps=work.num_steps(data.size, key), step_scale=scale,
+        correct=corrected, micro_batch_size=micro_batch_size)
+
+  return LocalTraining(
+      run, lambda data, key: work.num_steps(data.size, key),
+      WEIGHTINGS[weighting], work.planned)
