@@ -66,13 +66,16 @@ def write(
   docs.mkdir(parents=True, exist_ok=True)
   with files.replacing(docs / 'paper.md') as file:
     file.write(page(
-        records, drawn, notes.read_text(), _read_causes(store_path)).encode())
+        records, drawn, notes.read_text(),
+        _beside(store_path, 'causes'),
+        _beside(store_path, 'comparisons')).encode())
   return docs / 'paper.md'
 
 
 def page(
     records: Mapping[str, Any], drawn: Collection[int], notes: str,
     causes: Sequence[Mapping[str, Any]] = (),
+    comparisons: Sequence[Mapping[str, Any]] = (),
 ) -> str:
   """The page, in Markdown.
 
@@ -81,6 +84,7 @@ def page(
     drawn: numbers of the figures that there are.
     notes: the text of the section on deviations.
     causes: lines of `benchmarks.paper.causes`.
+    comparisons: lines of `benchmarks.paper.comparisons`.
   """
   parts = [_INTRODUCTION, _summary(records)]
   for table, title in _TITLES.items():
@@ -92,6 +96,9 @@ def page(
   parts += ['## Where ours differs from the paper', notes.strip()]
   if causes:
     parts += ['### One cell, other ways', _causes(causes)]
+  if comparisons:
+    parts += ['## Averaging once, and uniform averages',
+              _comparisons(comparisons)]
   parts += ['## What it was computed on', _origins(records)]
   return '\n\n'.join(parts) + '\n'
 
@@ -135,9 +142,9 @@ def _image(n: int) -> str:
   return f'![Figure {n}](paper/figure{n}.png)'
 
 
-def _read_causes(store_path: Path) -> list[dict[str, Any]]:
-  """What lies beside the store."""
-  file = Path(store_path).parent / 'causes.jsonl'
+def _beside(store_path: Path, name: str) -> list[dict[str, Any]]:
+  """The lines of another file of results in the folder of the store."""
+  file = Path(store_path).parent / f'{name}.jsonl'
   if not file.exists():
     return []
   return [json.loads(line) for line in file.read_text().splitlines()]
@@ -162,6 +169,30 @@ def _causes(causes: Sequence[Mapping[str, Any]]) -> str:
       f'{len(causes[0]["seeds"])} seeds, by learning rate (with pixels up to '
       '255, that divided by 255²). `python -m benchmarks.paper.causes`\n\n'
       + '\n'.join(lines))
+
+
+def _comparisons(comparisons: Sequence[Mapping[str, Any]]) -> str:
+  """Final accuracies, a table for each topic."""
+  texts = {
+      'one shot': 'All 100 clients, 20 local epochs in all (2NN, B = 10), '
+                  'averaged after every so many of them:',
+      'weights': 'Clients of unequal sizes weighed by their examples or all '
+                 'alike (2NN; FedSGD 300 rounds, FedAvg 50, C = 0.1). Where '
+                 'all sizes are the same the two are one:'}
+  parts = ['Final test accuracy, the median over '
+           f'{len(comparisons[0]["seeds"])} seeds and their range, at the best '
+           'of three rates. `python -m benchmarks.paper.comparisons`']
+  for topic, text in texts.items():
+    lines = [text, '', '| clients | way | accuracy | rate |',
+             '|---|---|--:|--:|']
+    for line in (line for line in comparisons if line['topic'] == topic):
+      own = sorted(a or 0.0 for a in line['accuracy'][line['best_rate']])
+      lines.append(
+          f'| {line["clients"]} | {line["way"]} | {100 * line["median"]:.1f}% '
+          f'({100 * own[0]:.1f} to {100 * own[-1]:.1f}) | '
+          f'{line["best_rate"]} |')
+    parts.append('\n'.join(lines))
+  return '\n\n'.join(parts)
 
 
 def _origins(records: Mapping[str, Any]) -> str:

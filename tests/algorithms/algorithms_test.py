@@ -86,6 +86,16 @@ def test_fedsgd_does_not_pool_the_statistics_of_batch_norm():
                got.variables.model_state, want.variables.model_state)
 
 
+@pytest.mark.parametrize('sizes, same', [([8] * 4, True), (SIZES, False)])
+def test_uniform_weights_matter_only_where_sizes_differ(sizes, same):
+  data = toys.softmax_data(sizes)
+  weighted, uniform = (
+      run(algorithms.fedsgd(MODEL, 0.3, weighting=weighting), data)
+      .variables.params['w'] for weighting in ('examples', 'uniform'))
+  difference = np.abs(weighted - uniform).max()
+  assert (difference < 1e-6) if same else (difference > 1e-2)
+
+
 def test_fedsgd_with_everyone_is_gradient_descent():
   data = toys.softmax_data(SIZES)
   result = run(algorithms.fedsgd(MODEL, optax.sgd(0.3)), data, rounds=4)

@@ -1,5 +1,6 @@
 """The page and the figures of a small store written by hand."""
 
+import json
 import re
 
 import numpy as np
@@ -228,3 +229,14 @@ def test_bad_arguments_are_refused(arguments, capsys):
     command.main(arguments)
   assert error.value.code == 2
   assert 'error:' in capsys.readouterr().err
+
+
+def test_comparisons_are_shown_at_their_best_rate(path, tmp_path):
+  line = {'topic': 'one shot', 'clients': 'IID', 'way': '4 x 5 epochs',
+          'accuracy': {'0.1': [0.9, None, 0.94], '0.2154': [0.97, 0.95, 0.961]},
+          'best_rate': '0.2154', 'median': 0.961, 'seeds': [0, 1, 2]}
+  (path.parent / 'comparisons.jsonl').write_text(json.dumps(line) + '\n')
+  notes = tmp_path / 'notes.md'
+  notes.write_text('')
+  page = report.write(path, tmp_path / 'docs', notes).read_text()
+  assert '| IID | 4 x 5 epochs | 96.1% (95.0 to 97.0) | 0.2154 |' in page
