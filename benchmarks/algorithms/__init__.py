@@ -1,0 +1,1 @@
+"""All algorithms on one heterogeneous task; see __main__.py."""

@@ -1,0 +1,205 @@
+"""Every algorithm on one heterogeneous task, with the same budget for tuning.
+
+  python -m benchmarks.algorithms [--only NAME ...]   measure
+  python -m benchmarks.algorithms --report            docs/algorithms.md's table
+
+Fashion-MNIST, 2NN, 100 clients whose labels follow a Dirichlet law (0.1), ten
+of them a round, E = 2, B = 50, 150 rounds; a fifth of each client's examples is
+its own test set. Each algorithm has eight settings (learning rates and what it
+has of its own), each with seed 0; the best, by rounds to 80% test accuracy and
+then by the best accuracy, runs with seeds 0, 1 and 2. As in the paper of FedAvg
+it is chosen by test accuracy. All settings of an algorithm are one sweep.
+
+A line an algorithm goes to benchmarks/results/algorithms.jsonl; those that the
+file has already are left out.
+"""
+
+import argparse
+import datetime
+import itertools
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+
+import fedjax_sim
+from benchmarks.algorithms import entries
+from fedjax_sim import (
+    compilation,
+    data,
+    evaluation,
+    metrics,
+    models,
+    sweeps,
+    workdir,
+)
+from fedjax_sim.core import trees
+from fedjax_sim.core.types import ClientData, FederatedAlgorithm, Model
+from fedjax_sim.data import partition
+
+RESULTS = Path(__file__).parents[1] / 'results' / 'algorithms.jsonl'
+CLIENTS, COHORT, ROUNDS, ALPHA = 100, 10, 150, 0.1
+TARGETS = (0.75, 0.8)
+SEEDS = (0, 1, 2)
+
+
+class Task(NamedTuple):
+  """The data of every seed, and the model.
+
+  Attributes:
+    model: 2NN.
+    train: a federation a seed.
+    own_test: the same clients' own test examples.
+    test: the common test set.
+  """
+
+  model: Model
+  train: list[data.FederatedData]
+  own_test: list[data.FederatedData]
+  test: dict[str, np.ndarray]
+
+
+def load() -> Task:
+  """Fashion-MNIST, dealt out for every seed."""
+  source = data.load('fashion_mnist')
+  train, own_test = [], []
+  for seed in SEEDS:
+    whole = partition.dirichlet(
+        source.train['y'], CLIENTS, ALPHA, seed=seed, min_size=20)
+    kept, held_out = partition.split(whole, 0.2, seed=seed)
+    train.append(data.federate(source.train, kept))
+    own_test.append(data.federate(source.train, held_out))
+  return Task(models.mnist_2nn(), train, own_test, source.test)
+
+
+class Outcome(NamedTuple):
+  """Curves and last states of the members of a sweep."""
+
+  curves: list[list[float]]
+  state: sweeps.SweepState
+  seconds: list[float]
+
+
+def run(
+    task: Task, make: Callable[..., FederatedAlgorithm],
+    members: list[sweeps.Member],
+) -> Outcome:
+  """Test accuracies after every round; shorter where a member diverged."""
+  sweep = sweeps.build(
+      task.model, make, task.train, cohort_size=COHORT,
+      num_members=len(members), example=members[0].hyperparameters,
+      test=task.test)
+  curves, seconds = [[] for _ in members], []
+  state = sweep.init(members)
+  for progress in sweep.dispatches(
+      members, state, ROUNDS, set(range(len(members)))):
+    state = progress.state
+    for i, rows in progress.rows.items():
+      curves[i] += [row['test/accuracy'] for row in rows]
+      seconds += [row['seconds'] for row in rows]
+  return Outcome(curves, state, seconds)
+
+
+def crossing(curve: list[float], target: float) -> float | None:
+  """Rounds to a test accuracy."""
+  rounds = np.arange(1, len(curve) + 1)
+  return metrics.rounds_to_target(rounds, curve, target) if curve else None
+
+
+def better(curve: list[float]) -> tuple[float, float]:
+  """What settings are sorted by, the least first."""
+  found = crossing(curve, TARGETS[-1])
+  return np.inf if found is None else found, -max(curve, default=0.0)
+
+
+def measure(task: Task, entry: entries.Entry) -> dict[str, Any]:
+  """The result line of an algorithm."""
+  make = lambda **numbers: entry.make(task.model, **numbers)
+  settings = [dict(zip(entry.grid, values, strict=True))
+              for values in itertools.product(*entry.grid.values())]
+  tried = run(task, make, [sweeps.Member(0, s, 0) for s in settings]).curves
+  best = settings[min(range(len(settings)), key=lambda i: better(tried[i]))]
+  members = [sweeps.Member(seed, best, i) for i, seed in enumerate(SEEDS)]
+  outcome = run(task, make, members)
+  own = [_own_metrics(task, make(**best), outcome.state.of(i), i)
+         for i in range(len(SEEDS))]
+  down, up = sizes(make(**best), task)
+  return {
+      'name': entry.name, 'family': entry.family, 'best': best,
+      'grid': {k: list(v) for k, v in entry.grid.items()},
+      'tried': [{**s, 'best_accuracy': max(c, default=None),
+                 'rounds': crossing(c, TARGETS[-1])}
+                for s, c in zip(settings, tried, strict=True)],
+      'rounds': {f'{t:g}': [crossing(c, t) for c in outcome.curves]
+                 for t in TARGETS},
+      'final': [float(np.mean(c[-10:])) if len(c) == ROUNDS else None
+                for c in outcome.curves],
+      'curves': [[round(a, 4) for a in c] for c in outcome.curves],
+      'own': own, 'bytes_down': down, 'bytes_up': up,
+      'seconds_a_round': float(np.median(outcome.seconds)),
+      'date': datetime.date.today().isoformat(),
+      'environment': workdir.environment()}
+
+
+def _own_metrics(
+    task: Task, algorithm: FederatedAlgorithm, state, i: int
+) -> dict[str, float]:
+  """Accuracies of what each client is given, on its own test examples."""
+  return evaluation.evaluate_clients(
+      task.model, algorithm, state, task.train[i], task.own_test[i],
+      key=jax.random.key(SEEDS[i])).summary()
+
+
+def sizes(algorithm: FederatedAlgorithm, task: Task) -> tuple[int, int]:
+  """Bytes that a client receives and sends in a round."""
+  one = jax.tree.map(lambda x: jnp.asarray(x[:1]), task.train[0].examples)
+
+  def messages():
+    variables = task.model.init(jax.random.key(0), one['x'])
+    state = algorithm.init(variables, jax.random.key(0), CLIENTS)
+    down = algorithm.broadcast(state)
+    own = ClientData(one, jnp.int32(0), jnp.int32(1), 1, False)
+    sent = algorithm.client(
+        down, algorithm.client_init(variables), own, jax.random.key(0)).message
+    return down, (sent.update, sent.weight, sent.aux)
+
+  return tuple(trees.num_bytes(tree) for tree in jax.eval_shape(messages))
+
+
+def read() -> dict[str, Mapping[str, Any]]:
+  """Name -> result line."""
+  if not RESULTS.exists():
+    return {}
+  lines = map(json.loads, RESULTS.read_text().splitlines())
+  return {line['name']: line for line in lines}
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+  parser.add_argument('--only', nargs='+', default=[], help='names')
+  parser.add_argument('--report', action='store_true')
+  options = parser.parse_args()
+  if options.report:
+    from benchmarks.algorithms import report  # Here: it draws.
+    print(report.write(read()))
+    return
+  fedjax_sim.use_all_cores()
+  compilation.keep_programs()
+  known, task = read(), load()
+  for entry in entries.ENTRIES:
+    if entry.name in known or options.only and entry.name not in options.only:
+      continue
+    line = measure(task, entry)
+    print(entry.name, line['best'], line['rounds'], line['final'], flush=True)
+    with RESULTS.open('a') as file:
+      file.write(json.dumps(line) + '\n')
+    jax.clear_caches()
+
+
+if __name__ == '__main__':
+  main()

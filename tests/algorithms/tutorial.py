@@ -1,0 +1,18 @@
+"""The code blocks of docs/own_algorithm.md."""
+
+import re
+from pathlib import Path
+
+DOCS = Path(__file__).parents[2] / 'docs'
+
+
+def blocks() -> list[str]:
+  return re.findall(
+      r'```py\n(.*?)```', (DOCS / 'own_algorithm.md').read_text(), re.S)
+
+
+def lasting_momentum(*args, **kwargs):
+  """The page's algorithm."""
+  names = {}
+  exec(compile(blocks()[0], 'own_algorithm.md', 'exec'), names)
+  return names['lasting_momentum'](*args, **kwargs)

@@ -1,0 +1,38 @@
+"""docs/own_algorithm.md: its code runs, and its algorithm is what it says."""
+
+import numpy as np
+import optax
+
+from fedjax_sim import algorithms, simulate
+from tests import toys
+from tests.algorithms import tutorial
+
+
+def test_the_pages_code_trains(capsys):
+  names = {}
+  for block in tutorial.blocks():
+    exec(compile(block, 'own_algorithm.md', 'exec'), names)
+  # Ten digits; chance is 0.1.
+  assert float(capsys.readouterr().out) > 0.8
+
+
+def test_it_is_short():
+  lines = tutorial.blocks()[0].splitlines()
+  assert len([line for line in lines if line.strip()]) < 40
+
+
+def test_one_client_does_plain_momentum_which_fedavg_restarts():
+  model = toys.quadratic_model()
+  data = toys.points_data([np.array([[3.0, 1.0]])])
+  optimizer = optax.sgd(0.1, momentum=0.9)
+  w, velocity = np.zeros(2), np.zeros(2)
+  for _ in range(6):
+    velocity = 0.9 * velocity + (w - [3, 1])
+    w = w - 0.1 * velocity
+  got, restarted = (
+      simulate(model, algorithm, data, rounds=6, client_fraction=1.0)
+      .variables.params['w'] for algorithm in (
+          tutorial.lasting_momentum(model, optimizer),
+          algorithms.fedavg(model, optimizer)))
+  np.testing.assert_allclose(got, w, rtol=1e-5)
+  assert np.abs(restarted - w).max() > 0.5
