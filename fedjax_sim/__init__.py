@@ -11,6 +11,7 @@ from fedjax_sim import (
     interpolation,
     models,
 )
+from fedjax_sim.clients.for_each import for_each_client
 from fedjax_sim.devices import use_all_cores
 from fedjax_sim.simulator import DivergenceError, Result, simulate
 from fedjax_sim.sweeps import sweep
@@ -22,6 +23,7 @@ __all__ = [
     'algorithms',
     'data',
     'evaluation',
+    'for_each_client',
     'interpolation',
     'models',
     'simulate',

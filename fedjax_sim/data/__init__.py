@@ -1,6 +1,7 @@
 """Data: sources, partitions, federations, cohorts. NumPy, on the host."""
 
 from fedjax_sim.data import partition, sampling
+from fedjax_sim.data.batching import padded_batch, shuffle_repeat_batch
 from fedjax_sim.data.federated import (
     FederatedData,
     federate,
@@ -19,9 +20,11 @@ __all__ = [
     'iterate_sqlite',
     'load',
     'open_mapped',
+    'padded_batch',
     'partition',
     'read_sqlite',
     'sampling',
+    'shuffle_repeat_batch',
     'single',
     'write_mapped',
     'write_sqlite',
