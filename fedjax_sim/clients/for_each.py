@@ -66,7 +66,8 @@ def for_each_client(
 
   def run(shared_input, clients):
     for block in _blocks(clients, lanes):
-      outputs, results = _run_block(programs, shared_input, block, lanes, with_step_result)
+      outputs, results = _run_block(
+          programs, shared_input, block, lanes, with_step_result)
       for lane, (client_id, _, _) in enumerate(block):
         if with_step_result:
           yield client_id, outputs[lane], results[lane]

@@ -16,23 +16,21 @@ def make_clients(shapes=CLIENTS, seed=0):
   for i, sizes in enumerate(shapes):
     batches = [{'x': rng.normal(size=(n, 3)).astype(np.float32),
                 'y': rng.normal(size=n).astype(np.float32)} for n in sizes]
-    yield f'client {i}', batches, {'key': jax.random.key(i), 'rate': 0.1 + i}
+    yield f'client {i}', batches, {'rate': 0.01 * i}
 
 
 def client_init(shared, own):
-  """The key and the count's 0, an int that the steps make a float."""
-  return {'w': shared['w'], 'rate': own['rate'], 'key': own['key'], 'count': 0}
+  """The count begins as an int that the steps make a float."""
+  return {'w': shared['w'], 'rate': own['rate'], 'count': 0}
 
 
 def client_step(state, batch):
-  """SGD with noise, for which a mean over the batch must be over its rows."""
-  key, use = jax.random.split(state['key'])
+  """SGD on a mean that must be over the rows of the batch and no others."""
   loss = lambda w: jnp.mean((batch['x'] @ w - batch['y']) ** 2)
   value, gradient = jax.value_and_grad(loss)(state['w'])
-  noise = jax.random.uniform(use, (3,))
-  w = state['w'] - 0.1 * state['rate'] * gradient / 10 + 0.01 * noise
+  w = state['w'] - state['rate'] * gradient
   count = state['count'] + jnp.sum(batch['y'])
-  return {**state, 'w': w, 'key': key, 'count': count}, {'loss': value}
+  return {**state, 'w': w, 'count': count}, {'loss': value}
 
 
 def client_final(shared, state):
@@ -65,6 +63,24 @@ def test_is_the_loop_over_clients_and_batches(lanes):
     assert len(results) == len(losses)
     for a, b in zip(results, losses, strict=True):
       np.testing.assert_allclose(a['loss'], b['loss'], rtol=1e-5)
+
+
+@pytest.mark.parametrize('make', [jax.random.key, jax.random.PRNGKey])
+def test_keys_are_client_input_and_state(make):
+  def step(state, batch):
+    key, use = jax.random.split(state[0])
+    return key, state[1] + jax.random.uniform(use) * batch
+
+  run = fs.for_each_client(
+      lambda shared, key: (key, 0.0), step,
+      lambda shared, state: state[1], lanes=2)
+  batches = [np.float32(1), np.float32(10)]
+  got = dict(run(None, [(i, batches[:i], make(i)) for i in range(3)]))
+  for i in range(3):
+    state = make(i), 0.0
+    for batch in batches[:i]:
+      state = step(state, batch)
+    np.testing.assert_allclose(got[i], state[1], rtol=1e-6)
 
 
 def test_without_results_or_final_the_last_states_come_in_pairs():
