@@ -14,7 +14,7 @@ The page's three scripts are run as they stand there: for FedJAX 0.0.17, with
          compared too.
 
 The largest differences of parameters, and how far these moved, go to
-benchmarks/results/migration.jsonl.
+benchmarks/results/migration.jsonl and into the page.
 """
 
 import datetime
@@ -38,7 +38,7 @@ SIZES = {'any': [1, 60, 7, 20, 33, 5, 41, 2, 19, 28, 13, 50],
 
 
 def scripts() -> list[str]:
-  """The page's Python blocks: for FedJAX, with `for_each_client`, engine."""
+  """The page's Python blocks: for FedJAX, `for_each_client`, engine, more."""
   return re.findall(r'```python\n(.*?)```', PAGE.read_text(), re.S)
 
 
@@ -69,7 +69,7 @@ def difference(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> float:
 
 def compare(sizes: list[int], engine: bool) -> dict[str, float]:
   """Largest differences from FedJAX's parameters."""
-  old, loop, rounds = scripts()
+  old, loop, rounds, *_ = scripts()
   with tempfile.TemporaryDirectory() as folder:
     data.write_sqlite(Path(folder) / 'clients.sqlite', clients(sizes))
     theirs = run(
@@ -83,11 +83,27 @@ def compare(sizes: list[int], engine: bool) -> dict[str, float]:
   return found
 
 
+def table(found: dict[str, dict[str, float]]) -> str:
+  """The page's lines."""
+  titles = {'any': 'clients of 1 to 60 examples',
+            'order': 'clients of 1 to 20 examples, sizes that divide 20'}
+  rows = ['| largest difference from FedJAX | `for_each_client` | engine | '
+          'parameters moved by up to |', '|---|---|---|---|']
+  for name, title in titles.items():
+    cells = [f'{found[name][k]:.2g}' if k in found[name] else '-'
+             for k in ('for_each_client', 'engine', 'moved')]
+    rows.append(f'| {title} | {" | ".join(cells)} |')
+  return '\n'.join(rows)
+
+
 def main() -> None:
   found = {name: compare(sizes, engine=name == 'order')
            for name, sizes in SIZES.items()}
   for name, differences in found.items():
     print(name, ', '.join(f'{k} {v:.2g}' for k, v in differences.items()))
+  PAGE.write_text(re.sub(
+      r'(?<=<!-- migration -->\n).*(?=<!-- end migration -->)',
+      table(found) + '\n', PAGE.read_text(), flags=re.S))
   requirements = contenders.REQUIREMENTS / 'fedjax.txt'
   with RESULTS.open('a') as file:
     file.write(json.dumps({

@@ -34,7 +34,7 @@ def for_each_client(
     client_final: steps.ClientFinal = lambda shared_input, state: state,
     with_step_result: bool = False,
     *,
-    lanes: int = 8,
+    lanes: int = 4,
 ) -> Callable[[PyTree, Iterable[Client]], Iterator[tuple]]:
   """Makes a function that does some work for each of many clients.
 
@@ -123,7 +123,8 @@ def _compiled(client_init, client_step, client_final, lanes) -> _Programs:
 
 def _advance_lane(client_step, batches, most, state, first, count):
   """One lane's part of `_Programs.advance`."""
-  batch = lambda t: jax.tree.map(lambda x: x[first + t], batches)
+  batch = lambda t: jax.tree.map(
+      lambda x: jnp.asarray(x)[first + t], batches)
   after, result = jax.eval_shape(client_step, state, batch(0))
   state = steps.widened(state, after)
   _, result = jax.eval_shape(client_step, state, batch(0))
@@ -161,11 +162,12 @@ def _run_block(
         np.cumsum([0, *counts[:-1]], dtype=np.int32),
         np.array(counts, np.int32),
         max(_power_of_two(max(counts)), _LEAST_RESULTS) if has_results else 0)
-    steps_done = jax.device_get(steps_done)
-    for lane, count in enumerate(counts):
-      results[lane] += [
-          jax.tree.map(lambda x, place=(lane, t): x[place], steps_done)
-          for t in range(count)]
+    if has_results:
+      steps_done = jax.device_get(steps_done)
+      for lane, count in enumerate(counts):
+        results[lane] += [
+            jax.tree.map(lambda x, place=(lane, t): x[place], steps_done)
+            for t in range(count)]
   return programs.finish(shared_input, states), results
 
 
@@ -199,4 +201,5 @@ def _power_of_two(number: int) -> int:
 def _signature(tree: PyTree) -> tuple:
   """Equal for trees that can be stacked."""
   leaves, treedef = jax.tree.flatten(tree)
-  return treedef, *map(jax.typeof, leaves)
+  return treedef, *((np.shape(x), getattr(x, 'dtype', type(x)))
+                    for x in leaves)
