@@ -153,3 +153,19 @@ def test_states_of_another_kind(step, message):
 def test_bad_lanes():
   with pytest.raises(ValueError, match='lanes must be .* got 0'):
     fs.for_each_client(client_init, client_step, lanes=0)
+
+
+def test_lanes_narrow_whatever_the_order_of_clients():
+  """Steps 9, 2, 1, 1 side by side: 4 wide until 1, 2 until 2, 1 until 9."""
+  done = []
+
+  def step(state, batch):
+    jax.debug.callback(lambda _: done.append(1), state)
+    return state + batch
+
+  run = fs.for_each_client(lambda shared, own: 0.0, step, lanes=4)
+  one = np.float32(1)
+  got = list(run(None, [(n, [one] * n, None) for n in (1, 2, 9, 1)]))
+  jax.effects_barrier()
+  assert got == [(1, 1.0), (2, 2.0), (9, 9.0), (1, 1.0)]
+  assert len(done) == 4 * 1 + 2 * 1 + 1 * 7
