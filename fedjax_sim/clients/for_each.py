@@ -125,7 +125,7 @@ def _advance_lane(client_step, batches, most, state, first, count):
   """One lane's part of `_Programs.advance`."""
   batch = lambda t: jax.tree.map(
       lambda x: jnp.asarray(x)[first + t], batches)
-  after, result = jax.eval_shape(client_step, state, batch(0))
+  after, _ = jax.eval_shape(client_step, state, batch(0))
   state = steps.widened(state, after)
   _, result = jax.eval_shape(client_step, state, batch(0))
   results = jax.tree.map(lambda x: jnp.zeros((most, *x.shape), x.dtype), result)
