@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.paper import figures, results, store, tables
+from benchmarks.paper import cells, figures, results, store, tables
 from benchmarks.paper.cells import BY_KEY
 from fedjax_sim.core import files
 
@@ -105,18 +105,28 @@ def page(
 
 def _summary(records: Mapping[str, Any]) -> str:
   """How many cells there are, and how many agree."""
-  found = [(results.of(row.cell, records.get(row.cell.key), row.target), row)
-           for table in _TITLES for block in tables.blocks(table)
-           for row in block.rows]
-  count = lambda state: sum(result.state == state for result, _ in found)
-  ratios = [tables.ratio(result, row.paper) for result, row in found
+  rows = [row for table in _TITLES for block in tables.blocks(table)
+          for row in block.rows]
+  states = [results.of(row.cell, records.get(row.cell.key), row.target).state
+            for row in rows]
+  plain, within = _agreeing(rows, records, lambda cell: [cell])
+  centered, near = _agreeing(rows, records, lambda cell: cells.centered([cell]))
+  return (f'Of the {len(rows)} cells of the tables {states.count("done")} are '
+          f'finished, {states.count("partial")} begun, '
+          f'{states.count("not run")} not run. Of the {plain} finished ones '
+          f'with a figure in both, {within} are within a factor of {FACTOR} of '
+          f'the paper\'s; of {centered} with centered pixels, {near}.')
+
+
+def _agreeing(rows, records: Mapping[str, Any], variant) -> tuple[int, int]:
+  """Finished cells with a figure in both, and those that agree."""
+  found = [(results.of(cell, records[cell.key], row.target), row.paper)
+           for row in rows for cell in variant(row.cell)
+           if cell.key in records]
+  ratios = [tables.ratio(result, paper) for result, paper in found
             if result.state == 'done']
   ratios = [r for r in ratios if r is not None]
-  within = sum(1 / FACTOR <= r <= FACTOR for r in ratios)
-  return (f'Of the {len(found)} cells of the tables {count("done")} are '
-          f'finished, {count("partial")} begun, {count("not run")} not run. Of '
-          f'the {len(ratios)} finished ones with a figure in both, {within} '
-          f'are within a factor of {FACTOR} of the paper\'s.')
+  return len(ratios), sum(1 / FACTOR <= r <= FACTOR for r in ratios)
 
 
 def _figures(records: Mapping[str, Any], drawn: Collection[int]) -> list[str]:
