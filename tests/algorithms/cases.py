@@ -1,0 +1,16 @@
+"""Every algorithm of the package, small, for the suite that runs them all."""
+
+from collections.abc import Callable
+
+import optax
+
+from fedjax_sim import algorithms
+from fedjax_sim.core.types import FederatedAlgorithm, Model
+
+# name -> (model, client learning rate, which may be traced) -> algorithm.
+Case = Callable[..., FederatedAlgorithm]
+CASES: dict[str, Case] = {
+    'fedavg': lambda model, rate=0.1: algorithms.fedavg(
+        model, optax.sgd(rate), epochs=2, batch_size=4),
+    'fedsgd': lambda model, rate=0.1: algorithms.fedsgd(model, rate),
+}
