@@ -2,6 +2,23 @@
 
 from fedjax_sim.algorithms.centralized import centralized_sgd
 from fedjax_sim.algorithms.fedavg import fedavg, from_client_update
+from fedjax_sim.algorithms.fedprox import fedprox
 from fedjax_sim.algorithms.fedsgd import fedsgd
+from fedjax_sim.algorithms.server_optimizers import (
+    fedadagrad,
+    fedadam,
+    fedavgm,
+    fedyogi,
+)
 
-__all__ = ['centralized_sgd', 'fedavg', 'fedsgd', 'from_client_update']
+__all__ = [
+    'centralized_sgd',
+    'fedadagrad',
+    'fedadam',
+    'fedavg',
+    'fedavgm',
+    'fedprox',
+    'fedsgd',
+    'fedyogi',
+    'from_client_update',
+]

@@ -5,12 +5,14 @@ from collections.abc import Callable
 import optax
 
 from fedjax_sim import algorithms
-from fedjax_sim.core.types import FederatedAlgorithm, Model
+from fedjax_sim.core.types import FederatedAlgorithm
 
 # name -> (model, client learning rate, which may be traced) -> algorithm.
 Case = Callable[..., FederatedAlgorithm]
 CASES: dict[str, Case] = {
     'fedavg': lambda model, rate=0.1: algorithms.fedavg(
         model, optax.sgd(rate), epochs=2, batch_size=4),
+    'fedprox': lambda model, rate=0.1: algorithms.fedprox(
+        model, optax.sgd(rate), algorithms.fedadam(0.1), mu=0.1, batch_size=4),
     'fedsgd': lambda model, rate=0.1: algorithms.fedsgd(model, rate),
 }

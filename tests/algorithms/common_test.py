@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from jax import numpy as jnp
 
-from fedjax_sim import aggregation, simulator, sweeps
-from fedjax_sim.core.types import Message, Variables
+from fedjax_sim import simulator
+from fedjax_sim.core.types import Message
 from fedjax_sim.data import sampling
 from tests import toys
 from tests.algorithms.cases import CASES
