@@ -4,6 +4,7 @@ from fedjax_sim.algorithms.centralized import centralized_sgd
 from fedjax_sim.algorithms.fedavg import fedavg, from_client_update
 from fedjax_sim.algorithms.fedprox import fedprox
 from fedjax_sim.algorithms.fedsgd import fedsgd
+from fedjax_sim.algorithms.scaffold import scaffold
 from fedjax_sim.algorithms.server_optimizers import (
     fedadagrad,
     fedadam,
@@ -21,4 +22,5 @@ __all__ = [
     'fedsgd',
     'fedyogi',
     'from_client_update',
+    'scaffold',
 ]

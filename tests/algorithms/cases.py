@@ -15,4 +15,8 @@ CASES: dict[str, Case] = {
     'fedprox': lambda model, rate=0.1: algorithms.fedprox(
         model, optax.sgd(rate), algorithms.fedadam(0.1), mu=0.1, batch_size=4),
     'fedsgd': lambda model, rate=0.1: algorithms.fedsgd(model, rate),
+    'scaffold': lambda model, rate=0.1: algorithms.scaffold(
+        model, rate, epochs=2, batch_size=4),
+    'scaffold, option 1': lambda model, rate=0.1: algorithms.scaffold(
+        model, rate, option=1, weighting='examples', batch_size=4),
 }
