@@ -2,6 +2,9 @@
 
 from fedjax_sim.algorithms.centralized import centralized_sgd
 from fedjax_sim.algorithms.fedavg import fedavg, from_client_update
+from fedjax_sim.algorithms.feddyn import feddyn
+from fedjax_sim.algorithms.fedexp import fedexp
+from fedjax_sim.algorithms.fednova import fednova
 from fedjax_sim.algorithms.fedprox import fedprox
 from fedjax_sim.algorithms.fedsgd import fedsgd
 from fedjax_sim.algorithms.scaffold import scaffold
@@ -18,6 +21,9 @@ __all__ = [
     'fedadam',
     'fedavg',
     'fedavgm',
+    'feddyn',
+    'fedexp',
+    'fednova',
     'fedprox',
     'fedsgd',
     'fedyogi',

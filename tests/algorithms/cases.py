@@ -12,6 +12,12 @@ Case = Callable[..., FederatedAlgorithm]
 CASES: dict[str, Case] = {
     'fedavg': lambda model, rate=0.1: algorithms.fedavg(
         model, optax.sgd(rate), epochs=2, batch_size=4),
+    'feddyn': lambda model, rate=0.1: algorithms.feddyn(
+        model, optax.sgd(rate), alpha=0.5, epochs=2, batch_size=4),
+    'fedexp': lambda model, rate=0.1: algorithms.fedexp(
+        model, optax.sgd(rate), epochs=2, batch_size=4),
+    'fednova': lambda model, rate=0.1: algorithms.fednova(
+        model, rate, momentum=0.5, proximal=0.1, epochs=2, batch_size=4),
     'fedprox': lambda model, rate=0.1: algorithms.fedprox(
         model, optax.sgd(rate), algorithms.fedadam(0.1), mu=0.1, batch_size=4),
     'fedsgd': lambda model, rate=0.1: algorithms.fedsgd(model, rate),
