@@ -5,6 +5,7 @@ import numpy as np
 from jax import numpy as jnp
 
 from fedjax_sim import simulator
+from fedjax_sim.core import random
 from fedjax_sim.core.types import Model, Variables
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import federate
@@ -131,3 +132,13 @@ def run_cohorts(model, algorithm, data, cohorts, lanes=2):
       simulation.compile(initial), initial, len(cohorts),
       evaluate=lambda r: False)
   return state
+
+
+def order_of_client(seed, sizes):
+  """The documented keys, spelled out: what a client's epoch order is."""
+  def order_of(round_number, client, epoch):
+    key = random.round_key(jax.random.key(seed), round_number)
+    key = random.named(random.client_key(key, client, 0), 'client')
+    key = jax.random.fold_in(random.named(key, 'order'), epoch)
+    return np.asarray(random.random_order(key, sizes[client], sizes[client]))
+  return order_of

@@ -7,6 +7,7 @@ from fedjax_sim.algorithms.fedexp import fedexp
 from fedjax_sim.algorithms.fednova import fednova
 from fedjax_sim.algorithms.fedprox import fedprox
 from fedjax_sim.algorithms.fedsgd import fedsgd
+from fedjax_sim.algorithms.mime import mime, mimelite
 from fedjax_sim.algorithms.scaffold import scaffold
 from fedjax_sim.algorithms.server_optimizers import (
     fedadagrad,
@@ -28,5 +29,7 @@ __all__ = [
     'fedsgd',
     'fedyogi',
     'from_client_update',
+    'mime',
+    'mimelite',
     'scaffold',
 ]

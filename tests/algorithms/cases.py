@@ -21,6 +21,10 @@ CASES: dict[str, Case] = {
     'fedprox': lambda model, rate=0.1: algorithms.fedprox(
         model, optax.sgd(rate), algorithms.fedadam(0.1), mu=0.1, batch_size=4),
     'fedsgd': lambda model, rate=0.1: algorithms.fedsgd(model, rate),
+    'mime': lambda model, rate=0.1: algorithms.mime(
+        model, optax.sgd(rate, momentum=0.5), epochs=2, batch_size=4),
+    'mimelite': lambda model, rate=0.1: algorithms.mimelite(
+        model, optax.adam(rate), epochs=2, batch_size=4),
     'scaffold': lambda model, rate=0.1: algorithms.scaffold(
         model, rate, epochs=2, batch_size=4),
     'scaffold, option 1': lambda model, rate=0.1: algorithms.scaffold(
