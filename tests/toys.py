@@ -99,6 +99,26 @@ def softmax_model(num_classes=3, dim=4):
   return Model(init, apply, loss, metrics)
 
 
+def watching_model(dim=4):
+  """`softmax_model` with a running mean of its inputs as model state."""
+  base = softmax_model(dim=dim)
+
+  def init(key, inputs):
+    return base.init(key, inputs)._replace(
+        model_state={'mean': jnp.zeros(dim)})
+
+  def apply(params, model_state, inputs, *, key, train, mask):
+    outputs, _ = base.apply(
+        params, {}, inputs, key=key, train=train, mask=mask)
+    if train:
+      real = jnp.where(mask[:, None], inputs, 0)
+      mean = real.sum(0) / jnp.maximum(mask.sum(), 1)
+      model_state = {'mean': 0.9 * model_state['mean'] + 0.1 * mean}
+    return outputs, model_state
+
+  return base._replace(init=init, apply=apply)
+
+
 def partition_of(sizes):
   """Consecutive examples for clients of these sizes."""
   return np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
