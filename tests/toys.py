@@ -5,6 +5,7 @@ import numpy as np
 from jax import numpy as jnp
 
 from fedjax_sim import simulator
+from fedjax_sim.core import random
 from fedjax_sim.core.types import Model, Variables
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import federate
@@ -44,6 +45,37 @@ def quadratic_model(dim=2):
   return Model(init, apply, loss, lambda outputs, examples: {})
 
 
+def curved_model(dim=2):
+  """loss(w; x, a) = a |w - x|^2 / 2: clients of different curvatures a."""
+  base = quadratic_model(dim)
+
+  def loss(outputs, examples):
+    square = jnp.sum((outputs - examples['x']) ** 2, axis=-1)
+    return 0.5 * examples['y'] * square
+
+  return base._replace(loss=loss)
+
+
+CURVATURES = np.array([1.0, 2.0, 6.0])
+OPTIMA = np.array([[0.0, 0.0], [1.0, 1.0], [4.0, 2.0]])
+
+
+def curved_data(sizes=(4, 4, 4)):
+  """For `curved_model`: clients of one point, OPTIMA, many times over.
+
+  So every batch of a client has the same gradient, CURVATURES times the
+  distance, and slow references need no orders.
+  """
+  return federate({'x': np.repeat(OPTIMA, sizes, axis=0).astype(np.float32),
+                   'y': np.repeat(CURVATURES, sizes).astype(np.float32)},
+                  partition_of(sizes))
+
+
+def curved_optimum(weights=(1, 1, 1)):
+  """The minimum of the mean of the clients' losses with these weights."""
+  return np.average(OPTIMA, axis=0, weights=np.asarray(weights) * CURVATURES)
+
+
 def softmax_model(num_classes=3, dim=4):
   """Logistic regression; weights drawn from the key."""
 
@@ -65,6 +97,26 @@ def softmax_model(num_classes=3, dim=4):
     return {'accuracy': (right, jnp.ones_like(right))}
 
   return Model(init, apply, loss, metrics)
+
+
+def watching_model(dim=4):
+  """`softmax_model` with a running mean of its inputs as model state."""
+  base = softmax_model(dim=dim)
+
+  def init(key, inputs):
+    return base.init(key, inputs)._replace(
+        model_state={'mean': jnp.zeros(dim)})
+
+  def apply(params, model_state, inputs, *, key, train, mask):
+    outputs, _ = base.apply(
+        params, {}, inputs, key=key, train=train, mask=mask)
+    if train:
+      real = jnp.where(mask[:, None], inputs, 0)
+      mean = real.sum(0) / jnp.maximum(mask.sum(), 1)
+      model_state = {'mean': 0.9 * model_state['mean'] + 0.1 * mean}
+    return outputs, model_state
+
+  return base._replace(init=init, apply=apply)
 
 
 def partition_of(sizes):
@@ -100,3 +152,13 @@ def run_cohorts(model, algorithm, data, cohorts, lanes=2):
       simulation.compile(initial), initial, len(cohorts),
       evaluate=lambda r: False)
   return state
+
+
+def order_of_client(seed, sizes):
+  """The documented keys, spelled out: what a client's epoch order is."""
+  def order_of(round_number, client, epoch):
+    key = random.round_key(jax.random.key(seed), round_number)
+    key = random.named(random.client_key(key, client, 0), 'client')
+    key = jax.random.fold_in(random.named(key, 'order'), epoch)
+    return np.asarray(random.random_order(key, sizes[client], sizes[client]))
+  return order_of

@@ -9,21 +9,18 @@ above is one gradient over the cohort's pooled examples: no client ever holds
 weights or gradients of its own, and clients of unequal size cost no padding.
 """
 
-from typing import NamedTuple
-
 import jax
 import optax
 from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import from_client_update
-from fedjax_sim.clients import batches, gradients
+from fedjax_sim.algorithms.pooled import pooled_gradient
+from fedjax_sim.clients import gradients
 from fedjax_sim.clients.local_sgd import WEIGHTINGS
 from fedjax_sim.clients.training import Schedule
-from fedjax_sim.core import checks, random
+from fedjax_sim.core import checks
 from fedjax_sim.core.types import (
-    Aggregate,
     Aggregator,
-    ClientData,
     ClientOutput,
     FederatedAlgorithm,
     Message,
@@ -70,13 +67,8 @@ def fedsgd(
 
   def client(server, client_state, data, key):
     params, model_state = server.variables
-    start = _Gradient(jax.tree.map(jnp.zeros_like, params), model_state,
-                      {'loss': (jnp.float32(0), jnp.float32(0))})
-    gradient, state, metrics = batches.for_each_batch(
-        data,
-        lambda _, batch: _Gradient(*gradients.large_batch_gradient(
-            model, server.variables, batch, micro_batch_size)),
-        start, key=key, batch_size=None)
+    gradient, state, metrics = gradients.local_gradient(
+        model, server.variables, data, key, micro_batch_size)
     updates, _ = client_optimizer.update(
         gradient, client_optimizer.init(params), params)
     update = Variables(
@@ -89,16 +81,11 @@ def fedsgd(
   def pooled(server, pool: Pool):
     if jax.tree.leaves(server.variables.model_state):
       return None  # BatchNorm's statistics are a client's own.
-    weights = jnp.where(pool.present, jax.vmap(
-        lambda size: WEIGHTINGS[weighting](
-            ClientData(pool.examples, 0, size, 0, True)))(pool.sizes), 0)
-    gradient, metrics = _pooled_gradient(
-        model, server.variables, pool, weights, micro_batch_size)
-    total = jnp.sum(weights)
-    step = -rate * scale_of(server.round) / jnp.where(total > 0, total, 1)
-    mean = Variables(_scaled(gradient, step), server.variables.model_state)
-    return Aggregate(mean, total, jnp.sum(pool.present, dtype=jnp.int32),
-                     {}), metrics
+    aggregate, metrics = pooled_gradient(
+        model, server.variables, pool, WEIGHTINGS[weighting], micro_batch_size)
+    update = _scaled(aggregate.mean, -rate * scale_of(server.round))
+    mean = Variables(update, server.variables.model_state)
+    return aggregate._replace(mean=mean), metrics
 
   algorithm = from_client_update(client, server_optimizer, aggregator)
   if plain and aggregator is None:
@@ -106,41 +93,5 @@ def fedsgd(
   return algorithm
 
 
-class _Gradient(NamedTuple):
-  """What `large_batch_gradient` gives."""
-
-  gradient: jax.Array
-  model_state: jax.Array
-  metrics: dict
-
-
 def _scaled(tree, factor):
   return jax.tree.map(lambda x: (factor * x).astype(x.dtype), tree)
-
-
-def _pooled_gradient(
-    model, variables, pool: Pool, weights, micro_batch_size):
-  """sum_k weights_k grad F_k, and the training loss; examples in a row."""
-  ends = jnp.cumsum(pool.sizes)
-  total = ends[-1]
-  example_weights = weights / jnp.maximum(pool.sizes, 1)
-  keys = jax.vmap(lambda key: random.named(
-      batches.step_key(key, jnp.int32(0)), 'model'))(pool.keys)
-
-  def add(i, carry):
-    gradient, loss = carry
-    place = i * micro_batch_size + jnp.arange(micro_batch_size, dtype=jnp.int32)
-    real = place < total
-    slot = jnp.where(real, jnp.searchsorted(ends, place, side='right'), 0)
-    own_place = jnp.where(real, place - (ends - pool.sizes)[slot], 0)
-    rows = pool.offsets[slot] + own_place
-    part, _, part_loss = gradients.summed_gradient(
-        model, variables, jax.tree.map(lambda x: x[rows], pool.examples),
-        jnp.where(real, example_weights[slot], 0),
-        jax.vmap(jax.random.fold_in)(keys[slot], own_place), keys[0])
-    return jax.tree.map(jnp.add, gradient, part), loss + part_loss
-
-  gradient, loss = jax.lax.fori_loop(
-      0, (total + micro_batch_size - 1) // micro_batch_size, add,
-      (jax.tree.map(jnp.zeros_like, variables.params), jnp.float32(0)))
-  return gradient, {'loss': (loss, total.astype(jnp.float32))}
