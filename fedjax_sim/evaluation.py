@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from fedjax_sim.clients import batches
+from fedjax_sim.clients.measure import batch_metrics, local_metrics
 from fedjax_sim.core import checks, random
 from fedjax_sim.core.types import (
     ClientData,
@@ -71,19 +71,6 @@ def fill_up(data: EvalData, multiple: int) -> EvalData:
   copies = jax.tree.map(lambda x: np.repeat(x[:1], extra, axis=0), data)
   copies = copies._replace(mask=np.zeros_like(copies.mask))
   return jax.tree.map(lambda a, b: np.concatenate([a, b]), data, copies)
-
-
-def batch_metrics(
-    model: Model, variables: Variables, examples: PyTree, mask: jax.Array
-) -> MetricSums:
-  """(sum, count) of the loss and the model's metrics over a batch."""
-  outputs, _ = model.apply(
-      *variables, examples['x'], key=jax.random.key(0), train=False, mask=mask)
-  losses = model.loss(outputs, examples)
-  rows = {'loss': (losses, jnp.ones_like(losses)),
-          **model.metrics(outputs, examples)}
-  return jax.tree.map(
-      lambda x: jnp.sum(jnp.where(mask, x, 0), dtype=jnp.float32), rows)
 
 
 def evaluator(model: Model) -> Callable[[Variables, EvalData], MetricSums]:
@@ -193,7 +180,8 @@ def evaluate_clients(
       variables = algorithm.personalize(
           state.server, client_state, own(train_arrays, train),
           random.client_key(key, client, jnp.int32(0)))
-      return _client_sums(model, variables, own(test_arrays, test), batch_size)
+      return local_metrics(
+          model, variables, own(test_arrays, test), batch_size)
 
     clients = jnp.arange(train.num_clients, dtype=jnp.int32)
     # Behind the N clients there may be rows that fill up the devices.
@@ -205,20 +193,3 @@ def evaluate_clients(
     values = {name: np.where(count > 0, np.float64(total) / count, np.nan)
               for name, (total, count) in sums.items()}
   return ClientMetrics(values, np.asarray(test.sizes))
-
-
-def _client_sums(model, variables, data: ClientData, batch_size) -> MetricSums:
-  """MetricSums of one client's data."""
-  step = lambda totals, batch: jax.tree.map(
-      jnp.add, totals,
-      batch_metrics(model, variables, batch.examples, batch.mask))
-  example = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype),
-      data.examples)
-  shapes = jax.eval_shape(
-      lambda v, e: batch_metrics(model, v, e, jnp.ones(1, bool)),
-      variables, example)
-  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-  return batches.for_each_batch(
-      data, step, zeros, key=jax.random.key(0), batch_size=batch_size,
-      shuffle=False)

@@ -5,7 +5,7 @@ import numpy as np
 from jax import numpy as jnp
 
 from fedjax_sim import simulator
-from fedjax_sim.core.types import Model, Variables
+from fedjax_sim.core.types import ClientData, Model, Variables
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import federate
 
@@ -100,3 +100,18 @@ def run_cohorts(model, algorithm, data, cohorts, lanes=2):
       simulation.compile(initial), initial, len(cohorts),
       evaluate=lambda r: False)
   return state
+
+
+def client_data(data, client):
+  """A client's view of a federation, as inside of a round."""
+  examples = jax.tree.map(jnp.asarray, data.examples)
+  return ClientData(examples, jnp.int32(data.offsets[client]),
+                    jnp.int32(data.sizes[client]), data.max_size, True)
+
+
+def personal_models(algorithm, state, data):
+  """The Variables that each client is evaluated with, a list."""
+  return [jax.device_get(algorithm.personalize(
+      state.server, jax.tree.map(lambda x, k=k: x[k], state.clients),
+      client_data(data, k), jax.random.key(k)))
+          for k in range(data.num_clients)]

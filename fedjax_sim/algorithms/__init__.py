@@ -3,5 +3,12 @@
 from fedjax_sim.algorithms.centralized import centralized_sgd
 from fedjax_sim.algorithms.fedavg import fedavg, from_client_update
 from fedjax_sim.algorithms.fedsgd import fedsgd
+from fedjax_sim.algorithms.q_fedavg import q_fedavg
 
-__all__ = ['centralized_sgd', 'fedavg', 'fedsgd', 'from_client_update']
+__all__ = [
+    'centralized_sgd',
+    'fedavg',
+    'fedsgd',
+    'from_client_update',
+    'q_fedavg',
+]

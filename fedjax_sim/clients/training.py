@@ -29,9 +29,10 @@ class LocalTraining(NamedTuple):
   """A client's training in a round.
 
   Attributes:
-    run: `(Variables, ClientData, key, round, *, correct=None) -> LocalState`,
-      from these variables on. `round` is int32 [], from 0; `correct` as in
-      `run_sgd`, on top of the proximal term, whose centre is where it starts.
+    run: `(Variables, ClientData, key, round, *, correct=None, **options) ->
+      LocalState`, from these variables on. `round` is int32 [], from 0;
+      `correct` as in `run_sgd`, on top of the proximal term, whose centre is
+      where it starts; `options` are further ones of `run_sgd`.
     num_steps: `(ClientData, key) -> int32 []`, the steps that `run` with the
       same key does.
     weight: `(ClientData) -> float32 []`, of the client in the mean.
@@ -87,7 +88,7 @@ def local_training(
   is_proximal = checks.is_traced(proximal) or proximal > 0
 
   def run(variables: Variables, data: ClientData, key, round_number, *,
-          correct=None):
+          correct=None, **options):
     start = variables.params
 
     def corrected(grads: PyTree, params: PyTree) -> PyTree:
@@ -100,7 +101,7 @@ def local_training(
     return run_sgd(
         model, optimizer, variables, data, key, batch_size=batch_size,
         num_steps=work.num_steps(data.size, key), step_scale=scale,
-        correct=corrected, micro_batch_size=micro_batch_size)
+        correct=corrected, micro_batch_size=micro_batch_size, **options)
 
   return LocalTraining(
       run, lambda data, key: work.num_steps(data.size, key),

@@ -242,6 +242,9 @@ class FederatedAlgorithm(NamedTuple):
       is traced, if it can't for this model. Most algorithms have none.
     local_steps: int [M] sizes -> int [M], the steps that clients of these
       sizes do (NumPy, on the host), for planning; any measure of work will do.
+    evaluated: `(ServerState) -> Variables`, the one model that is evaluated on
+      the test set; of an algorithm with several global models, the one that
+      it says.
   """
 
   init: Callable[[Variables, jax.Array, int], ServerState]
@@ -253,3 +256,4 @@ class FederatedAlgorithm(NamedTuple):
   personalize: Callable[..., Variables]
   pooled: PooledUpdate | None = None
   local_steps: Callable[[np.ndarray], np.ndarray] = lambda sizes: sizes
+  evaluated: Callable[[ServerState], Variables] = lambda state: state.variables
