@@ -1,11 +1,13 @@
 """Federated algorithms, one a file; none knows of lanes, blocks or devices."""
 
+from fedjax_sim.algorithms.agnostic_fedavg import agnostic_fedavg
 from fedjax_sim.algorithms.centralized import centralized_sgd
 from fedjax_sim.algorithms.fedavg import fedavg, from_client_update
 from fedjax_sim.algorithms.fedsgd import fedsgd
 from fedjax_sim.algorithms.q_fedavg import q_fedavg
 
 __all__ = [
+    'agnostic_fedavg',
     'centralized_sgd',
     'fedavg',
     'fedsgd',
