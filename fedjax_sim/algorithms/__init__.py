@@ -4,6 +4,7 @@ from fedjax_sim.algorithms.agnostic_fedavg import agnostic_fedavg
 from fedjax_sim.algorithms.centralized import centralized_sgd
 from fedjax_sim.algorithms.fedavg import fedavg, from_client_update
 from fedjax_sim.algorithms.fedsgd import fedsgd
+from fedjax_sim.algorithms.ifca import ifca
 from fedjax_sim.algorithms.q_fedavg import q_fedavg
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     'fedavg',
     'fedsgd',
     'from_client_update',
+    'ifca',
     'q_fedavg',
 ]
