@@ -4,6 +4,7 @@ from fedjax_sim.algorithms.agnostic_fedavg import agnostic_fedavg
 from fedjax_sim.algorithms.centralized import centralized_sgd
 from fedjax_sim.algorithms.fedavg import fedavg, from_client_update
 from fedjax_sim.algorithms.fedper import fedper
+from fedjax_sim.algorithms.fedrep import fedrep
 from fedjax_sim.algorithms.fedsgd import fedsgd
 from fedjax_sim.algorithms.ifca import ifca
 from fedjax_sim.algorithms.q_fedavg import q_fedavg
@@ -13,6 +14,7 @@ __all__ = [
     'centralized_sgd',
     'fedavg',
     'fedper',
+    'fedrep',
     'fedsgd',
     'from_client_update',
     'ifca',
