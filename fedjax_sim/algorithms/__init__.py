@@ -3,6 +3,7 @@
 from fedjax_sim.algorithms.agnostic_fedavg import agnostic_fedavg
 from fedjax_sim.algorithms.centralized import centralized_sgd
 from fedjax_sim.algorithms.fedavg import fedavg, from_client_update
+from fedjax_sim.algorithms.fedbn import fedbn
 from fedjax_sim.algorithms.fedper import fedper
 from fedjax_sim.algorithms.fedrep import fedrep
 from fedjax_sim.algorithms.fedsgd import fedsgd
@@ -13,6 +14,7 @@ __all__ = [
     'agnostic_fedavg',
     'centralized_sgd',
     'fedavg',
+    'fedbn',
     'fedper',
     'fedrep',
     'fedsgd',
