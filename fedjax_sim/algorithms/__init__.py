@@ -7,6 +7,7 @@ from fedjax_sim.algorithms.fedbn import fedbn
 from fedjax_sim.algorithms.fedper import fedper
 from fedjax_sim.algorithms.fedrep import fedrep
 from fedjax_sim.algorithms.fedsgd import fedsgd
+from fedjax_sim.algorithms.finetune import finetune
 from fedjax_sim.algorithms.ifca import ifca
 from fedjax_sim.algorithms.q_fedavg import q_fedavg
 
@@ -18,6 +19,7 @@ __all__ = [
     'fedper',
     'fedrep',
     'fedsgd',
+    'finetune',
     'from_client_update',
     'ifca',
     'q_fedavg',
