@@ -2,6 +2,7 @@
 
 from fedjax_sim.algorithms.agnostic_fedavg import agnostic_fedavg
 from fedjax_sim.algorithms.centralized import centralized_sgd
+from fedjax_sim.algorithms.ditto import ditto
 from fedjax_sim.algorithms.fedavg import fedavg, from_client_update
 from fedjax_sim.algorithms.fedbn import fedbn
 from fedjax_sim.algorithms.fedper import fedper
@@ -14,6 +15,7 @@ from fedjax_sim.algorithms.q_fedavg import q_fedavg
 __all__ = [
     'agnostic_fedavg',
     'centralized_sgd',
+    'ditto',
     'fedavg',
     'fedbn',
     'fedper',
