@@ -1,6 +1,7 @@
 """Federated algorithms, one a file; none knows of lanes, blocks or devices."""
 
 from fedjax_sim.algorithms.agnostic_fedavg import agnostic_fedavg
+from fedjax_sim.algorithms.apfl import apfl
 from fedjax_sim.algorithms.centralized import centralized_sgd
 from fedjax_sim.algorithms.ditto import ditto
 from fedjax_sim.algorithms.fedavg import fedavg, from_client_update
@@ -14,6 +15,7 @@ from fedjax_sim.algorithms.q_fedavg import q_fedavg
 
 __all__ = [
     'agnostic_fedavg',
+    'apfl',
     'centralized_sgd',
     'ditto',
     'fedavg',
