@@ -48,10 +48,14 @@ def get_config() -> ConfigDict:
   config.client_momentum = 0.0  # for optimizers that have one
   config.client_weight_decay = 0.0  # added to gradients: decay * weights
   config.client_clip_norm = 0.0  # gradients are clipped to it; 0 = not
-  config.server_optimizer = 'sgd'  # any optimizer of optax, by name
+  # any optimizer of optax, by name, or fedavgm, fedadagrad, fedyogi, fedadam
+  config.server_optimizer = 'sgd'
   config.server_lr = 1.0  # 1 with sgd: the clients' average is the new model
   config.server_lr_decay = 1.0  # its factor a round
   config.server_momentum = 0.0  # for optimizers that have one
+  config.server_tau = 1e-3  # adaptivity of fedadagrad, fedyogi, fedadam
+  config.server_beta1 = 0.9  # of fedyogi, fedadam: decay of the mean update
+  config.server_beta2 = 0.99  # likewise, of its square
 
   # The run.
   config.rounds = 100  # how many rounds in all

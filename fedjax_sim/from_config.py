@@ -20,7 +20,7 @@ from fedjax_sim.data.federated import FederatedData, federate
 # Numeric fields that the members of a sweep may differ in, besides the seed.
 TRACED = ('client_lr', 'client_lr_decay', 'server_lr', 'server_lr_decay',
           'client_momentum', 'server_momentum', 'client_weight_decay',
-          'client_clip_norm')
+          'client_clip_norm', 'server_tau', 'server_beta1', 'server_beta2')
 
 _PARTITIONS = {
     'iid': lambda c, y: partition_lib.iid(
@@ -67,12 +67,13 @@ def validate(config: ConfigDict) -> None:
                'seed', 'test_examples'):
     checks.at_least(name, config[name], 0)
   for name in ('client_lr', 'client_lr_decay', 'server_lr', 'server_lr_decay',
-               'dirichlet_alpha', 'quantity_sigma'):
+               'dirichlet_alpha', 'quantity_sigma', 'server_tau'):
     checks.positive(name, config[name])
   for name in ('client_momentum', 'server_momentum', 'client_weight_decay',
                'client_clip_norm', 'checkpoint_seconds'):
     checks.non_negative(name, config[name])
-  checks.fraction('client_test_fraction', config.client_test_fraction)
+  for name in ('client_test_fraction', 'server_beta1', 'server_beta2'):
+    checks.fraction(name, config[name])
   for target in config.targets:
     checks.fraction('targets', target)
   checks.fraction('client_fraction', config.client_fraction)
@@ -136,7 +137,9 @@ def make_algorithm(
   if _is_set(server_decay, 1):
     rate = lambda count: config.server_lr * server_decay ** count
   server = optimizers.by_name(
-      'server', config.server_optimizer, rate, config.server_momentum)
+      'server', config.server_optimizer, rate, config.server_momentum,
+      tau=config.server_tau, beta1=config.server_beta1,
+      beta2=config.server_beta2)
   shared = {
       'weighting': config.weighting,
       'client_schedule': client_schedule,

@@ -44,6 +44,37 @@ def quadratic_model(dim=2):
   return Model(init, apply, loss, lambda outputs, examples: {})
 
 
+def curved_model(dim=2):
+  """loss(w; x, a) = a |w - x|^2 / 2: clients of different curvatures a."""
+  base = quadratic_model(dim)
+
+  def loss(outputs, examples):
+    square = jnp.sum((outputs - examples['x']) ** 2, axis=-1)
+    return 0.5 * examples['y'] * square
+
+  return base._replace(loss=loss)
+
+
+CURVATURES = np.array([1.0, 2.0, 6.0])
+OPTIMA = np.array([[0.0, 0.0], [1.0, 1.0], [4.0, 2.0]])
+
+
+def curved_data(sizes=(4, 4, 4)):
+  """For `curved_model`: clients of one point, OPTIMA, many times over.
+
+  So every batch of a client has the same gradient, CURVATURES times the
+  distance, and slow references need no orders.
+  """
+  return federate({'x': np.repeat(OPTIMA, sizes, axis=0).astype(np.float32),
+                   'y': np.repeat(CURVATURES, sizes).astype(np.float32)},
+                  partition_of(sizes))
+
+
+def curved_optimum(weights=(1, 1, 1)):
+  """The minimum of the mean of the clients' losses with these weights."""
+  return np.average(OPTIMA, axis=0, weights=np.asarray(weights) * CURVATURES)
+
+
 def softmax_model(num_classes=3, dim=4):
   """Logistic regression; weights drawn from the key."""
 

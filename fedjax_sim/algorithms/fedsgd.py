@@ -9,8 +9,6 @@ above is one gradient over the cohort's pooled examples: no client ever holds
 weights or gradients of its own, and clients of unequal size cost no padding.
 """
 
-from typing import NamedTuple
-
 import jax
 import optax
 from jax import numpy as jnp
@@ -70,13 +68,8 @@ def fedsgd(
 
   def client(server, client_state, data, key):
     params, model_state = server.variables
-    start = _Gradient(jax.tree.map(jnp.zeros_like, params), model_state,
-                      {'loss': (jnp.float32(0), jnp.float32(0))})
-    gradient, state, metrics = batches.for_each_batch(
-        data,
-        lambda _, batch: _Gradient(*gradients.large_batch_gradient(
-            model, server.variables, batch, micro_batch_size)),
-        start, key=key, batch_size=None)
+    gradient, state, metrics = gradients.local_gradient(
+        model, server.variables, data, key, micro_batch_size)
     updates, _ = client_optimizer.update(
         gradient, client_optimizer.init(params), params)
     update = Variables(
@@ -104,14 +97,6 @@ def fedsgd(
   if plain and aggregator is None:
     algorithm = algorithm._replace(pooled=pooled)
   return algorithm
-
-
-class _Gradient(NamedTuple):
-  """What `large_batch_gradient` gives."""
-
-  gradient: jax.Array
-  model_state: jax.Array
-  metrics: dict
 
 
 def _scaled(tree, factor):

@@ -7,7 +7,13 @@ from jax import numpy as jnp
 
 from fedjax_sim.clients import batches
 from fedjax_sim.core import loops, random
-from fedjax_sim.core.types import MetricSums, Model, PyTree, Variables
+from fedjax_sim.core.types import (
+    ClientData,
+    MetricSums,
+    Model,
+    PyTree,
+    Variables,
+)
 
 # Most examples whose gradient is taken at once in a batch of all local data.
 MICRO_BATCH_SIZE = 256
@@ -82,6 +88,35 @@ def large_batch_gradient(
   scale = 1 / jnp.maximum(count, 1)
   return (jax.tree.map(lambda g: (g * scale).astype(g.dtype), total), state,
           metrics)
+
+
+def local_gradient(
+    model: Model,
+    variables: Variables,
+    data: ClientData,
+    key: jax.Array,
+    micro_batch_size: int = MICRO_BATCH_SIZE,
+) -> tuple[PyTree, PyTree, MetricSums]:
+  """Gradient of a client's mean loss over all of its examples.
+
+  Args:
+    model: the model.
+    variables: where the gradient is taken.
+    data: the client's data.
+    key: for dropout.
+    micro_batch_size: most examples at once; see `large_batch_gradient`.
+
+  Returns:
+    As `batch_gradient`; of no examples the gradient is zero.
+  """
+  zero = jnp.float32(0)
+  return batches.for_each_batch(
+      data,
+      lambda _, batch: large_batch_gradient(
+          model, variables, batch, micro_batch_size),
+      (jax.tree.map(jnp.zeros_like, variables.params), variables.model_state,
+       {'loss': (zero, zero)}),
+      key=key, batch_size=None)
 
 
 def example_keys(key: jax.Array, index: jax.Array) -> jax.Array:

@@ -37,12 +37,17 @@ class LocalTraining(NamedTuple):
       same key does.
     weight: `(ClientData) -> float32 []`, of the client in the mean.
     planned_steps: what `FederatedAlgorithm.local_steps` should be.
+    step_scale: `(round) -> float32 []`, the schedule's factor on a step.
+    gradient: `(Variables, ClientData, key) -> (gradient, model state,
+      metrics)`, of the loss over all local data, without proximal term.
   """
 
   run: Callable[..., LocalState]
   num_steps: Callable[[ClientData, jax.Array], jax.Array]
   weight: Weighting
   planned_steps: Callable
+  step_scale: Schedule
+  gradient: Callable
 
 
 def local_training(
@@ -85,6 +90,7 @@ def local_training(
   checks.non_negative('proximal', proximal)
   work = local_work(epochs=epochs, steps=steps, batch_size=batch_size,
                     stragglers=stragglers)
+  scale_of = client_schedule or (lambda round_number: 1.0)
   is_proximal = checks.is_traced(proximal) or proximal > 0
 
   def run(variables: Variables, data: ClientData, key, round_number, *,
@@ -97,12 +103,16 @@ def local_training(
             lambda g, p, s: g + proximal * (p - s), grads, params, start)
       return correct(grads, params) if correct else grads
 
-    scale = 1.0 if client_schedule is None else client_schedule(round_number)
     return run_sgd(
         model, optimizer, variables, data, key, batch_size=batch_size,
-        num_steps=work.num_steps(data.size, key), step_scale=scale,
-        correct=corrected, micro_batch_size=micro_batch_size, **options)
+        num_steps=work.num_steps(data.size, key),
+        step_scale=scale_of(round_number), correct=corrected,
+        micro_batch_size=micro_batch_size, **options)
+
+  def gradient(variables: Variables, data: ClientData, key):
+    return gradients.local_gradient(
+        model, variables, data, key, micro_batch_size)
 
   return LocalTraining(
       run, lambda data, key: work.num_steps(data.size, key),
-      WEIGHTINGS[weighting], work.planned)
+      WEIGHTINGS[weighting], work.planned, scale_of, gradient)

@@ -6,7 +6,7 @@ hyperparameter) passes unseen: whoever traces it checks it before.
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -45,11 +45,18 @@ def non_negative(name: str, value: Any) -> Any:
   return value
 
 
-def fraction(name: str, value: Any) -> float:
+def fraction(name: str, value: Any) -> Any:
   """Returns `value` if it lies in [0, 1]."""
-  if not (_is_finite(value) and 0 <= value <= 1):
+  if not is_traced(value) and not (_is_finite(value) and 0 <= value <= 1):
     raise ValueError(f'{name} must lie in [0, 1], got {value!r}.')
-  return float(value)
+  return value
+
+
+def not_given(name: str, arguments: Mapping[str, Any], reason: str) -> None:
+  """ValueError if `arguments` set `name` to something."""
+  value = arguments.get(name)
+  if is_traced(value) or value:
+    raise ValueError(f'{name} must not be given: {reason}, got {value!r}.')
 
 
 def one_of(name: str, value: Any, valid: Iterable[str]) -> str:

@@ -18,12 +18,8 @@ from fedjax_sim.simulation import sharding
 from tests import toys
 from tests.simulation.engine_test import *  # noqa: F403
 from tests.simulation.sketches_test import *  # noqa: F403
-from tests.simulation.sketches_test import (
-    CURVED,
-    curved_data,
-    scaffold,
-)
 
+CURVED = toys.curved_model()
 SOFTMAX = toys.softmax_model()
 UNEQUAL = [1, 37, 10, 20, 5, 11, 30, 2, 19, 8, 3]
 
@@ -96,13 +92,14 @@ def test_pooled_gradients_over_devices():
 
 
 def test_each_device_holds_its_own_clients_state():
-  data = curved_data((4, 4, 4))
+  data = toys.curved_data()
   simulation = simulator.build(
-      CURVED, scaffold(), data, sampling.uniform(3, 2, 0), devices=2, lanes=2)
+      CURVED, algorithms.scaffold(CURVED, 0.05), data,
+      sampling.uniform(3, 2, 0), devices=2, lanes=2)
   state = simulation.init()
-  assert state.clients['w'].shape == (4, 2)  # Three, filled up to four.
-  assert [s.data.shape for s in state.clients['w'].addressable_shards] == [
-      (2, 2)] * 2
+  held = state.clients.value['w']
+  assert held.shape == (4, 2)  # Three, filled up to four.
+  assert [s.data.shape for s in held.addressable_shards] == [(2, 2)] * 2
   plan = simulation.plan(0, [False] * 5)
   for device in range(2):
     held = plan.clients[:, device][plan.present[:, device]]
@@ -110,11 +107,12 @@ def test_each_device_holds_its_own_clients_state():
 
 
 def test_a_run_goes_on_with_another_number_of_devices(tmp_path):
-  data = curved_data((4, 4, 4))
+  data = toys.curved_data()
 
   def simulation(devices):
-    return simulator.build(CURVED, scaffold(), data, sampling.uniform(3, 2, 0),
-                           devices=devices, lanes=1)
+    return simulator.build(
+        CURVED, algorithms.scaffold(CURVED, 0.05), data,
+        sampling.uniform(3, 2, 0), devices=devices, lanes=1)
 
   def go_on(devices, state, stop):
     one = simulation(devices)

@@ -1,0 +1,97 @@
+"""FedDyn: local problems bent so that their minima agree at the optimum.
+
+    round t, on each client k of the cohort S_t, from x_t:
+      y_k <- local steps on F_k(y) - <g_k, y> + alpha / 2 |y - x_t|^2
+      g_k <- g_k - alpha (y_k - x_t)
+    server, over all N clients:
+      h_{t+1} = h_t - alpha / N sum_{k in S_t} (y_k - x_t)
+      x_{t+1} = mean_k y_k - h_{t+1} / alpha
+
+Acar, Zhao, Matas Navarro, Mattina, Whatmough, Saligrama, "Federated Learning
+Based on Dynamic Regularization" (2021), algorithm 1. g_k stands for the
+gradient of F_k at y_k, which it is where the local problem is solved, and h for
+the mean of all g_k, which it is always. So where rounds change nothing, all y_k
+are x, g_k = grad F_k(x) and h = 0: x is a stationary point of the mean of F_k,
+however few the local steps.
+
+Its means are plain ones; `weighting='examples'` weighs both, which makes it
+solve the problem in which a client counts by its examples.
+"""
+
+import jax
+import optax
+from jax import numpy as jnp
+
+from fedjax_sim.algorithms import tracked
+from fedjax_sim.algorithms.fedavg import from_client_update
+from fedjax_sim.clients.local_sgd import Broadcast, difference
+from fedjax_sim.clients.training import local_training
+from fedjax_sim.core import checks
+from fedjax_sim.core.types import (
+    Aggregate,
+    Aggregator,
+    ClientOutput,
+    FederatedAlgorithm,
+    Model,
+)
+
+
+def feddyn(
+    model: Model,
+    client_optimizer: optax.GradientTransformation,
+    server_optimizer: optax.GradientTransformation | None = None,
+    *,
+    alpha: float,
+    weighting: str = 'uniform',
+    aggregator: Aggregator | None = None,
+    **training,
+) -> FederatedAlgorithm:
+  """Builds FedDyn.
+
+  Args:
+    model: what is trained.
+    client_optimizer: for the local steps.
+    server_optimizer: takes minus the step from x_t to x_{t+1}; None is the
+      paper's, `optax.sgd(1.0)`.
+    alpha: the weight of the regularization, > 0; theirs are 0.1, 0.01, 0.001.
+    weighting: of clients in both means.
+    aggregator: as in `fedavg`. What h is made of goes past its transforms.
+    **training: as in `fedavg`, without `proximal`.
+
+  Returns:
+    The algorithm. A client's state has the size of the model.
+  """
+  checks.positive('alpha', alpha)
+  checks.not_given('proximal', training, 'alpha is its weight')
+  train = local_training(model, client_optimizer, proximal=alpha,
+                         weighting=weighting, **training)
+
+  def client(server: Broadcast, kept: tracked.Kept, data, key):
+    local = train.run(
+        server.variables, data, key, server.round,
+        correct=lambda grads, params: jax.tree.map(
+            jnp.subtract, grads, kept.value))
+    weight = train.weight(data)
+    message = difference(local.variables, server.variables, weight)
+    own = jax.tree.map(lambda g, d: (g - alpha * d).astype(g.dtype),
+                       kept.value, message.update.params)
+    kept, aux = tracked.change(kept, own, weight)
+    return ClientOutput(message._replace(aux=aux), kept, local.metrics)
+
+  base = from_client_update(
+      client, server_optimizer, aggregator, train.planned_steps)
+
+  def server(state, aggregate: Aggregate, key):
+    gradients = tracked.update(state.extra, aggregate.aux)
+    params = jax.tree.map(lambda d, h: (d - h / alpha).astype(d.dtype),
+                          aggregate.mean.params, tracked.mean(gradients))
+    mean = aggregate.mean._replace(params=params)
+    return base.server(state, aggregate._replace(mean=mean), key)._replace(
+        extra=gradients)
+
+  return base._replace(
+      init=lambda variables, key, num_clients: base.init(
+          variables, key, num_clients)._replace(
+              extra=tracked.track(variables.params, num_clients)),
+      client_init=lambda variables: tracked.keep(variables.params),
+      server=server)

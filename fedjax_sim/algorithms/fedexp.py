@@ -1,0 +1,99 @@
+"""FedExP: the server steps further where the clients' updates disagree.
+
+    round t, on each client k of the cohort S_t, from x_t: as in FedAvg,
+      Delta_k = y_k - x_t
+    server, with weights p_k that add up to one:
+      Delta = sum_k p_k Delta_k
+      eta_g = max(1, sum_k p_k |Delta_k|^2 / (2 (|Delta|^2 + epsilon)))
+      x_{t+1} = x_t + eta_g Delta
+    the model of round t + 1: (x_{t+1} + x_t) / 2
+
+Jhunjhunwala, Wang, Joshi, "FedExP: Speeding Up Federated Averaging via
+Extrapolation" (2023), algorithm 1, with p_k = 1 / M. Long steps make the
+iterates swing around the minimum, so the model that they report is the average
+of the last two (section 5); training itself goes on from x_{t+1}.
+"""
+
+import jax
+import optax
+from jax import numpy as jnp
+
+from fedjax_sim.algorithms.fedavg import from_client_update
+from fedjax_sim.clients.local_sgd import Broadcast, difference
+from fedjax_sim.clients.training import local_training
+from fedjax_sim.core import checks
+from fedjax_sim.core.types import (
+    Aggregate,
+    Aggregator,
+    ClientOutput,
+    FederatedAlgorithm,
+    Model,
+    ServerState,
+    Variables,
+)
+
+
+def fedexp(
+    model: Model,
+    client_optimizer: optax.GradientTransformation,
+    *,
+    epsilon: float = 1e-3,
+    average_last: bool = True,
+    weighting: str = 'uniform',
+    aggregator: Aggregator | None = None,
+    **training,
+) -> FederatedAlgorithm:
+  """Builds FedExP.
+
+  Args:
+    model: what is trained.
+    client_optimizer: as in `fedavg`.
+    epsilon: of the denominator, > 0; the smaller, the longer the steps.
+    average_last: whether `ServerState.variables`, which is what evaluation and
+      results take, is the average of the last two iterates; `extra` always
+      holds the last one.
+    weighting: p_k.
+    aggregator: as in `fedavg`. The norms |Delta_k| are those before its
+      transforms.
+    **training: as in `fedavg`.
+  """
+  checks.positive('epsilon', epsilon)
+  train = local_training(
+      model, client_optimizer, weighting=weighting, **training)
+
+  def client(server: Broadcast, client_state, data, key):
+    local = train.run(server.variables, data, key, server.round)
+    weight = train.weight(data)
+    message = difference(local.variables, server.variables, weight)
+    square = optax.tree.norm(message.update.params, squared=True)
+    message = message._replace(aux={'square': weight * square})
+    return ClientOutput(message, client_state, local.metrics)
+
+  base = from_client_update(
+      client, aggregator=aggregator, local_steps=train.planned_steps)
+
+  def server(state: ServerState, aggregate: Aggregate, key):
+    positive = aggregate.weight > 0
+    mean_square = jnp.where(positive, aggregate.aux['square'], 0) / jnp.where(
+        positive, aggregate.weight, 1)
+    square = optax.tree.norm(aggregate.mean.params, squared=True)
+    rate = jnp.maximum(1.0, mean_square / (2 * (square + epsilon)))
+    mean = aggregate.mean._replace(params=jax.tree.map(
+        lambda d: (rate * d).astype(d.dtype), aggregate.mean.params))
+    last = state.extra
+    new = base.server(state._replace(variables=last),
+                      aggregate._replace(mean=mean), key)
+    shown = _halfway(new.variables, last) if average_last else new.variables
+    return new._replace(variables=shown, extra=new.variables)
+
+  return base._replace(
+      init=lambda variables, key, num_clients: base.init(
+          variables, key, num_clients)._replace(extra=variables),
+      broadcast=lambda state: Broadcast(state.round, state.extra),
+      server=server)
+
+
+def _halfway(new: Variables, old: Variables) -> Variables:
+  """The average of two models; model state is the new one's."""
+  return new._replace(params=jax.tree.map(
+      lambda a, b: (0.5 * (a + b)).astype(a.dtype), new.params, old.params))

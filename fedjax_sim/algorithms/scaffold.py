@@ -1,0 +1,98 @@
+"""SCAFFOLD: control variates take the clients' drift out of local steps.
+
+    round t, on each client k of the cohort S_t, from x_t and c_t:
+      y_k <- K steps of y - eta (grad F_k(y; batch) - c_k + c_t), from x_t
+      c_k <- grad F_k(x_t) over all local data                     (option 1)
+      c_k <- c_k - c_t + (x_t - y_k) / (K eta)                     (option 2)
+    server:
+      x_{t+1} = x_t + eta_g mean_k (y_k - x_t)
+      c_{t+1} = c_t + |S_t| / N mean_k (new c_k - old c_k)
+
+Karimireddy, Kale, Mohri, Reddi, Stich, Suresh, "SCAFFOLD: Stochastic
+Controlled Averaging for Federated Learning" (2020), algorithm 1. Its means are
+plain ones; `weighting='examples'` weighs both, which makes it solve the
+problem in which a client counts by its examples.
+"""
+
+import jax
+import optax
+from jax import numpy as jnp
+
+from fedjax_sim.algorithms import tracked
+from fedjax_sim.algorithms.fedavg import from_client_update
+from fedjax_sim.clients.local_sgd import Broadcast, difference
+from fedjax_sim.clients.training import local_training
+from fedjax_sim.core import checks, random, trees
+from fedjax_sim.core.types import (
+    Aggregator,
+    ClientOutput,
+    FederatedAlgorithm,
+    Model,
+)
+
+
+def scaffold(
+    model: Model,
+    client_lr: float,
+    server_optimizer: optax.GradientTransformation | None = None,
+    *,
+    option: int = 2,
+    weighting: str = 'uniform',
+    aggregator: Aggregator | None = None,
+    **training,
+) -> FederatedAlgorithm:
+  """Builds SCAFFOLD.
+
+  Args:
+    model: what is trained.
+    client_lr: eta, the rate of plain local SGD.
+    server_optimizer: None is `optax.sgd(1.0)`; `optax.sgd(eta_g)` in general.
+    option: of the control variate; 1 costs a pass over the local data.
+    weighting: of clients in both means.
+    aggregator: as in `fedavg`. Control variates go past its transforms.
+    **training: as in `fedavg`, without `proximal`.
+
+  Returns:
+    The algorithm. A client's state has the size of the model.
+  """
+  checks.positive('client_lr', client_lr)
+  if option not in (1, 2):
+    raise ValueError(f'option must be 1 or 2, got {option!r}.')
+  checks.not_given('proximal', training, 'control variates replace it')
+  train = local_training(
+      model, optax.sgd(client_lr), weighting=weighting, **training)
+
+  def client(message, kept: tracked.Kept, data, key):
+    server, control = message
+    shift = jax.tree.map(jnp.subtract, control, kept.value)
+    local = train.run(server.variables, data, key, server.round,
+                      correct=lambda grads, params: trees.add(grads, shift))
+    if option == 1:
+      own, _, _ = train.gradient(
+          server.variables, data, random.named(key, 'control'))
+    else:
+      steps = jnp.maximum(local.num_steps, 1)
+      scale = 1 / (steps * client_lr * train.step_scale(server.round))
+      own = jax.tree.map(
+          lambda x, y, s: ((x - y) * scale - s).astype(x.dtype),
+          server.variables.params, local.variables.params, shift)
+    weight = train.weight(data)
+    kept, aux = tracked.change(kept, own, weight)
+    message = difference(local.variables, server.variables, weight)
+    return ClientOutput(message._replace(aux=aux), kept, local.metrics)
+
+  base = from_client_update(
+      client, server_optimizer, aggregator, train.planned_steps)
+
+  def server(state, aggregate, key):
+    return base.server(state, aggregate, key)._replace(
+        extra=tracked.update(state.extra, aggregate.aux))
+
+  return base._replace(
+      init=lambda variables, key, num_clients: base.init(
+          variables, key, num_clients)._replace(
+              extra=tracked.track(variables.params, num_clients)),
+      client_init=lambda variables: tracked.keep(variables.params),
+      broadcast=lambda state: (
+          Broadcast(state.round, state.variables), tracked.mean(state.extra)),
+      server=server)

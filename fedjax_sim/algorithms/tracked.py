@@ -1,0 +1,80 @@
+"""A mean over all clients of what each of them keeps and some change.
+
+Client k keeps x_k, zero until it first takes part. The server wants
+
+    x = sum_k w_k x_k / sum_k w_k        over all N clients, k = 1 .. N
+
+but is told of the cohort's changes only:
+
+    total <- total + sum_{k in S_t} w_k (new x_k - old x_k)
+    x = total / (N times the mean weight of the clients seen so far)
+
+With equal weights that is x <- x + |S_t| / N mean_k (new x_k - old x_k), as in
+SCAFFOLD and FedDyn. With others it is exact once all clients were seen.
+"""
+
+from typing import NamedTuple
+
+import jax
+from jax import numpy as jnp
+
+from fedjax_sim.core import trees
+from fedjax_sim.core.types import PyTree
+
+
+class Kept(NamedTuple):
+  """A client's part: its x_k, and bool [], whether it has taken part."""
+
+  value: PyTree
+  seen: jax.Array
+
+
+class Tracked(NamedTuple):
+  """The server's part.
+
+  Attributes:
+    total: PyTree, sum_k w_k x_k.
+    weight: float32 [], the sum of weights of the clients seen so far.
+    seen: float32 [], how many they are.
+    num_clients: float32 [], N.
+  """
+
+  total: PyTree
+  weight: jax.Array
+  seen: jax.Array
+  num_clients: jax.Array
+
+
+def keep(like: PyTree) -> Kept:
+  """A client's part before it has taken part, of the shapes of `like`."""
+  return Kept(jax.tree.map(jnp.zeros_like, like), jnp.array(False))
+
+
+def track(like: PyTree, num_clients: int) -> Tracked:
+  """The server's part before the first round."""
+  return Tracked(jax.tree.map(jnp.zeros_like, like), jnp.float32(0),
+                 jnp.float32(0), jnp.float32(num_clients))
+
+
+def change(old: Kept, value: PyTree, weight: jax.Array) -> tuple[Kept, dict]:
+  """A client's new part, and the aux that tells the server of it."""
+  changed = jax.tree.map(lambda n, o: weight * (n - o), value, old.value)
+  first = jnp.where(old.seen, 0.0, 1.0)
+  aux = {'change': changed, 'new_weight': first * weight, 'new': first}
+  return Kept(value, jnp.array(True)), aux
+
+
+def update(tracked: Tracked, aux) -> Tracked:
+  """The server's part after a round, from the sums of its clients' aux."""
+  return tracked._replace(
+      total=trees.add(tracked.total, aux['change']),
+      weight=tracked.weight + aux['new_weight'],
+      seen=tracked.seen + aux['new'])
+
+
+def mean(tracked: Tracked) -> PyTree:
+  """x; zero as long as no client of any weight was seen."""
+  weight = tracked.num_clients * tracked.weight
+  scale = jnp.where(weight > 0, tracked.seen, 0) / jnp.where(
+      weight > 0, weight, 1)
+  return jax.tree.map(lambda t: scale * t, tracked.total)
