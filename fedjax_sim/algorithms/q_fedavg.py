@@ -50,7 +50,8 @@ def q_fedavg(
 
   Args:
     model: what is trained; its losses are at least 0.
-    client_lr: the rate eta of the clients' plain SGD, whose inverse is L.
+    client_lr: the rate eta of the clients' plain SGD, whose inverse is L; in a
+      round with a schedule's factor, times that.
     server_optimizer: takes minus the step above; None is `optax.sgd(1.0)`.
     q: at least 0; how much more a larger loss weighs.
     aggregator: as in `fedavg`. It sees delta_k with weight p_k F_k^q.
@@ -71,7 +72,8 @@ def q_fedavg(
         local.variables, server.variables, weight * loss ** q)
     square = sum(jnp.sum(jnp.square(x))
                  for x in jax.tree.leaves(message.update.params))
-    curvature = weight * q * loss ** (q - 1) * square
+    rate = client_lr * train.step_scale(server.round)
+    curvature = weight * q * loss ** (q - 1) * square / rate
     return ClientOutput(message._replace(aux={'curvature': curvature}),
                         client_state, local.metrics)
 
@@ -80,7 +82,7 @@ def q_fedavg(
 
   def server(state: ServerState, aggregate: Aggregate, key) -> ServerState:
     weight = aggregate.weight
-    bound = weight + aggregate.aux['curvature'] / client_lr  # H / L
+    bound = weight + aggregate.aux['curvature']  # H / L
     damping = jnp.where(weight > 0, weight / jnp.where(weight > 0, bound, 1), 0)
     params = jax.tree.map(
         lambda x: (damping * x).astype(x.dtype), aggregate.mean.params)
