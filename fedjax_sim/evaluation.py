@@ -145,6 +145,7 @@ def evaluate_clients(
     test: FederatedData,
     *,
     key: jax.Array,
+    new_clients: bool = False,
     lanes: int = 10,
     batch_size: int = 100,
 ) -> ClientMetrics:
@@ -157,9 +158,13 @@ def evaluate_clients(
     model: the model.
     algorithm: the algorithm that `state` belongs to.
     state: after any number of rounds.
-    train: the federation that was trained on, N clients.
+    train: the federation that was trained on, N clients; or of other clients,
+      what they have to personalize with.
     test: the same N clients' test data; a client may have none.
     key: for a `personalize` that draws.
+    new_clients: whether `train` is of clients that the state knows nothing of.
+      They are taken to join now: with the state that `client_init` makes of
+      the present global model.
     lanes: clients computed side by side.
     batch_size: examples of a client at once.
   """
@@ -167,6 +172,11 @@ def evaluate_clients(
     raise ValueError(
         'train and test must hold the same clients, got '
         f'{train.num_clients} and {test.num_clients}.')
+  known = [len(x) for x in jax.tree.leaves(state.clients)[:1]]
+  if not new_clients and any(train.num_clients > rows for rows in known):
+    raise ValueError(
+        f'train must hold the clients that were trained on, {known[0]} of '
+        f'them, got {train.num_clients}; of others, set new_clients.')
   device = lambda data: (jax.tree.map(jnp.asarray, data.examples),
                          jnp.asarray(data.offsets, jnp.int32))
 
@@ -184,8 +194,13 @@ def evaluate_clients(
           model, variables, own(test_arrays, test), batch_size)
 
     clients = jnp.arange(train.num_clients, dtype=jnp.int32)
-    # Behind the N clients there may be rows that fill up the devices.
-    own = jax.tree.map(lambda x: x[:train.num_clients], state.clients)
+    if new_clients:
+      own = jax.tree.map(
+          lambda x: jnp.broadcast_to(x, (train.num_clients, *jnp.shape(x))),
+          algorithm.client_init(algorithm.evaluated(state.server)))
+    else:
+      # Behind the N clients there may be rows that fill up the devices.
+      own = jax.tree.map(lambda x: x[:train.num_clients], state.clients)
     return jax.lax.map(one_client, (clients, own), batch_size=lanes)
 
   sums = jax.device_get(run(state, device(train), device(test)))
@@ -193,3 +208,23 @@ def evaluate_clients(
     values = {name: np.where(count > 0, np.float64(total) / count, np.nan)
               for name, (total, count) in sums.items()}
   return ClientMetrics(values, np.asarray(test.sizes))
+
+
+def before_and_after(
+    model: Model, algorithm: FederatedAlgorithm, *args, **options
+) -> tuple[ClientMetrics, ClientMetrics]:
+  """What personalization gives each client, in terms of its own test data.
+
+  Args:
+    model: the model.
+    algorithm: the algorithm.
+    *args: as in `evaluate_clients`, like `options`.
+    **options: `new_clients` tells what clients that join now get.
+
+  Returns:
+    (metrics of the one global model, metrics of what `personalize` gives).
+  """
+  general = algorithm._replace(
+      personalize=lambda state, own, data, key: algorithm.evaluated(state))
+  return tuple(evaluate_clients(model, one, *args, **options)
+               for one in (general, algorithm))
