@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from fedjax_sim.clients import batches
+from fedjax_sim.clients.measure import batch_metrics, local_metrics
 from fedjax_sim.core import checks, random
 from fedjax_sim.core.types import (
     ClientData,
@@ -71,19 +71,6 @@ def fill_up(data: EvalData, multiple: int) -> EvalData:
   copies = jax.tree.map(lambda x: np.repeat(x[:1], extra, axis=0), data)
   copies = copies._replace(mask=np.zeros_like(copies.mask))
   return jax.tree.map(lambda a, b: np.concatenate([a, b]), data, copies)
-
-
-def batch_metrics(
-    model: Model, variables: Variables, examples: PyTree, mask: jax.Array
-) -> MetricSums:
-  """(sum, count) of the loss and the model's metrics over a batch."""
-  outputs, _ = model.apply(
-      *variables, examples['x'], key=jax.random.key(0), train=False, mask=mask)
-  losses = model.loss(outputs, examples)
-  rows = {'loss': (losses, jnp.ones_like(losses)),
-          **model.metrics(outputs, examples)}
-  return jax.tree.map(
-      lambda x: jnp.sum(jnp.where(mask, x, 0), dtype=jnp.float32), rows)
 
 
 def evaluator(model: Model) -> Callable[[Variables, EvalData], MetricSums]:
@@ -158,6 +145,7 @@ def evaluate_clients(
     test: FederatedData,
     *,
     key: jax.Array,
+    new_clients: bool = False,
     lanes: int = 10,
     batch_size: int = 100,
 ) -> ClientMetrics:
@@ -170,9 +158,13 @@ def evaluate_clients(
     model: the model.
     algorithm: the algorithm that `state` belongs to.
     state: after any number of rounds.
-    train: the federation that was trained on, N clients.
+    train: the federation that was trained on, N clients; or of other clients,
+      what they have to personalize with.
     test: the same N clients' test data; a client may have none.
     key: for a `personalize` that draws.
+    new_clients: whether `train` is of clients that the state knows nothing of.
+      They are taken to join now: with the state that `client_init` makes of
+      the present global model.
     lanes: clients computed side by side.
     batch_size: examples of a client at once.
   """
@@ -180,6 +172,11 @@ def evaluate_clients(
     raise ValueError(
         'train and test must hold the same clients, got '
         f'{train.num_clients} and {test.num_clients}.')
+  known = [len(x) for x in jax.tree.leaves(state.clients)[:1]]
+  if not new_clients and any(train.num_clients > rows for rows in known):
+    raise ValueError(
+        f'train must hold the clients that were trained on, {known[0]} of '
+        f'them, got {train.num_clients}; of others, set new_clients.')
   device = lambda data: (jax.tree.map(jnp.asarray, data.examples),
                          jnp.asarray(data.offsets, jnp.int32))
 
@@ -193,11 +190,17 @@ def evaluate_clients(
       variables = algorithm.personalize(
           state.server, client_state, own(train_arrays, train),
           random.client_key(key, client, jnp.int32(0)))
-      return _client_sums(model, variables, own(test_arrays, test), batch_size)
+      return local_metrics(
+          model, variables, own(test_arrays, test), batch_size)
 
     clients = jnp.arange(train.num_clients, dtype=jnp.int32)
-    # Behind the N clients there may be rows that fill up the devices.
-    own = jax.tree.map(lambda x: x[:train.num_clients], state.clients)
+    if new_clients:
+      own = jax.tree.map(
+          lambda x: jnp.broadcast_to(x, (train.num_clients, *jnp.shape(x))),
+          algorithm.client_init(algorithm.evaluated(state.server)))
+    else:
+      # Behind the N clients there may be rows that fill up the devices.
+      own = jax.tree.map(lambda x: x[:train.num_clients], state.clients)
     return jax.lax.map(one_client, (clients, own), batch_size=lanes)
 
   sums = jax.device_get(run(state, device(train), device(test)))
@@ -207,18 +210,21 @@ def evaluate_clients(
   return ClientMetrics(values, np.asarray(test.sizes))
 
 
-def _client_sums(model, variables, data: ClientData, batch_size) -> MetricSums:
-  """MetricSums of one client's data."""
-  step = lambda totals, batch: jax.tree.map(
-      jnp.add, totals,
-      batch_metrics(model, variables, batch.examples, batch.mask))
-  example = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype),
-      data.examples)
-  shapes = jax.eval_shape(
-      lambda v, e: batch_metrics(model, v, e, jnp.ones(1, bool)),
-      variables, example)
-  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-  return batches.for_each_batch(
-      data, step, zeros, key=jax.random.key(0), batch_size=batch_size,
-      shuffle=False)
+def before_and_after(
+    model: Model, algorithm: FederatedAlgorithm, *args, **options
+) -> tuple[ClientMetrics, ClientMetrics]:
+  """What personalization gives each client, in terms of its own test data.
+
+  Args:
+    model: the model.
+    algorithm: the algorithm.
+    *args: as in `evaluate_clients`, like `options`.
+    **options: `new_clients` tells what clients that join now get.
+
+  Returns:
+    (metrics of the one global model, metrics of what `personalize` gives).
+  """
+  general = algorithm._replace(
+      personalize=lambda state, own, data, key: algorithm.evaluated(state))
+  return tuple(evaluate_clients(model, one, *args, **options)
+               for one in (general, algorithm))

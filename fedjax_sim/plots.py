@@ -1,5 +1,7 @@
 """Figures: who holds what (`partition_figure`) and how it went (`curves`).
 
+`before_and_after` shows what personalization gives each client.
+
 matplotlib is imported when something is drawn. Figures are made without
 pyplot, so no global state and no display is touched, and files are replaced
 atomically. The file's ending chooses the format: png, pdf, svg.
@@ -117,6 +119,59 @@ def curves(
   if best or several:
     _legend(axes, points, best)
   _save(figure, path)
+
+
+def before_and_after(
+    runs: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]],
+    path: str | os.PathLike,
+    metric: str = 'accuracy',
+    title: str = '',
+) -> None:
+  """Draws each client's metric after personalization against that before.
+
+  A panel for each run, a point for each client: above the diagonal it has
+  gained. Each panel gives the 10th, 50th and 90th percentile over the clients.
+  Clients with a NaN, which have no data, are left out.
+
+  Args:
+    runs: name -> group of clients, such as 'seen' -> (before, after), each [N].
+    path: the file to write.
+    metric: what it is, in [0, 1].
+    title: above the figure.
+  """
+  columns = min(len(runs), 4)
+  rows = math.ceil(len(runs) / columns)
+  figure = _figure(2.7 * columns + 0.4, 2.9 * rows + 0.5, title)
+  panels = figure.subplots(rows, columns, squeeze=False, sharex=True,
+                           sharey=True).ravel()
+  for axes in panels[len(runs):]:
+    axes.set_visible(False)
+  for axes, (name, groups) in zip(panels, runs.items(), strict=False):
+    _draw_clients(axes, groups)
+    _style(axes)
+    axes.set_title(name, loc='left', fontsize=9.5, color=_INK)
+    axes.set_xlabel(f'{metric} before')
+    axes.label_outer()
+  for axes in panels[::columns]:
+    axes.set_ylabel(f'{metric} after')
+  _save(figure, path)
+
+
+def _draw_clients(axes: Any, groups: Mapping[str, tuple]) -> None:
+  """A panel of `before_and_after`."""
+  axes.plot([0, 1], [0, 1], color=_GRAY, linewidth=0.8, zorder=1)
+  for i, (name, (before, after)) in enumerate(groups.items()):
+    real = np.isfinite(before) & np.isfinite(after)
+    text = '\n'.join(
+        f'{x:3.0f}% to {y:3.0f}%' for x, y in zip(*(
+            100 * np.percentile(values[real], [10, 50, 90])
+            for values in (np.asarray(before), np.asarray(after))),
+            strict=True))
+    axes.scatter(before[real], after[real], s=11, color=_PALETTE[i], alpha=0.6,
+                 linewidth=0, label=f'{name}: p10, p50, p90\n{text}')
+  axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+  axes.legend(loc='lower right', frameon=False, fontsize=6.5, labelcolor=_INK,
+              handletextpad=0.1)
 
 
 def _figure(width: float, height: float, title: str) -> Any:

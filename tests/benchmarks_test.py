@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import configs, contenders, speed, tasks
+from benchmarks import configs, contenders, personalization, speed, tasks
 from benchmarks.peers import link
+from fedjax_sim.data import sources
 
 
 def result(seed, rounds, accuracy):
@@ -104,3 +105,23 @@ def test_evaluation_counts_every_label_and_loss_is_in_nats():
       lambda x: np.broadcast_to(logits, (len(x), 4)), labels, labels)
   assert result['accuracy'] == np.mean(labels == 0)
   np.testing.assert_allclose(result['loss'], -logits[labels].mean())
+
+
+def test_clients_that_are_unseen_share_nothing_with_the_others(monkeypatch):
+  examples = {'x': np.arange(1000), 'y': np.arange(1000) % 10}
+  monkeypatch.setattr(
+      personalization.data, 'load', lambda name, folder: sources.Dataset(
+          name, examples, examples, num_classes=10))
+  groups, num_classes = personalization.federations('fashion_mnist', 20, None)
+  assert num_classes == 10
+  assert [groups[name][0].num_clients for name in ('seen', 'unseen')] == [16, 4]
+  rows, names = [], []
+  for train, test in groups.values():
+    assert train.client_ids == test.client_ids
+    # A fifth of each client's own 50 examples, of no more than two labels.
+    assert set(test.sizes) == {10} and set(train.sizes) == {40}
+    assert all(len(np.unique(train.client(k)['y'])) <= 2
+               for k in range(train.num_clients))
+    names += train.client_ids
+    rows += [*train.examples['x'], *test.examples['x']]
+  assert len(set(names)) == 20 and sorted(rows) == list(range(1000))

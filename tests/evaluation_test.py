@@ -98,6 +98,45 @@ def test_other_clients_are_refused():
         key=jax.random.key(0))
 
 
+def own_counter():
+  """Client state: how often it took part. Personalize adds it to the biases."""
+  algorithm = algorithms.fedavg(MODEL, optax.sgd(0.1))
+  plain = algorithm.client
+
+  def client(server, count, data, key):
+    output = plain(server, (), data, key)
+    return output._replace(state=count + 1)
+
+  return algorithm._replace(
+      client_init=lambda variables: np.float32(0), client=client,
+      personalize=lambda state, count, data, key: state.variables._replace(
+          params=state.variables.params | {'b': state.variables.params['b']
+                                           + count * np.arange(3.0)}))
+
+
+def test_seen_unseen_and_new_clients():
+  algorithm, train = own_counter(), toys.softmax_data([5, 8, 3])
+  state = toys.run_cohorts(MODEL, algorithm, train, [[0, 1], [1]])
+  params = jax.device_get(state.server.variables.params)
+  after = lambda count: params | {'b': params['b'] + count * np.arange(3)}
+  def check(got, federation, counts):
+    want = [reference(after(count), federation.client(k))[1]
+            for k, count in enumerate(counts)]
+    np.testing.assert_allclose(got.values['loss'], want, rtol=1e-5)
+  run = lambda federation, **options: evaluation.before_and_after(
+      MODEL, algorithm, state, federation, federation, key=jax.random.key(0),
+      **options)
+  before, personal = run(train)
+  check(before, train, [0, 0, 0])
+  check(personal, train, [1, 2, 0])  # Client 2 has never taken part.
+  others = toys.softmax_data([4, 6, 9, 2, 7], seed=3)
+  before, personal = run(others, new_clients=True)
+  check(before, others, [0] * 5)
+  check(personal, others, [0] * 5)
+  with pytest.raises(ValueError, match='set new_clients'):
+    run(others)
+
+
 def test_some_of_draws_rows_in_their_order_and_all_columns_alike():
   examples = {'x': np.arange(100), 'y': np.arange(100) * 3}
   some = evaluation.some_of(examples, 30)

@@ -202,6 +202,31 @@ def test_an_unknown_metric_lists_those_there_are(tmp_path, rows):
     plots.curves(rows, tmp_path / 'c.png', metric='accuracy')
 
 
+# before_and_after
+
+
+def test_every_client_is_a_point_and_percentiles_are_given(tmp_path, figures):
+  before = np.linspace(0, 1, 11)
+  after = 0.4 * before + 0.55
+  before[3] = np.nan
+  runs = {name: {'seen': (before, after), 'unseen': (before[:3], after[:3])}
+          for name in ('a', 'b', 'c', 'd', 'e')}
+  path = tmp_path / 'p.png'
+  plots.before_and_after(runs, path, title='All')
+  panels = [axes for axes in figures[0].axes if axes.get_visible()]
+  assert [axes.get_title(loc='left') for axes in panels] == list(runs)
+  seen, unseen = panels[4].collections
+  real = np.isfinite(before)
+  np.testing.assert_allclose(
+      seen.get_offsets(), np.stack([before[real], after[real]], axis=1))
+  assert len(unseen.get_offsets()) == 3
+  texts = [t.get_text() for t in panels[0].get_legend().get_texts()]
+  # Of 0, 0.1, 0.2, 0.4 .. 1, and of 0.55 and 0.4 times that.
+  assert texts[0].splitlines() == [
+      'seen: p10, p50, p90', '  9% to  59%', ' 55% to  77%', ' 91% to  91%']
+  assert matplotlib.image.imread(path).std() > 0.02
+
+
 # Files
 
 

@@ -6,7 +6,7 @@ from jax import numpy as jnp
 
 from fedjax_sim import simulator
 from fedjax_sim.core import random
-from fedjax_sim.core.types import Model, Variables
+from fedjax_sim.core.types import ClientData, Model, Variables
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import federate
 
@@ -162,3 +162,18 @@ def order_of_client(seed, sizes):
     key = jax.random.fold_in(random.named(key, 'order'), epoch)
     return np.asarray(random.random_order(key, sizes[client], sizes[client]))
   return order_of
+
+
+def client_data(data, client):
+  """A client's view of a federation, as inside of a round."""
+  examples = jax.tree.map(jnp.asarray, data.examples)
+  return ClientData(examples, jnp.int32(data.offsets[client]),
+                    jnp.int32(data.sizes[client]), data.max_size, True)
+
+
+def personal_models(algorithm, state, data):
+  """The Variables that each client is evaluated with, a list."""
+  return [jax.device_get(algorithm.personalize(
+      state.server, jax.tree.map(lambda x, k=k: x[k], state.clients),
+      client_data(data, k), jax.random.key(k)))
+          for k in range(data.num_clients)]

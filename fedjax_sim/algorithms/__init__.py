@@ -1,14 +1,25 @@
 """Federated algorithms, one a file; none knows of lanes, blocks or devices."""
 
+from fedjax_sim.algorithms.agnostic_fedavg import agnostic_fedavg
+from fedjax_sim.algorithms.apfl import apfl
 from fedjax_sim.algorithms.centralized import centralized_sgd
+from fedjax_sim.algorithms.ditto import ditto
 from fedjax_sim.algorithms.fedavg import fedavg, from_client_update
+from fedjax_sim.algorithms.fedbn import fedbn
 from fedjax_sim.algorithms.feddyn import feddyn
 from fedjax_sim.algorithms.fedexp import fedexp
 from fedjax_sim.algorithms.fednova import fednova
+from fedjax_sim.algorithms.fedper import fedper
 from fedjax_sim.algorithms.fedprox import fedprox
+from fedjax_sim.algorithms.fedrep import fedrep
 from fedjax_sim.algorithms.fedsgd import fedsgd
+from fedjax_sim.algorithms.finetune import finetune
 from fedjax_sim.algorithms.from_steps import from_steps
+from fedjax_sim.algorithms.ifca import ifca
 from fedjax_sim.algorithms.mime import mime, mimelite
+from fedjax_sim.algorithms.per_fedavg import per_fedavg
+from fedjax_sim.algorithms.pfedme import pfedme
+from fedjax_sim.algorithms.q_fedavg import q_fedavg
 from fedjax_sim.algorithms.scaffold import scaffold
 from fedjax_sim.algorithms.server_optimizers import (
     fedadagrad,
@@ -18,20 +29,31 @@ from fedjax_sim.algorithms.server_optimizers import (
 )
 
 __all__ = [
+    'agnostic_fedavg',
+    'apfl',
     'centralized_sgd',
+    'ditto',
     'fedadagrad',
     'fedadam',
     'fedavg',
     'fedavgm',
+    'fedbn',
     'feddyn',
     'fedexp',
     'fednova',
+    'fedper',
     'fedprox',
+    'fedrep',
     'fedsgd',
     'fedyogi',
+    'finetune',
     'from_client_update',
     'from_steps',
+    'ifca',
     'mime',
     'mimelite',
+    'per_fedavg',
+    'pfedme',
+    'q_fedavg',
     'scaffold',
 ]

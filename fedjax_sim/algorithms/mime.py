@@ -90,7 +90,7 @@ def mime(
   def client(message, client_state, data, key):
     sent, control = message
 
-    def around(gradient):
+    def with_control(gradient):
       def corrected(variables, batch):
         grads, model_state, metrics = gradient(variables, batch)
         at_server, _, _ = gradient(sent.variables, batch)
@@ -101,7 +101,7 @@ def mime(
 
     frozen = local_training(model, _freeze(base_optimizer, sent), **settings)
     local = frozen.run(
-        sent.variables, data, key, sent.round, around=around)
+        sent.variables, data, key, sent.round, change_gradient=with_control)
     return _output(local, sent, control, train.weight(data), client_state)
 
   return base._replace(init=init, prepare=prepare, client=client)

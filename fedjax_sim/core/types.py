@@ -245,6 +245,9 @@ class FederatedAlgorithm(NamedTuple):
       of the aggregate)` for a server message. Most algorithms have none.
     local_steps: int [M] sizes -> int [M], the steps that clients of these
       sizes do (NumPy, on the host), for planning; any measure of work will do.
+    evaluated: `(ServerState) -> Variables`, the one model that is evaluated on
+      the test set; of an algorithm with several global models, the one that
+      it says.
   """
 
   init: Callable[[Variables, jax.Array, int], ServerState]
@@ -257,3 +260,4 @@ class FederatedAlgorithm(NamedTuple):
   pooled: PooledUpdate | None = None
   prepare: Callable[[PyTree, Pool], Aggregate] | None = None
   local_steps: Callable[[np.ndarray], np.ndarray] = lambda sizes: sizes
+  evaluated: Callable[[ServerState], Variables] = lambda state: state.variables

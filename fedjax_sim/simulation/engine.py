@@ -345,14 +345,14 @@ class Rounds(NamedTuple):
 
   def outputs(self, state, train, count, plan, eval_data) -> RoundOutputs:
     """Evaluates where the plan says so."""
-    variables = state.server.variables
+    variables = self.algorithm.evaluated(state.server)
     shapes = jax.eval_shape(self.evaluate, variables, eval_data)
     test = jax.lax.cond(
         plan.evaluate,
         lambda: self.evaluate(variables, eval_data),
         lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
     return RoundOutputs(train, self.total(test), count,
-                        trees.all_finite(variables))
+                        trees.all_finite(state.server.variables))
 
 
 def _pooled_mean(

@@ -10,6 +10,15 @@ from fedjax_sim.core.types import FederatedAlgorithm
 # name -> (model, client learning rate, which may be traced) -> algorithm.
 Case = Callable[..., FederatedAlgorithm]
 CASES: dict[str, Case] = {
+    'agnostic_fedavg': lambda model, rate=0.1: algorithms.agnostic_fedavg(
+        model, optax.sgd(rate), num_domains=3, domain_lr=0.5,
+        domain=lambda examples: examples['y'], batch_size=4),
+    'apfl': lambda model, rate=0.1: algorithms.apfl(
+        model, optax.sgd(rate, momentum=0.5), batch_size=4),
+    'apfl, adaptive': lambda model, rate=0.1: algorithms.apfl(
+        model, optax.sgd(rate), adaptive=True, epochs=2, batch_size=4),
+    'ditto': lambda model, rate=0.1: algorithms.ditto(
+        model, optax.sgd(rate), lam=0.5, batch_size=4),
     'fedavg': lambda model, rate=0.1: algorithms.fedavg(
         model, optax.sgd(rate), epochs=2, batch_size=4),
     'feddyn': lambda model, rate=0.1: algorithms.feddyn(
@@ -18,13 +27,27 @@ CASES: dict[str, Case] = {
         model, optax.sgd(rate), epochs=2, batch_size=4),
     'fednova': lambda model, rate=0.1: algorithms.fednova(
         model, rate, momentum=0.5, proximal=0.1, epochs=2, batch_size=4),
+    'fedper': lambda model, rate=0.1: algorithms.fedper(
+        model, optax.sgd(rate), algorithms.fedadam(0.1), personal='/b$',
+        batch_size=4),
     'fedprox': lambda model, rate=0.1: algorithms.fedprox(
         model, optax.sgd(rate), algorithms.fedadam(0.1), mu=0.1, batch_size=4),
+    'fedrep': lambda model, rate=0.1: algorithms.fedrep(
+        model, optax.sgd(rate), personal='/b$', head_epochs=2, batch_size=4),
     'fedsgd': lambda model, rate=0.1: algorithms.fedsgd(model, rate),
+    'ifca': lambda model, rate=0.1: algorithms.ifca(
+        model, optax.sgd(rate), clusters=2, batch_size=4),
     'mime': lambda model, rate=0.1: algorithms.mime(
         model, optax.sgd(rate, momentum=0.5), epochs=2, batch_size=4),
     'mimelite': lambda model, rate=0.1: algorithms.mimelite(
         model, optax.adam(rate), epochs=2, batch_size=4),
+    'per_fedavg': lambda model, rate=0.1: algorithms.per_fedavg(
+        model, optax.sgd(rate), personal_lr=rate, batch_size=4),
+    'pfedme': lambda model, rate=0.1: algorithms.pfedme(
+        model, optax.sgd(rate), lam=2.0, personal_lr=rate, personal_steps=3,
+        batch_size=4),
+    'q_fedavg': lambda model, rate=0.1: algorithms.q_fedavg(
+        model, rate, q=1.0, batch_size=4),
     'scaffold': lambda model, rate=0.1: algorithms.scaffold(
         model, rate, epochs=2, batch_size=4),
     'scaffold, option 1': lambda model, rate=0.1: algorithms.scaffold(

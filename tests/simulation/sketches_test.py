@@ -1,4 +1,4 @@
-"""The types carry ten published algorithms with no special case in the engine.
+"""The types carry published aggregations with no special case in the engine.
 
 Each sketch is a page of its own algorithm at its smallest, run through the
 real engine in several blocks, and held by something that can fail.
@@ -10,22 +10,9 @@ import optax
 from jax import numpy as jnp
 
 from fedjax_sim import aggregation
-from fedjax_sim.algorithms.fedavg import (
-    fedavg,
-    from_client_update,
-)
-from fedjax_sim.clients import batches
-from fedjax_sim.clients.gradients import batch_gradient
-from fedjax_sim.clients.local_sgd import difference, run_sgd
+from fedjax_sim.algorithms.fedavg import fedavg
 from fedjax_sim.core import trees
-from fedjax_sim.core.types import (
-    Aggregate,
-    ClientOutput,
-    Message,
-    Model,
-    Reducer,
-    Variables,
-)
+from fedjax_sim.core.types import Aggregate, Reducer
 from fedjax_sim.simulator import simulate
 from tests import toys
 
@@ -47,154 +34,6 @@ def run(algorithm, data, rounds=60, model=MODEL, lanes=2, **kwargs):
 
 def weight_of(result):
   return np.asarray(result.variables.params['w'])
-
-
-def sum_local(model, variables, data, key):
-  """(mean loss, gradient of it) at `variables` over the whole local data."""
-  def step(_, batch):
-    grads, _, metrics = batch_gradient(model, variables, batch)
-    total, count = metrics['loss']
-    return total / count, grads
-  zeros = jnp.float32(0), jax.tree.map(jnp.zeros_like, variables.params)
-  return batches.for_each_batch(data, step, zeros, key=key, batch_size=None)
-
-
-def q_fedavg(q, lr=0.1):
-  """Li et al. (2020), algorithm 2: the denominator is a sum over clients."""
-  lipschitz = 1 / lr
-
-  def client(server, state, data, key):
-    loss, _ = sum_local(MODEL, server.variables, data, key)
-    local = run_sgd(MODEL, SGD, server.variables, data, key, batch_size=None)
-    delta = jax.tree.map(
-        lambda a, b: lipschitz * (a - b), server.variables, local.variables)
-    square = sum(jnp.sum(d ** 2) for d in jax.tree.leaves(delta))
-    scale = (loss + 1e-10) ** q
-    h = q * (loss + 1e-10) ** (q - 1) * square + lipschitz * scale
-    message = Message(jax.tree.map(lambda d: scale * d, delta),
-                      jnp.float32(1), jnp.array(True), {'h': h})
-    return ClientOutput(message, state, local.metrics)
-
-  base = from_client_update(client)
-
-  def server(state, aggregate, key):
-    factor = -aggregate.weight / aggregate.aux['h']
-    mean = jax.tree.map(lambda d: factor * d, aggregate.mean)
-    return base.server(state, aggregate._replace(mean=mean), key)
-
-  return base._replace(server=server)
-
-
-def test_q_fedavg_at_zero_is_uniform_fedavg_and_q_levels_the_losses():
-  data = points([(0, 0), (0, 0), (3, 3)], (2, 3, 4))
-  uniform = fedavg(MODEL, SGD, batch_size=None, weighting='uniform')
-  want = weight_of(run(uniform, data, rounds=4))
-  got = weight_of(run(q_fedavg(0.0), data, rounds=4))
-  np.testing.assert_allclose(got, want, rtol=1e-5)
-  # Minimum of sum_k F_k^(q+1): closer to the middle, (1.5, 1.5), as q grows.
-  fair = weight_of(run(q_fedavg(5.0), data, rounds=300))
-  assert np.all((fair > 1.2) & (fair < 1.5)) and np.all(fair > want)
-
-
-def ifca(centres):
-  """Ghosh et al. (2020), algorithm 1 with model averaging, K clusters."""
-  num = len(centres)
-
-  def client(server, state, data, key):
-    at = lambda k: jax.tree.map(lambda x: x[k], server.variables)
-    losses = jnp.stack(
-        [sum_local(MODEL, at(k), data, key)[0] for k in range(num)])
-    mine = jnp.argmin(losses)
-    local = run_sgd(MODEL, SGD, at(mine), data, key, batch_size=2)
-    delta = jax.tree.map(jnp.subtract, local.variables, at(mine))
-    one_hot = jax.nn.one_hot(mine, num)
-    update = jax.tree.map(
-        lambda d: one_hot.reshape(-1, *[1] * d.ndim) * d[None], delta)
-    message = Message(update, one_hot * data.size, jnp.array(True), {})
-    return ClientOutput(message, state, local.metrics)
-
-  base = from_client_update(client)
-  starts = Variables({'w': jnp.asarray(centres, jnp.float32)}, {})
-  return base._replace(init=lambda v, key, n: base.init(starts, key, n))
-
-
-def test_ifca_recovers_planted_clusters():
-  truth = [(0, 0), (5, 5), (0, 0), (5, 5), (5, 5)]
-  data = points(truth, (4, 6, 3, 5, 2), noise=0.1)
-  found = weight_of(run(ifca([(1, 0), (3, 4)]), data, rounds=40))
-  np.testing.assert_allclose(found, [(0, 0), (5, 5)], atol=0.2)
-
-
-def apfl(alpha):
-  """Deng et al. (2020): personal model alpha v + (1 - alpha) w."""
-  def client(server, v, data, key):
-    local = run_sgd(MODEL, SGD, server.variables, data, key, batch_size=2)
-    w = server.variables.params
-    mixed = jax.tree.map(lambda v, w: alpha * v + (1 - alpha) * w, v, w)
-    _, grads = sum_local(MODEL, Variables(mixed, {}), data, key)
-    v = jax.tree.map(lambda v, g: v - 0.5 * alpha * g, v, grads)
-    message = difference(local.variables, server.variables, data.size)
-    return ClientOutput(message, v, local.metrics)
-
-  def personalize(state, v, data, key):
-    w = state.variables.params
-    return Variables(jax.tree.map(
-        lambda v, w: alpha * v + (1 - alpha) * w, v, w), {})
-
-  return from_client_update(client)._replace(
-      client_init=lambda variables: variables.params, personalize=personalize)
-
-
-def test_apfl_fits_each_client_beside_the_global_model():
-  data = points([(0, 0), (4, 2), (1, 1)], (4, 6, 2))
-  algorithm = apfl(0.5)
-  result = run(algorithm, data, rounds=100)
-  personal = jax.vmap(lambda v: algorithm.personalize(
-      result.state.server, v, None, None).params['w'])(result.state.clients)
-  np.testing.assert_allclose(personal, [(0, 0), (4, 2), (1, 1)], atol=1e-3)
-
-
-def batch_norm_model():
-  """Centres its input by a running mean that is model state."""
-  def apply(params, state, x, *, key, train, mask):
-    count = jnp.maximum(mask.sum(), 1)
-    batch_mean = jnp.where(mask[:, None], x, 0).sum(0) / count
-    mean = batch_mean if train else state['mean']
-    state = {'mean': 0.5 * state['mean'] + 0.5 * batch_mean} if train else state
-    return params['w'][None] + 0 * x + (x - mean[None]), state
-  return Model(
-      lambda key, x: Variables({'w': jnp.ones(2)}, {'mean': jnp.zeros(2)}),
-      apply, lambda out, e: 0.5 * jnp.sum(out ** 2, -1), MODEL.metrics)
-
-
-def fedbn(model):
-  """Li et al. (2021): statistics stay at home, weights are averaged."""
-  def client(server, statistics, data, key):
-    start = server.variables._replace(model_state=statistics)
-    local = run_sgd(model, SGD, start, data, key, batch_size=None)
-    message = difference(local.variables, start, data.size)
-    home = jax.tree.map(jnp.zeros_like, message.update.model_state)
-    update = message.update._replace(model_state=home)
-    return ClientOutput(message._replace(update=update),
-                        local.variables.model_state, local.metrics)
-  return from_client_update(client)._replace(
-      client_init=lambda v: v.model_state,
-      personalize=lambda state, own, data, key: state.variables._replace(
-          model_state=own))
-
-
-def test_fedbn_keeps_statistics_at_home():
-  model, centres = batch_norm_model(), [(0, 1), (4, 2), (-3, 5)]
-  data = points(centres, (3, 4, 2))
-  result = run(fedbn(model), data, model=model, rounds=30)
-  np.testing.assert_allclose(
-      result.state.clients['mean'], centres, atol=1e-4)
-  np.testing.assert_array_equal(result.variables.model_state['mean'], [0, 0])
-  averaged = run(fedavg(model, SGD, batch_size=None), data, model=model,
-                 rounds=30)
-  np.testing.assert_allclose(averaged.variables.model_state['mean'],
-                             np.average(centres, axis=0, weights=[3, 4, 2]),
-                             atol=1e-4)
 
 
 def adaptive_clipping(quantile=0.5, lr=0.3):

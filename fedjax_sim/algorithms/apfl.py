@@ -1,0 +1,131 @@
+"""APFL: each client mixes a model of its own with the global one.
+
+    round t, on each client k of the cohort, w_k = w_t, over batches b:
+      m = a_k v_k + (1 - a_k) w_k
+      w_k <- w_k - eta grad f(w_k; b)
+      v_k <- v_k - eta a_k grad f(m; b)
+      a_k <- a_k - eta <v_k - w_k, grad f(m; b)>       (if adaptive), in [0, 1]
+    server:
+      w_{t+1} = w_t + sum_k n_k (w_k - w_t) / sum_k n_k
+
+Clients use a_k v_k + (1 - a_k) w_t. Deng, Kamani, Mahdavi, "Adaptive
+Personalized Federated Learning" (2020), algorithm 1, the step of a_k by the
+gradient of f(m) in a, section 4. There v_k begins at w_0; here at the model of
+the client's first round.
+"""
+
+from typing import NamedTuple
+
+import jax
+import optax
+from jax import numpy as jnp
+
+from fedjax_sim.algorithms import own_models
+from fedjax_sim.algorithms.fedavg import from_client_update
+from fedjax_sim.algorithms.own_models import Own
+from fedjax_sim.clients.local_sgd import Broadcast, Gradient, difference
+from fedjax_sim.clients.training import local_training
+from fedjax_sim.core import checks, trees
+from fedjax_sim.core.types import (
+    Aggregator,
+    ClientOutput,
+    FederatedAlgorithm,
+    Model,
+    PyTree,
+    Variables,
+)
+
+
+class Mixture(NamedTuple):
+  """A client's state: its own model, and a_k, float32 []."""
+
+  own: Own
+  alpha: jax.Array
+
+
+def apfl(
+    model: Model,
+    client_optimizer: optax.GradientTransformation,
+    server_optimizer: optax.GradientTransformation | None = None,
+    *,
+    alpha: float = 0.5,
+    adaptive: bool = False,
+    aggregator: Aggregator | None = None,
+    **training,
+) -> FederatedAlgorithm:
+  """Builds APFL.
+
+  Args:
+    model: what is trained.
+    client_optimizer: as in `fedavg`; w, v and a have one each, all alike.
+    server_optimizer: as in `fedavg`.
+    alpha: of all clients, in [0, 1]; where adaptive, what they begin with.
+    adaptive: whether each client learns its own.
+    aggregator: as in `fedavg`.
+    **training: as in `local_training`.
+
+  Returns:
+    The algorithm. Of the model state (statistics of BatchNorm) a client keeps
+    that of its mixture. One that has not taken part is evaluated with what its
+    first round would give it.
+
+  Raises:
+    ValueError: an argument is out of range.
+  """
+  if not checks.is_traced(alpha):
+    checks.fraction('alpha', alpha)
+  checks.optimizer('client_optimizer', client_optimizer)
+  each = {name: client_optimizer for name in ('w', 'v', 'alpha')}
+  train = local_training(
+      model, optax.partition(each, {name: name for name in each}), **training)
+
+  def joint(gradient: Gradient) -> Gradient:
+    """The gradients of w, v and a on a batch, from that of one model."""
+    def joint_gradient(variables: Variables, batch):
+      params, states = variables
+      w, v = params['w'], params['v']
+      a = jnp.clip(params['alpha'], 0, 1) if adaptive else alpha
+      grads, w_state, metrics = gradient(Variables(w, states['w']), batch)
+      own_grads, v_state, _ = gradient(
+          Variables(_mix(a, v, w), states['v']), batch)
+      in_alpha = sum(jax.tree.leaves(jax.tree.map(
+          lambda v, w, g: jnp.vdot(v - w, g), v, w, own_grads)))
+      grads = {'w': grads, 'alpha': in_alpha.astype(jnp.float32),
+               'v': jax.tree.map(lambda g: (a * g).astype(g.dtype), own_grads)}
+      return grads, {'w': w_state, 'v': v_state}, metrics
+    return joint_gradient
+
+  def train_both(server: Broadcast, state: Mixture, data, key):
+    w, v = server.variables, own_models.start_of(state.own, server.variables)
+    start = Variables(
+        {'w': w.params, 'v': v.params, 'alpha': state.alpha},
+        {'w': w.model_state, 'v': v.model_state})
+    local = train.run(start, data, key, server.round, change_gradient=joint)
+    params, states = local.variables
+    a = jnp.clip(params['alpha'], 0, 1) if adaptive else state.alpha
+    own = own_models.started(Variables(params['v'], states['v']))
+    return local, Variables(params['w'], states['w']), Mixture(own, a)
+
+  def client(server: Broadcast, state: Mixture, data, key):
+    local, variables, state = train_both(server, state, data, key)
+    message = difference(variables, server.variables, train.weight(data))
+    return ClientOutput(message, state, local.metrics)
+
+  base = from_client_update(
+      client, server_optimizer, aggregator, train.planned_steps)
+
+  def personalize(state, mixture: Mixture, data, key) -> Variables:
+    first = train_both(base.broadcast(state), mixture, data, key)[2]
+    (own, _), a = trees.where(mixture.own.started, mixture, first)
+    return Variables(_mix(a, own.params, state.variables.params),
+                     own.model_state)
+
+  return base._replace(
+      client_init=lambda variables: Mixture(
+          own_models.none_yet(variables), jnp.float32(alpha)),
+      personalize=personalize)
+
+
+def _mix(alpha, own: PyTree, shared: PyTree) -> PyTree:
+  return jax.tree.map(
+      lambda v, w: (alpha * v + (1 - alpha) * w).astype(w.dtype), own, shared)

@@ -1,0 +1,90 @@
+"""Ditto: FedAvg, and beside it a model of its own for each client.
+
+    round t, on each client k of the cohort:
+      w_k <- local SGD from w_t on F_k
+      v_k <- local SGD from v_k on F_k(v) + lambda / 2 |v - w_t|^2
+    server:
+      w_{t+1} = w_t + sum_k n_k (w_k - w_t) / sum_k n_k
+
+Clients use v_k: with lambda = 0 it is trained alone, with a large lambda it is
+the global model. Li, Hu, Beirami, Smith, "Ditto: Fair and Robust Federated
+Learning Through Personalization" (2021), algorithm 1. There v_k begins at w_0;
+here at the model of the client's first round.
+"""
+
+import jax
+import optax
+
+from fedjax_sim.algorithms import own_models
+from fedjax_sim.algorithms.fedavg import from_client_update
+from fedjax_sim.algorithms.own_models import Own
+from fedjax_sim.clients.local_sgd import Broadcast, difference
+from fedjax_sim.clients.training import local_training
+from fedjax_sim.core import checks, random, trees
+from fedjax_sim.core.types import (
+    Aggregator,
+    ClientOutput,
+    FederatedAlgorithm,
+    Model,
+    Variables,
+)
+
+
+def ditto(
+    model: Model,
+    client_optimizer: optax.GradientTransformation,
+    server_optimizer: optax.GradientTransformation | None = None,
+    *,
+    lam: float,
+    personal_optimizer: optax.GradientTransformation | None = None,
+    aggregator: Aggregator | None = None,
+    **training,
+) -> FederatedAlgorithm:
+  """Builds Ditto.
+
+  Args:
+    model: what is trained.
+    client_optimizer: of the global model's local steps.
+    server_optimizer: as in `fedavg`.
+    lam: lambda, at least 0. With SGD at rate eta, eta * lambda must be below 2.
+    personal_optimizer: of the steps on v_k; None is `client_optimizer`.
+    aggregator: as in `fedavg`.
+    **training: as in `local_training`, of both models, but `proximal` is of
+      the global one.
+
+  Returns:
+    The algorithm. A client is evaluated with v_k; one that has not taken part,
+    with what its first round would make v_k.
+
+  Raises:
+    ValueError: an argument is out of range.
+  """
+  checks.non_negative('lam', lam)
+  train = local_training(model, client_optimizer, **training)
+  train_own = local_training(
+      model, personal_optimizer or client_optimizer,
+      **training | {'proximal': 0.0})
+
+  def own_model(server: Broadcast, own: Own, data, key) -> Variables:
+    pull = lambda grads, params: jax.tree.map(
+        lambda g, v, w: g + lam * (v - w), grads, params,
+        server.variables.params)
+    start = own_models.start_of(own, server.variables)
+    return train_own.run(start, data, random.named(key, 'own'), server.round,
+                         correct=pull).variables
+
+  def client(server: Broadcast, own: Own, data, key):
+    local = train.run(server.variables, data, key, server.round)
+    message = difference(local.variables, server.variables, train.weight(data))
+    own = own_models.started(own_model(server, own, data, key))
+    return ClientOutput(message, own, local.metrics)
+
+  base = from_client_update(
+      client, server_optimizer, aggregator, train.planned_steps)
+
+  def personalize(state, own: Own, data, key) -> Variables:
+    first = own_model(base.broadcast(state), own, data, key)
+    return trees.where(own.started, own.variables, first)
+
+  return base._replace(
+      client_init=own_models.none_yet, personalize=personalize)

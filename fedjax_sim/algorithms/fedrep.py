@@ -1,0 +1,100 @@
+"""FedRep: each client fits its head to the shared body, then moves the body.
+
+    with w the body and h_k client k's head, round t on each client:
+      h_k <- head epochs of SGD on h_k, with w_t fixed
+      w_k <- epochs of SGD on w from w_t, with h_k fixed
+    server:
+      w_{t+1} = w_t + sum_k n_k (w_k - w_t) / sum_k n_k
+
+Collins, Hassani, Mokhtari, Shakkottai, "Exploiting Shared Representations for
+Personalized Federated Learning" (2021), algorithm 1.
+"""
+
+import jax
+import optax
+
+from fedjax_sim.algorithms.parts import (
+    Parts,
+    Select,
+    by_path,
+    from_parts,
+    join,
+)
+from fedjax_sim.clients.local_sgd import Broadcast, difference
+from fedjax_sim.clients.training import local_training
+from fedjax_sim.core import checks, random, trees
+from fedjax_sim.core.types import (
+    Aggregator,
+    ClientOutput,
+    FederatedAlgorithm,
+    Model,
+    Variables,
+)
+
+
+def fedrep(
+    model: Model,
+    client_optimizer: optax.GradientTransformation,
+    server_optimizer: optax.GradientTransformation | None = None,
+    *,
+    personal: Select,
+    head_epochs: float = 10,
+    aggregator: Aggregator | None = None,
+    **training,
+) -> FederatedAlgorithm:
+  """Builds FedRep.
+
+  Args:
+    model: what is trained.
+    client_optimizer: as in `fedavg`, of head and body, each on its own.
+    server_optimizer: as in `fedavg`, of the body.
+    personal: which arrays are the head's, as in `fedper`.
+    head_epochs: of training on the head; the paper's experiments have 10.
+    aggregator: as in `fedavg`; only the body is in the messages.
+    **training: as in `local_training`, of the body; of the head all but how
+      long.
+
+  Returns:
+    The algorithm. A client is evaluated with the head that its next round would
+    begin with: `head_epochs` from the one it has, on the present body. So a
+    client that has not taken part gets one too. The global model has the
+    initial head, hence its test metrics tell little.
+
+  Raises:
+    ValueError: an argument is out of range; when run, that `personal` chooses
+      none or all of the parameters.
+  """
+  checks.positive('head_epochs', head_epochs)
+  parts = by_path(personal)
+  body = local_training(model, _only(parts, False, client_optimizer),
+                        **training)
+  head = local_training(
+      model, _only(parts, True, client_optimizer),
+      **training | {'epochs': head_epochs, 'steps': None})
+
+  def fit_head(variables: Variables, data, key, round_number):
+    return head.run(variables, data, random.named(key, 'head'), round_number)
+
+  def client(server: Broadcast, own, data, key):
+    fitted = fit_head(join(own, server.variables), data, key, server.round)
+    local = body.run(fitted.variables, data, key, server.round)
+    message = difference(
+        parts.shared(local.variables), server.variables, body.weight(data))
+    return ClientOutput(message, parts.personal(local.variables),
+                        trees.add(fitted.metrics, local.metrics))
+
+  return from_parts(
+      parts, client, server_optimizer, aggregator,
+      lambda sizes: head.planned_steps(sizes) + body.planned_steps(sizes),
+  )._replace(personalize=lambda state, own, data, key: fit_head(
+      join(own, state.variables), data, key, state.round).variables)
+
+
+def _only(
+    parts: Parts, personal: bool, optimizer: optax.GradientTransformation
+) -> optax.GradientTransformation:
+  """An optimizer of one part that leaves the other as it is."""
+  checks.optimizer('client_optimizer', optimizer)
+  labels = lambda params: jax.tree.map(
+      lambda own: own == personal, parts.mask(Variables(params, {})).params)
+  return optax.partition({True: optimizer, False: optax.set_to_zero()}, labels)
