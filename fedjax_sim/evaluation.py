@@ -1,6 +1,6 @@
 """Evaluation: on a test set, every example once, and client by client."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -18,7 +18,11 @@ from fedjax_sim.core.types import (
     Variables,
 )
 from fedjax_sim.data.federated import FederatedData
+from fedjax_sim.simulation.client_store import ClientStore
 from fedjax_sim.simulation.engine import SimulationState
+
+# Stored states of clients are read so many bytes at a time, about.
+_BLOCK_BYTES = 2 ** 26
 
 
 class EvalData(NamedTuple):
@@ -184,27 +188,47 @@ def evaluate_clients(
                          jnp.asarray(data.offsets, jnp.int32))
 
   @jax.jit
-  def run(state, train_arrays, test_arrays):
+  def run(server, clients, states, train_arrays, test_arrays):
     def one_client(args):
       client, client_state = args
       own = lambda arrays, data: ClientData(
           arrays[0], arrays[1][client],
           arrays[1][client + 1] - arrays[1][client], data.max_size, True)
       variables = algorithm.personalize(
-          state.server, client_state, own(train_arrays, train),
+          server, client_state, own(train_arrays, train),
           random.client_key(key, client, jnp.int32(0)))
       return _client_sums(model, variables, own(test_arrays, test), batch_size)
 
-    clients = jnp.arange(train.num_clients, dtype=jnp.int32)
-    # Behind the N clients there may be rows that fill up the devices.
-    own = jax.tree.map(lambda x: x[:train.num_clients], state.clients)
+    # Behind the clients' there may be rows that fill up the devices.
+    own = jax.tree.map(lambda x: x[:len(clients)], states)
     return jax.lax.map(one_client, (clients, own), batch_size=lanes)
 
-  sums = jax.device_get(run(state, device(train), device(test)))
+  arrays = device(train), device(test)
+  parts = [jax.device_get(run(state.server, *block, *arrays))
+           for block in _blocks(state.clients, train.num_clients)]
+  sums = jax.tree.map(
+      lambda *x: np.concatenate(x)[:train.num_clients], *parts)
   with np.errstate(invalid='ignore', divide='ignore'):
     values = {name: np.where(count > 0, np.float64(total) / count, np.nan)
               for name, (total, count) in sums.items()}
   return ClientMetrics(values, np.asarray(test.sizes))
+
+
+def _blocks(
+    states: PyTree | ClientStore, num_clients: int
+) -> Iterator[tuple[np.ndarray, PyTree]]:
+  """(client numbers, their states): all at once, or as many as memory takes.
+
+  All blocks are as long; the last repeats the last client.
+  """
+  clients = np.arange(num_clients, dtype=np.int32)
+  if not isinstance(states, ClientStore):
+    yield clients, states
+    return
+  size = min(max(1, _BLOCK_BYTES // states.row_bytes), num_clients)
+  for start in range(0, num_clients, size):
+    own = np.minimum(start + np.arange(size), num_clients - 1)
+    yield own.astype(np.int32), states.read(own)[0]
 
 
 def _client_sums(model, variables, data: ClientData, batch_size) -> MetricSums:
