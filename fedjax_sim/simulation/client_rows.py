@@ -81,18 +81,13 @@ def put(
     rows: of a buffer.
     placement: D devices, of this process.
   """
-  parts = [store.read(clients) for clients in held]
-
   def one(*parts):
-    def part(index):
-      own = parts[(index[0].start or 0) // rows]
-      buffer = np.zeros((rows, *own.shape[1:]), own.dtype)
-      buffer[:len(own)] = own
-      return buffer
     shape = (placement.size * rows, *parts[0].shape[1:])
-    return jax.make_array_from_callback(shape, placement.split(), part)
+    return jax.make_array_from_callback(
+        shape, placement.split(),
+        lambda index: parts[(index[0].start or 0) // rows])
 
-  return jax.tree.map(one, *parts)
+  return jax.tree.map(one, *(store.read(clients, rows) for clients in held))
 
 
 def take_back(

@@ -35,6 +35,8 @@ from fedjax_sim.core.types import PyTree
 _RECORDS, _META = 'records.bin', 'store.json'
 # A file grows by at least this many bytes, and by an eighth.
 _GROWTH_BYTES = 2 ** 24
+# Rows are copied so many bytes at a time, which a core's cache holds.
+_COPY_BYTES = 2 ** 20
 
 
 @jax.tree_util.register_static
@@ -86,14 +88,27 @@ class ClientStore:
     """Records in use or free, the first one included."""
     return self._end
 
-  def read(self, clients: np.ndarray) -> PyTree:
-    """The states of clients, int [M]: PyTree [M, ...] of NumPy arrays."""
+  def read(self, clients: np.ndarray, rows: int | None = None) -> PyTree:
+    """The states of clients, as new NumPy arrays.
+
+    Args:
+      clients: int [M].
+      rows: length of the arrays, zero from M on; None is M.
+
+    Returns:
+      PyTree [rows, ...].
+    """
     records = self._table[clients]
+    rows = len(records) if rows is None else rows
+    step = max(1, _COPY_BYTES // max(self.row_bytes, 1))
     leaves = []
     for columns, (dtype, shape) in zip(
         self._columns, self._shapes, strict=True):
-      rows = np.ascontiguousarray(self._records[:, columns][records])
-      leaves.append(rows.view(dtype).reshape(len(records), *shape))
+      leaf = np.zeros((rows, columns.stop - columns.start), np.uint8)
+      for i in range(0, len(records), step):
+        part = records[i:i + step]
+        leaf[i:i + len(part)] = self._records[part, columns]
+      leaves.append(leaf.view(dtype).reshape(rows, *shape))
     return jax.tree.unflatten(self._structure, leaves)
 
   def write(self, clients: np.ndarray, states: PyTree) -> None:
