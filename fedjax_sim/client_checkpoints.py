@@ -51,7 +51,8 @@ def restore(
     folder: the run's.
 
   Raises:
-    ValueError: clients' states that were stored are not there any more.
+    ValueError: clients' states that were stored are not there any more, or
+      there are several processes now.
   """
   shapes = checkpoints.shapes(round_number)
   was_stored = f'clients/{_TABLE}' in shapes
@@ -67,6 +68,10 @@ def restore(
     return state._replace(clients=store, transforms=())
   if not was_stored:
     return checkpoints.restore(round_number, like)
+  if jax.process_count() > 1:
+    raise ValueError(
+        f'the checkpoint of round {round_number} has client states on disk, '
+        'with which one process can go on, not several together.')
   (num_clients,) = shapes[f'clients/{_TABLE}']
   first = jax.tree.map(lambda x: x[0], (like.clients, like.transforms))
   store = ClientStore(folder / FOLDER, num_clients, jax.device_get(first))

@@ -225,8 +225,9 @@ def build_sweep(
   """
   validate(config)
   if config.client_state == 'stored':
-    raise ValueError("client_state must be 'auto' or 'device' in a sweep, which "
-                     "keeps clients' states on the devices, got 'stored'.")
+    raise ValueError(
+        "client_state must be 'auto' or 'device' in a sweep, which keeps "
+        "clients' states on the devices, got 'stored'.")
   for setting in settings:
     check_setting(config, setting, settings[0])
   dataset = sources.load(config.dataset, config.data_dir or None)
