@@ -71,6 +71,7 @@ def get_config() -> ConfigDict:
   config.devices = FieldReference('auto', field_type=object)
   config.lanes = FieldReference('auto', field_type=object)
   config.examples = 'auto'  # or owned: each device holds a part of the clients
+  config.client_state = 'auto'  # or device; stored: on disk, the cohorts' moved
   config.rounds_per_dispatch = 0  # in one call of the device; 0 = about 1 s
   config.checkpoint_seconds = 30.0  # seconds between two checkpoints
   config.keep_checkpoints = 3  # how many are kept

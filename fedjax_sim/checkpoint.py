@@ -28,8 +28,9 @@ class Checkpoints:
   def __init__(self, directory: Path | str, keep: int):
     options = ocp.CheckpointManagerOptions(
         max_to_keep=keep, create=True, enable_async_checkpointing=False)
+    self._directory = Path(directory).resolve()
     self._manager = ocp.CheckpointManager(
-        Path(directory).resolve(), options=options,
+        self._directory, options=options,
         item_handlers=ocp.StandardCheckpointHandler())
 
   def latest(self) -> int | None:
@@ -41,6 +42,12 @@ class Checkpoints:
     if round_number != self.latest():
       self._manager.save(
           round_number, args=ocp.args.StandardSave(_to_arrays(state)))
+      files.sync_folder(self._directory)
+
+  def shapes(self, round_number: int) -> dict[str, tuple[int, ...]]:
+    """The leaves of a saved state: path, such as `params/w` -> shape."""
+    saved = self._manager.item_metadata(round_number)
+    return {name: leaf.shape for name, leaf in _named(saved)}
 
   def restore(self, round_number: int, like: PyTree) -> PyTree:
     """Reads a state.
@@ -49,12 +56,13 @@ class Checkpoints:
       round_number: the round that it was saved under.
       like: a state of the same structure, shapes and dtypes. Leaves may be
         longer or shorter along their first axis, which fills up the devices.
+        NumPy arrays are read into such.
     """
     like_arrays = _to_arrays(like)
-    saved = dict(_named(self._manager.item_metadata(round_number)))
+    saved = self.shapes(round_number)
     target = jax.tree.unflatten(
         jax.tree.structure(like_arrays),
-        [_target(leaf, saved.get(name, leaf).shape)
+        [_target(leaf, saved.get(name, leaf.shape))
          for name, leaf in _named(like_arrays)])
     arrays = self._manager.restore(
         round_number, args=ocp.args.StandardRestore(target))
@@ -72,8 +80,10 @@ class Checkpoints:
 
 def _target(
     like: jax.Array, shape: tuple[int, ...]
-) -> jax.ShapeDtypeStruct:
+) -> jax.ShapeDtypeStruct | np.ndarray:
   """How to read a leaf: where it belongs if that fits, else everywhere."""
+  if isinstance(like, np.ndarray):
+    return np.empty(shape, like.dtype)
   sharding = like.sharding
   if shape != like.shape and isinstance(sharding, NamedSharding):
     sharding = NamedSharding(sharding.mesh, PartitionSpec())
@@ -86,6 +96,8 @@ def _fit(like: jax.Array, x: jax.Array) -> jax.Array:
   """Cut or filled along the first axis, where it belongs."""
   if x.shape == like.shape:
     return x
+  if isinstance(like, np.ndarray):
+    return x[:len(like)]
   extra = max(0, len(like) - len(x))
   x = jnp.concatenate([x, jnp.zeros((extra, *x.shape[1:]), x.dtype)])
   return jax.device_put(x[:len(like)], like.sharding)

@@ -1,6 +1,6 @@
 """Evaluation: on a test set, every example once, and client by client."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -18,7 +18,11 @@ from fedjax_sim.core.types import (
     Variables,
 )
 from fedjax_sim.data.federated import FederatedData
+from fedjax_sim.simulation.client_store import ClientStore
 from fedjax_sim.simulation.engine import SimulationState
+
+# Stored states of clients are read so many bytes at a time, about.
+_BLOCK_BYTES = 2 ** 26
 
 
 class EvalData(NamedTuple):
@@ -172,7 +176,9 @@ def evaluate_clients(
     raise ValueError(
         'train and test must hold the same clients, got '
         f'{train.num_clients} and {test.num_clients}.')
-  known = [len(x) for x in jax.tree.leaves(state.clients)[:1]]
+  stored = isinstance(state.clients, ClientStore)
+  known = [state.clients.num_clients] if stored else [
+      len(x) for x in jax.tree.leaves(state.clients)[:1]]
   if not new_clients and any(train.num_clients > rows for rows in known):
     raise ValueError(
         f'train must hold the clients that were trained on, {known[0]} of '
@@ -181,29 +187,32 @@ def evaluate_clients(
                          jnp.asarray(data.offsets, jnp.int32))
 
   @jax.jit
-  def run(state, train_arrays, test_arrays):
+  def run(server, clients, states, train_arrays, test_arrays):
     def one_client(args):
       client, client_state = args
       own = lambda arrays, data: ClientData(
           arrays[0], arrays[1][client],
           arrays[1][client + 1] - arrays[1][client], data.max_size, True)
       variables = algorithm.personalize(
-          state.server, client_state, own(train_arrays, train),
+          server, client_state, own(train_arrays, train),
           random.client_key(key, client, jnp.int32(0)))
       return local_metrics(
           model, variables, own(test_arrays, test), batch_size)
 
-    clients = jnp.arange(train.num_clients, dtype=jnp.int32)
     if new_clients:
-      own = jax.tree.map(
-          lambda x: jnp.broadcast_to(x, (train.num_clients, *jnp.shape(x))),
-          algorithm.client_init(algorithm.evaluated(state.server)))
-    else:
-      # Behind the N clients there may be rows that fill up the devices.
-      own = jax.tree.map(lambda x: x[:train.num_clients], state.clients)
+      initial = algorithm.client_init(algorithm.evaluated(server))
+      return jax.lax.map(lambda client: one_client((client, initial)),
+                         clients, batch_size=lanes)
+    # Behind the clients' there may be rows that fill up the devices.
+    own = jax.tree.map(lambda x: x[:len(clients)], states)
     return jax.lax.map(one_client, (clients, own), batch_size=lanes)
 
-  sums = jax.device_get(run(state, device(train), device(test)))
+  arrays = device(train), device(test)
+  parts = [jax.device_get(run(state.server, *block, *arrays))
+           for block in _blocks(
+               () if new_clients else state.clients, train.num_clients)]
+  sums = jax.tree.map(
+      lambda *x: np.concatenate(x)[:train.num_clients], *parts)
   with np.errstate(invalid='ignore', divide='ignore'):
     values = {name: np.where(count > 0, np.float64(total) / count, np.nan)
               for name, (total, count) in sums.items()}
@@ -228,3 +237,20 @@ def before_and_after(
       personalize=lambda state, own, data, key: algorithm.evaluated(state))
   return tuple(evaluate_clients(model, one, *args, **options)
                for one in (general, algorithm))
+
+
+def _blocks(
+    states: PyTree | ClientStore, num_clients: int
+) -> Iterator[tuple[np.ndarray, PyTree]]:
+  """(client numbers, their states): all at once, or as many as memory takes.
+
+  All blocks are as long; the last repeats the last client.
+  """
+  clients = np.arange(num_clients, dtype=np.int32)
+  if not isinstance(states, ClientStore):
+    yield clients, states
+    return
+  size = min(max(1, _BLOCK_BYTES // states.row_bytes), num_clients)
+  for start in range(0, num_clients, size):
+    own = np.minimum(start + np.arange(size), num_clients - 1)
+    yield own.astype(np.int32), states.read(own)[0]

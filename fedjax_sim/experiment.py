@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fedjax_sim import (
+    client_checkpoints,
     compilation,
     devices,
     evaluation,
@@ -133,7 +134,7 @@ def _train(
 ) -> int:
   """Trains, evaluates the clients, writes what the folder should hold."""
   simulation = experiment.simulation
-  initial = simulation.init()
+  initial = simulation.init(folder / client_checkpoints.FOLDER)
   reporting.print_fields(_header(config, experiment, folder, initial))
   if processes.is_first():
     plots.partition_figure(
@@ -194,11 +195,24 @@ def _header(
       'cohort': f'{simulation.sampler.max_cohort} of '
                 f'{simulation.train.num_clients} clients a round, '
                 f'{config.rounds} rounds',
+      **_client_state(simulation),
       'device': f'{device.device_kind} ({device.platform}), '
                 f'devices {simulation.placement.size}, lanes '
                 f'{simulation.lanes} ({simulation.lanes_reason})',
       'workdir': str(folder),
   }
+
+
+def _client_state(simulation: simulator.Simulation) -> dict[str, str]:
+  """What clients keep, if anything, and where it is."""
+  rows = jax.tree.leaves(simulation.engine.states)
+  if not rows:
+    return {}
+  each = trees.num_bytes(simulation.engine.states) / len(rows[0])
+  where = 'on the devices' if simulation.state_rows is None else 'on disk'
+  total = reporting.byte_text(each * simulation.train.num_clients)
+  return {'client state': f'{reporting.byte_text(each)} a client, {total} '
+                          f'in all, {where}'}
 
 
 def _cost(simulation: simulator.Simulation, state, program) -> dict[str, str]:

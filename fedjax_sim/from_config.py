@@ -16,6 +16,7 @@ from fedjax_sim.core.types import FederatedAlgorithm, Model
 from fedjax_sim.data import partition as partition_lib
 from fedjax_sim.data import sampling, sources
 from fedjax_sim.data.federated import FederatedData, federate
+from fedjax_sim.simulation import client_rows
 
 # Numeric fields that the members of a sweep may differ in, besides the seed.
 TRACED = ('client_lr', 'client_lr_decay', 'server_lr', 'server_lr_decay',
@@ -50,6 +51,7 @@ def validate(config: ConfigDict) -> None:
   checks.one_of('pixels', config.pixels, models.PIXELS)
   checks.one_of('algorithm', config.algorithm, _ALGORITHMS)
   checks.one_of('examples', config.examples, simulator.EXAMPLES)
+  checks.one_of('client_state', config.client_state, client_rows.CHOICES)
   checks.one_of('on_divergence', config.on_divergence, ('stop', 'continue'))
   natural = config.partition == _NATURAL
   if natural and config.dataset not in sources.NATURAL_NAMES:
@@ -203,7 +205,8 @@ def build(config: ConfigDict, shape: Shape) -> Experiment:
       federate(dataset.train, partition, client_ids), sampler,
       test=evaluation.some_of(dataset.test, config.test_examples),
       seed=config.seed, **shape._asdict(),
-      eval_batch_size=config.eval_batch_size, examples=config.examples)
+      eval_batch_size=config.eval_batch_size, examples=config.examples,
+      client_state=config.client_state)
   return Experiment(
       simulation, partition, labels if labels.ndim == 1 else None, client_test)
 
@@ -225,6 +228,10 @@ def build_sweep(
     ValueError: a field or a setting is out of range, or data can't be had.
   """
   validate(config)
+  if config.client_state == 'stored':
+    raise ValueError(
+        "client_state must be 'auto' or 'device' in a sweep, which keeps "
+        "clients' states on the devices, got 'stored'.")
   for setting in settings:
     check_setting(config, setting, settings[0])
   dataset = sources.load(config.dataset, config.data_dir or None)

@@ -121,7 +121,7 @@ def _fastest(make, choices) -> tuple[Any, dict[tuple[int, int], float]]:
       continue
     simulation = make(*choice)
     try:
-      simulation.compile(simulation.init())
+      simulation.compile(simulation.init_rows())
     except ValueError as error:  # It doesn't fit into memory.
       errors[choice] = error
       continue
@@ -152,7 +152,7 @@ def _probe_fraction(simulation) -> float:
 
 def _time(simulation, fraction: float, repeats: int) -> float:
   """Seconds of the first round with clients cut to a fraction, the least."""
-  state = simulation.init()
+  state = simulation.init_rows()
   program = simulation.compile(state)
   window = simulation.window(0, 1)
   sizes = np.ceil(fraction * window.plan.sizes).astype(np.int32)
@@ -173,7 +173,7 @@ def _key(simulation, choices) -> str:
   sizes = np.percentile(simulation.train.sizes, range(0, 101, 10))
   # Without its fractional constants: another rate takes the same time.
   program = re.sub(r'dense<[^>]*>(?= : tensor<[\dx]*f\d+>)', '',
-                   simulation.lower(simulation.init()).as_text())
+                   simulation.lower(simulation.init_rows()).as_text())
   parts = [program, sizes.tolist(),
            choices, device.platform, device.device_kind, os.cpu_count(),
            jax.__version__]

@@ -3,6 +3,7 @@
 import functools
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -15,9 +16,16 @@ from fedjax_sim.core import checks, random
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree, Variables
 from fedjax_sim.data import mapped, sampling
 from fedjax_sim.data.federated import FederatedData
+from fedjax_sim.simulation import (
+  client_rows,
+  memory,
+  ownership,
+  sharding,
+  streaming,
+)
 from fedjax_sim.simulation import engine as engine_lib
-from fedjax_sim.simulation import memory, ownership, sharding, streaming
 from fedjax_sim.simulation import plan as plan_lib
+from fedjax_sim.simulation.client_store import ClientStore
 from fedjax_sim.simulation.engine import SimulationState
 
 # Rounds that one compiled program can take at once. It holds only their plan
@@ -66,6 +74,8 @@ class Window(NamedTuple):
     plan: on the host.
     placed: the plan on the devices.
     examples: on the devices: of all clients, or of this window's.
+    clients: where their states are stored, for each device those whose it
+      holds in this window, int [·], in the order of their rows; else None.
     evaluate: for each round.
     padded_share: for each round, see `plan.padded_share`.
     imbalance: for each round, see `plan.imbalance`.
@@ -76,6 +86,7 @@ class Window(NamedTuple):
   plan: plan_lib.Plan
   placed: plan_lib.Plan
   examples: PyTree
+  clients: list[np.ndarray] | None
   evaluate: list[bool]
   padded_share: np.ndarray
   imbalance: np.ndarray
@@ -100,6 +111,8 @@ class Simulation(NamedTuple):
       brings its own.
     owned: whether each device holds those of the clients it owns only.
     buffer_rows: of the examples of a window on a device, where it does.
+    state_rows: of clients' states on a device, each window's, where they are
+      stored on disk; else None.
     eval_data: the test set on the devices, or None.
     programs: what `compile` has compiled.
   """
@@ -118,11 +131,27 @@ class Simulation(NamedTuple):
   examples: PyTree | None
   owned: bool
   buffer_rows: int
+  state_rows: int | None
   eval_data: evaluation.EvalData | None
   programs: dict[str, jax.stages.Compiled]
 
-  def init(self) -> SimulationState:
-    """The state before the first round."""
+  def init(self, folder: Path | None = None) -> SimulationState:
+    """The state before the first round.
+
+    Args:
+      folder: for clients' states where they are stored on disk; written when
+        the first ones are. None is a temporary file.
+    """
+    state = self.init_rows()
+    if self.state_rows is None:
+      return state
+    first = jax.device_get(jax.tree.map(
+        lambda x: x[0], (state.clients, state.transforms)))
+    store = ClientStore(folder, self.train.num_clients, first)
+    return state._replace(clients=store, transforms=())
+
+  def init_rows(self) -> SimulationState:
+    """As the program takes it, with first states in all rows of the devices."""
     key = jax.random.key(self.seed)
     variables = jax.jit(self.model.init)(
         random.named(key, 'model'), _first_inputs(self.train))
@@ -160,13 +189,20 @@ class Simulation(NamedTuple):
     """Plans as many rounds from `start` as the program can take at once."""
     stop = min(start + self.capacity, stop)
     flags = [evaluate(r) for r in range(start, stop)]
-    plan, examples = self.plan(start, flags), self.examples
+    plan, examples, clients = self.plan(start, flags), self.examples, None
+    count = stop - start
+    if self.state_rows is not None:
+      loads = streaming.load(
+          plan, count, np.ones_like(plan.sizes), self.state_rows)
+      plan, count = plan._replace(rows=loads.places), loads.num_rounds
+      clients = loads.clients
     if examples is None:
-      loads, count = streaming.load(plan, stop - start, self.buffer_rows)
-      plan, stop, flags = loads.plan, start + count, flags[:count]
+      loads = streaming.load(plan, count, plan.sizes, self.buffer_rows)
+      plan, count = plan._replace(offsets=loads.places), loads.num_rounds
       examples = streaming.put(
           self.train, loads, self.buffer_rows, self.placement)
-    return Window(start, stop, plan, self.put(plan), examples, flags,
+    return Window(start, start + count, plan, self.put(plan), examples,
+                  clients, flags[:count],
                   plan_lib.padded_share(plan, self.local_steps),
                   plan_lib.imbalance(plan, self.local_steps))
 
@@ -179,6 +215,8 @@ class Simulation(NamedTuple):
 
   def lower(self, state: SimulationState) -> jax.stages.Lowered:
     """The program before it is compiled."""
+    clients, transforms = self.engine.states
+    state = state._replace(clients=clients, transforms=transforms)
     examples = self.examples
     if examples is None:
       examples = jax.tree.map(
@@ -230,6 +268,7 @@ class Simulation(NamedTuple):
     Args:
       program: from `compile`.
       state: where to start; it is donated, so use only what comes back.
+        Clients' states that are stored on disk are changed there.
       stop: the number of rounds done at the end.
       evaluate: round (from 0) -> whether to evaluate after it.
       rounds_per_dispatch: how many at most; None is about a second's worth.
@@ -243,12 +282,17 @@ class Simulation(NamedTuple):
     limit = min(rounds_per_dispatch or self.capacity, self.capacity)
     count = rounds_per_dispatch or 1
     window, following = self.window(start, stop, evaluate), None
+    store, held = state.clients, None
     while start < stop:
       if start == window.stop:
-        window, following = following, None
+        window, following, held = following, None, None
       count = min(count, limit, window.stop - start)
       first = start - window.start
       begun = time.perf_counter()
+      if self.state_rows is not None:
+        held = held or client_rows.put(
+            store, window.clients, self.state_rows, self.placement)
+        state = state._replace(clients=held[0], transforms=held[1])
       state, outputs = program(
           window.examples, state, window.placed, np.int32(first),
           np.int32(first + count), self.key, self.eval_data)
@@ -256,6 +300,12 @@ class Simulation(NamedTuple):
         # On the host, while the device works.
         following = self.window(window.stop, stop, evaluate)
       outputs = jax.device_get(outputs)
+      if self.state_rows is not None:
+        held = state.clients, state.transforms
+        client_rows.take_back(
+            store, held, window.clients, window.plan,
+            slice(first, first + count))
+        state = state._replace(clients=store, transforms=())
       seconds = (time.perf_counter() - begun) / count
       rows = [self._row(outputs, i, window, seconds)
               for i in range(first, first + count)]
@@ -310,10 +360,12 @@ def build(
     devices: int | str = 'auto',
     lanes: int | str = 'auto',
     examples: str = 'auto',
+    client_state: str = 'auto',
     eval_batch_size: int = 1000,
 ) -> Simulation:
   """Puts a simulation together; see `simulate` for the arguments."""
   checks.one_of('examples', examples, EXAMPLES)
+  checks.one_of('client_state', client_state, client_rows.CHOICES)
   if sampler.num_clients != train.num_clients:
     raise ValueError(
         f'the sampler draws from num_clients = {sampler.num_clients}, the '
@@ -332,6 +384,7 @@ def build(
       model.init, jax.random.key(0), _first_inputs(train))
   local_steps = np.asarray(algorithm.local_steps(train.sizes))
   rows = streaming.buffer_rows(train, sampler.max_cohort)
+  states = engine_lib.client_states(algorithm, train, shapes)
   # Arrays are put on a number of devices once, whatever the lanes.
   owned = examples == 'owned'
   placed = functools.cache(
@@ -339,16 +392,22 @@ def build(
 
   def make(devices: int, lanes: int) -> Simulation:
     placement, held, eval_data = placed(devices)
+    state_rows = None
+    if client_rows.is_stored(
+        client_state, states, train.num_clients, devices):
+      state_rows = client_rows.buffer_rows(
+          states, train.num_clients, devices, sampler.max_cohort)
     key = jax.jit(lambda: jax.random.key(seed),
                   out_shardings=placement.everywhere)()
     engine = engine_lib.build_engine(
         algorithm, train, shapes, placement=placement,
         examples=placement.split() if owned or held is None
         else placement.everywhere, lanes=lanes,
-        cohort_size=sampler.max_cohort, owned=owned, evaluate=evaluate)
+        cohort_size=sampler.max_cohort, owned=owned, rows=state_rows,
+        evaluate=evaluate)
     return Simulation(
         model, algorithm, train, sampler, engine, placement, lanes, 'given',
-        local_steps, seed, key, held, owned, rows, eval_data, {})
+        local_steps, seed, key, held, owned, rows, state_rows, eval_data, {})
 
   if owned and devices == 'auto':  # One device would own all.
     devices = min(len(jax.devices()), train.num_clients)
@@ -386,7 +445,9 @@ class Result(NamedTuple):
   """What `simulate` returns.
 
   Attributes:
-    state: the `SimulationState` after the last round.
+    state: the `SimulationState` after the last round. Its `clients` are a
+      `ClientStore` where they were stored on disk, in a file that is gone with
+      it.
     rows: a dict for each round: `round` (from 1), `train/loss`, `test/loss`,
       `test/accuracy` (where evaluated), `clients`, `seconds`.
   """
@@ -424,6 +485,7 @@ def simulate(
     devices: int | str = 'auto',
     lanes: int | str = 'auto',
     examples: str = 'auto',
+    client_state: str = 'auto',
     rounds_per_dispatch: int | None = None,
     on_dispatch: Callable[[list[Row]], None] = lambda rows: None,
 ) -> Result:
@@ -451,6 +513,10 @@ def simulate(
       each process reads, those of a part of the clients, and computes these;
       in a round one device may then have more to do than another, which
       `imbalance` tells.
+    client_state: where the states of clients lie that keep any: 'device' for
+      all of them on the devices, each on its owner; 'stored' for a file on the
+      disk, and on the devices those of the next rounds' cohorts, to the same
+      results; 'auto' stores what would take more than a quarter of the memory.
     rounds_per_dispatch: rounds in one call of the device; likewise.
     on_dispatch: called with the new rows, to print or to plot.
 
@@ -476,7 +542,7 @@ def simulate(
   sampler = sampling.uniform(train.num_clients, cohort, seed)
   simulation = build(
       model, algorithm, train, sampler, test=test, seed=seed, devices=devices,
-      lanes=lanes, examples=examples)
+      lanes=lanes, examples=examples, client_state=client_state)
   initial = simulation.init()
   rows = []
   for state, new_rows in simulation.dispatches(  # noqa: B007

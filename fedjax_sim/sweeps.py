@@ -121,7 +121,8 @@ class Sweep(NamedTuple):
         self.make_algorithm(**hyperparameters),
         self.federations[0].num_clients, 1, int(sizes.max()),
         bool(np.ptp(sizes) > 0 or self.cohort_size % self.lanes),
-        self.cohort_size + self.lanes - 1, self.evaluate)
+        self.cohort_size + self.lanes - 1,
+        self.federations[0].num_clients, self.evaluate)
 
   def init(self, members: Sequence[Member]) -> SweepState:
     """The state before the first round."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax
 
-from fedjax_sim import metrics, processes, reporting
+from fedjax_sim import client_checkpoints, metrics, processes, reporting
 from fedjax_sim.checkpoint import Checkpoints
 from fedjax_sim.simulation import sharding
 from fedjax_sim.simulation.engine import SimulationState
@@ -95,12 +95,17 @@ def restore(
   """The state to go on from; metrics of rounds after it are dropped.
 
   Those rounds are computed again, to the same bits.
+
+  Raises:
+    ValueError: see `client_checkpoints.restore`.
   """
   latest = checkpoints.latest()
   file = folder / METRICS_FILE
   if processes.is_first() and file.exists():
     metrics.truncate_after(file, latest or 0)
-  return initial if latest is None else checkpoints.restore(latest, initial)
+  if latest is None:
+    return initial
+  return client_checkpoints.restore(checkpoints, latest, initial, folder)
 
 
 def train(
@@ -171,7 +176,7 @@ def train(
         due = time.monotonic() - saved_at > cadence.checkpoint_seconds
         stop, due = sharding.agree(bool(signals), due)
         if done == cadence.rounds or stop or due:
-          checkpoints.save(done, state)
+          client_checkpoints.save(checkpoints, done, state)
           saved_at = time.monotonic()
         if stop:
           break

@@ -19,9 +19,9 @@ Config = dict[str, Any]
 # These don't change what a round computes, so a run may go on with others.
 _FREE_FIELDS = frozenset([
     'data_dir', 'rounds', 'eval_every', 'eval_batch_size', 'targets',
-    'on_divergence', 'devices', 'lanes', 'examples', 'micro_batch_size',
-    'rounds_per_dispatch', 'checkpoint_seconds', 'keep_checkpoints',
-    'tensorboard'])
+    'on_divergence', 'devices', 'lanes', 'examples', 'client_state',
+    'micro_batch_size', 'rounds_per_dispatch', 'checkpoint_seconds',
+    'keep_checkpoints', 'tensorboard'])
 
 # Fields that configs did not have from the start, with what runs did before.
 _ADDED = {'pixels': 'zero_to_one', 'test_examples': 0}

@@ -9,11 +9,16 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
+import optax
 import pytest
 
 from configs import default, digits_quickstart
-from fedjax_sim import experiment, lanes, metrics, workdir
+from fedjax_sim import experiment, from_config, lanes, metrics, workdir
+from fedjax_sim.algorithms.fedavg import from_client_update
+from fedjax_sim.clients import local_sgd
+from fedjax_sim.core.types import ClientOutput
 
 ROOT = Path(__file__).parent.parent
 
@@ -150,6 +155,7 @@ def test_dry_run_writes_nothing(tmp_path, capsys):
     ('client_optimizer', 'sdg', 'sgd'),
     ('weighting', 'size', 'examples'),
     ('on_divergence', 'pause', 'continue'),
+    ('client_state', 'disk', 'stored'),
     ('client_fraction', 1.2, r'\[0, 1\]'),
     ('client_fraction', -0.1, r'\[0, 1\]'),
     ('client_test_fraction', 1.5, r'\[0, 1\]'),
@@ -329,6 +335,38 @@ def test_a_run_that_failed_while_set_up_can_be_started_again(tmp_path):
     with pytest.raises(ValueError, match='must divide the number'):
       run(tmp_path, partition='shards', shards_per_client=7)
   assert run(tmp_path) == experiment.EXIT_DONE
+
+
+def personal(config, model):
+  """FedAvg whose clients keep the mean of their models."""
+  def client(server, state, own, key):
+    local = local_sgd.run_sgd(model, optax.sgd(0.1), server.variables, own, key,
+                              batch_size=10)
+    message = local_sgd.difference(local.variables, server.variables, own.size)
+    state = jax.tree.map(lambda a, b: (a + b) / 2, state, local.variables)
+    return ClientOutput(message, state, local.metrics)
+  return from_client_update(client)._replace(
+      client_init=lambda variables: variables,
+      personalize=lambda state, own, data, key: own)
+
+
+def test_client_states_on_disk(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(from_config, 'make_algorithm', personal)
+  device, disk = tmp_path / 'device', tmp_path / 'disk'
+  run(device, client_state='device')
+  assert not (device / 'client_states').exists()
+  assert '2.6 kB a client, 52.0 kB in all, on the devices' in (
+      capsys.readouterr().out)
+  # Where states are may change: it does not change a round.
+  for rounds, where in ((2, 'stored'), (4, 'device'), (6, 'stored')):
+    run(disk, client_state=where, rounds=rounds)
+  assert (disk / 'client_states' / 'records.bin').exists()
+  assert_same_run(disk, device)
+  a, b = (json.loads((f / 'clients.json').read_text()) for f in (disk, device))
+  assert a == pytest.approx(b, rel=1e-6) and a['accuracy/mean'] > 0.3
+  with pytest.raises(ValueError, match="client_state must be 'auto' or 'dev"):
+    from_config.build_sweep(
+        small_config(client_state='stored'), [{'seed': 0, 'client_lr': 0.1}])
 
 
 def test_data_dir_that_is_not_there():

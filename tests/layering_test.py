@@ -18,7 +18,7 @@ LAYERS = [
     ['algorithms', 'plots'],
     ['simulation'],
     ['lanes', 'evaluation', 'checkpoint', 'workdir', 'reporting', 'validation'],
-    ['interpolation', 'simulator'],
+    ['interpolation', 'simulator', 'client_checkpoints'],
     ['training', 'sweeps'],
     ['from_config'],
     ['experiment', 'sweep_experiment'],

@@ -26,6 +26,15 @@ def replacing(path: Path | str) -> Iterator[BinaryIO]:
     part.unlink(missing_ok=True)
 
 
+def sync_folder(path: Path | str) -> None:
+  """On return it is on the disk which files a folder holds."""
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
+
+
 def cache_folder() -> Path:
   """Our cache: $FEDJAX_SIM_CACHE_DIR, else fedjax_sim in the user's cache.
 

@@ -42,8 +42,10 @@ class SimulationState(NamedTuple):
     server: the algorithm's server state.
     aggregator: the shared state of the aggregation's transforms.
     clients: the algorithm's client states, PyTree [N, ...], N rounded up to a
-      multiple of the devices; each device has its part of the rows.
-    transforms: the transforms' client states, likewise.
+      multiple of the devices; each device has its part of the rows. Where they
+      are stored on disk, the `ClientStore` that holds these and `transforms`;
+      what the program takes are then the rows of some rounds' cohorts.
+    transforms: the transforms' client states, likewise; `()` where stored.
   """
 
   server: ServerState
@@ -72,7 +74,9 @@ class Engine(NamedTuple):
   """A compiled simulation of one algorithm on one federation.
 
   Attributes:
-    init: `(Variables, key) -> SimulationState`.
+    init: `(Variables, key) -> SimulationState`, with a client's first state in
+      every row.
+    states: `(clients, transforms)` of a `SimulationState`, as shapes.
     owners: int [N], the device that must compute a client, since it holds the
       client's state or examples; None where any device may.
     lower: lowers the program `(examples, SimulationState, Plan, first, last,
@@ -82,6 +86,7 @@ class Engine(NamedTuple):
   """
 
   init: Callable[[Variables, jax.Array], SimulationState]
+  states: tuple[PyTree, PyTree]
   owners: np.ndarray | None
   lower: Callable[..., jax.stages.Lowered]
 
@@ -94,6 +99,7 @@ class _Slot(NamedTuple):
   present: jax.Array
   offset: jax.Array
   size: jax.Array
+  row: jax.Array
 
 
 def build_engine(
@@ -106,6 +112,7 @@ def build_engine(
     lanes: int,
     cohort_size: int,
     owned: bool = False,
+    rows: int | None = None,
     evaluate: Evaluate = lambda variables, eval_data: {},
 ) -> Engine:
   """Builds the engine.
@@ -120,6 +127,7 @@ def build_engine(
     cohort_size: most clients in a round.
     owned: whether each device must compute the clients it owns, since it holds
       their examples.
+    rows: clients whose state a device holds; None is all that it owns.
     evaluate: `(Variables, eval_data) -> MetricSums`, run after the rounds that
       the plan marks; each device is given its part of the arrays' first axis.
   """
@@ -127,28 +135,50 @@ def build_engine(
   sizes = data.sizes
   devices = placement.size
   ragged = bool(np.ptp(sizes) > 0 or cohort_size % (lanes * devices))
+  if rows is None:
+    rows = ownership.clients_per_device(data.num_clients, devices)
   rounds = Rounds(
       algorithm, data.num_clients, devices, int(sizes.max()), ragged,
-      cohort_size + devices * (lanes - 1), evaluate)
-  everywhere, rows = placement.everywhere, placement.split()
-  state = SimulationState(everywhere, everywhere, rows, rows)
+      cohort_size + devices * (lanes - 1), rows, evaluate)
+  everywhere, split = placement.everywhere, placement.split()
+  state = SimulationState(everywhere, everywhere, split, split)
   slots = placement.split(axis=1)
   compiled = sharding.spread(
       rounds.run, placement,
-      in_specs=(examples, state, Plan(*[slots] * 5, everywhere),
-                everywhere, everywhere, everywhere, rows),
+      in_specs=(examples, state, Plan(*[slots] * 6, everywhere),
+                everywhere, everywhere, everywhere, split),
       out_specs=(state, everywhere), donate_argnums=1)
-  one = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype),
-      data.examples)
-  init = lambda variables, key: rounds.init(one, variables, key)
+  init = lambda variables, key: rounds.init(
+      _one_example(data), variables, key)
   first = jax.eval_shape(init, variables, jax.random.key(0))
-  states = jax.tree.leaves((first.clients, first.transforms))
+  states = first.clients, first.transforms
   return Engine(
       init=jax.jit(init, out_shardings=state),
-      owners=ownership.owners(
-          data.num_clients, devices) if owned or states else None,
+      states=states,
+      owners=ownership.owners(data.num_clients, devices)
+      if owned or jax.tree.leaves(states) else None,
       lower=compiled.lower)
+
+
+def client_states(
+    algorithm: FederatedAlgorithm, data: FederatedData, variables: Variables
+) -> tuple[PyTree, PyTree]:
+  """Shapes of one client's state, and of the transforms' for it."""
+  rounds = Rounds(algorithm, data.num_clients, 1, int(data.sizes.max()), True,
+                  1, 1, lambda variables, eval_data: {})
+  state = jax.eval_shape(
+      lambda variables, key: rounds.init(_one_example(data), variables, key),
+      variables, jax.random.key(0))
+  return jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype),
+      (state.clients, state.transforms))
+
+
+def _one_example(data: FederatedData) -> PyTree:
+  """The shapes of one example [1, ...]."""
+  return jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype),
+      data.examples)
 
 
 class Rounds(NamedTuple):
@@ -161,6 +191,7 @@ class Rounds(NamedTuple):
     max_size: most examples of a client.
     ragged: whether clients differ in their number of local steps.
     num_slots: most messages of a round, empty slots included.
+    rows: clients whose state a device holds.
     evaluate: as in `build_engine`.
   """
 
@@ -170,6 +201,7 @@ class Rounds(NamedTuple):
   max_size: int
   ragged: bool
   num_slots: int
+  rows: int
   evaluate: Evaluate
 
   def total(self, tree):
@@ -182,11 +214,6 @@ class Rounds(NamedTuple):
       return accumulator
     return sharding.merge(accumulator, self.algorithm.aggregator.reducer.merge)
 
-  @property
-  def rows_per_device(self) -> int:
-    """Clients whose state a device holds."""
-    return ownership.clients_per_device(self.num_clients, self.devices)
-
   def init(self, examples, variables, key) -> SimulationState:
     """The state before the first round."""
     algorithm = self.algorithm
@@ -196,7 +223,7 @@ class Rounds(NamedTuple):
     message = jax.eval_shape(
         lambda examples: self.client_output(
             examples, server, client_state).message, examples)
-    rows = self.rows_per_device * self.devices
+    rows = self.rows * self.devices
     stack = lambda x: jnp.broadcast_to(x, (rows, *x.shape))
     copies = lambda tree: jax.tree.map(lambda x: stack(jnp.asarray(x)), tree)
     return SimulationState(
@@ -208,7 +235,7 @@ class Rounds(NamedTuple):
     data = ClientData(examples, jnp.int32(0), jnp.int32(0),
                       self.max_size, self.ragged)
     nobody = jnp.zeros(1, jnp.int32)
-    slots = _Slot(nobody, nobody, nobody > 0, nobody, nobody)
+    slots = _Slot(nobody, nobody, nobody > 0, nobody, nobody, nobody)
     broadcast = self.broadcast(
         examples, server, jax.random.key(0), slots, total=lambda tree: tree)
     return self.algorithm.client(
@@ -251,7 +278,7 @@ class Rounds(NamedTuple):
     # Of the device's axis there is one row here.
     slots = jax.tree.map(lambda x: x[0], _Slot(
         plan.clients, plan.occurrences, plan.present, plan.offsets,
-        plan.sizes))
+        plan.sizes, plan.rows))
     broadcast = self.broadcast(examples, state.server, key, slots)
     pooled = algorithm.pooled and algorithm.pooled(
         broadcast, self.pool(examples, key, slots))
@@ -325,14 +352,11 @@ class Rounds(NamedTuple):
   def block(self, one_client, carry, slots: _Slot):
     """W clients side by side, their messages accumulated."""
     accumulator, clients, transforms, totals = carry
-    # Client states lie on the device that owns the client.
-    first = sharding.index() * self.rows_per_device if self.devices > 1 else 0
-    row = slots.client - first
-    rows = lambda tree: jax.tree.map(lambda x: x[row], tree)
+    rows = lambda tree: jax.tree.map(lambda x: x[slots.row], tree)
     messages, new_clients, new_transforms, metrics = _over_lanes(one_client)(
         slots, rows(clients), rows(transforms))
     # An empty slot writes outside of the arrays, that is, nowhere.
-    target = jnp.where(slots.present, row, self.rows_per_device)
+    target = jnp.where(slots.present, slots.row, self.rows)
     write = lambda old, new: jax.tree.map(
         lambda x, y: x.at[target].set(y, mode='drop'), old, new)
     metrics = trees.where(

@@ -22,6 +22,8 @@ class Plan(NamedTuple):
     offsets: int32 [R, D, blocks, W], where the client's examples begin in what
       the device holds.
     sizes: int32 [R, D, blocks, W], how many there are; 0 in an empty slot.
+    rows: int32 [R, D, blocks, W], where the client's state is among those that
+      the device holds; 0 in an empty slot.
     evaluate: bool [R], whether to evaluate after the round.
   """
 
@@ -30,6 +32,7 @@ class Plan(NamedTuple):
   present: np.ndarray
   offsets: np.ndarray
   sizes: np.ndarray
+  rows: np.ndarray
   evaluate: np.ndarray
 
 
@@ -59,8 +62,9 @@ def plan_rounds(
       hold whatever a device may be dealt.
     num_rounds: R, at least `len(cohorts)`; rounds beyond are empty.
     devices: D.
-    owners: int [N], the device that must compute a client; None deals each
-      round's clients so that devices have like work.
+    owners: int [N], ascending, the device that must compute a client and
+      holds its state; None deals each round's clients so that devices have
+      like work.
   """
   shape = num_rounds, devices, num_blocks * lanes
   clients = np.zeros(shape, np.int32)
@@ -88,9 +92,12 @@ def plan_rounds(
   flags[:len(evaluate)] = evaluate
   begin = np.where(present, offsets[clients], 0).astype(np.int32)
   sizes = np.where(present, offsets[clients + 1] - begin, 0).astype(np.int32)
+  first_owned = 0 if owners is None else np.searchsorted(
+      owners, np.arange(devices))[:, None]
+  rows = np.where(present, clients - first_owned, 0).astype(np.int32)
   blocks = num_rounds, devices, num_blocks, lanes
   return Plan(*(x.reshape(blocks) for x in (
-      clients, occurrences, present, begin, sizes)), flags)
+      clients, occurrences, present, begin, sizes, rows)), flags)
 
 
 def _does_not_fit(clients: int, num_blocks: int, lanes: int) -> ValueError:

@@ -80,11 +80,6 @@ def spread(run: Callable, placement: Placement, in_specs, out_specs, **jit):
       mapped, in_shardings=in_specs, out_shardings=out_specs, **jit)
 
 
-def index() -> jax.Array:
-  """int32 [], which device this is."""
-  return jax.lax.axis_index(AXIS)
-
-
 def total(tree: PyTree) -> PyTree:
   """The sum over devices, leaf by leaf."""
   return jax.lax.psum(tree, AXIS)

@@ -2,6 +2,7 @@
 
 What lies on a device is a buffer for the clients that it computes in a window
 of rounds, each client once. Buffers are of one size, which holds any round.
+`client_rows` does the same with the clients' states.
 """
 
 from typing import NamedTuple
@@ -22,12 +23,14 @@ class Loads(NamedTuple):
   """What devices' buffers hold.
 
   Attributes:
-    plan: the plan, with `offsets` those in the buffers.
+    places: int32 [R, D, blocks, W], where a slot's client begins in the buffer.
     clients: for each device the clients, int [·], in the order of their rows.
+    num_rounds: how many rounds the buffers hold.
   """
 
-  plan: Plan
+  places: np.ndarray
   clients: list[np.ndarray]
+  num_rounds: int
 
 
 def buffer_rows(data: FederatedData, cohort_size: int) -> int:
@@ -43,23 +46,23 @@ def buffer_rows(data: FederatedData, cohort_size: int) -> int:
   return min(rows, data.num_examples)
 
 
-def load(plan: Plan, num_rounds: int, rows: int) -> tuple[Loads, int]:
-  """Fits as many rounds into buffers as go.
+def load(
+    plan: Plan, num_rounds: int, sizes: np.ndarray, rows: int
+) -> Loads:
+  """Fits as many rounds into buffers as go, at least one.
 
   Args:
     plan: R rounds, the first `num_rounds` of them in use.
     num_rounds: how many.
-    rows: of a buffer, from `buffer_rows`.
-
-  Returns:
-    (loads, how many rounds fit, at least 1).
+    sizes: int [R, D, blocks, W], the rows that a slot's client takes.
+    rows: of a buffer, which must hold any round.
   """
   devices = plan.clients.shape[1]
   places = [{} for _ in range(devices)]
   used = [0] * devices
-  offsets = np.zeros_like(plan.offsets)
+  starts = np.zeros_like(plan.offsets)
   for r in range(num_rounds):
-    fresh = [_fresh(plan, r, d, places[d]) for d in range(devices)]
+    fresh = [_fresh(plan, sizes, r, d, places[d]) for d in range(devices)]
     needed = [used[d] + sum(fresh[d].values()) for d in range(devices)]
     if r and max(needed) > rows:
       num_rounds = r
@@ -69,10 +72,10 @@ def load(plan: Plan, num_rounds: int, rows: int) -> tuple[Loads, int]:
         places[d][client] = used[d]
         used[d] += size
       present = plan.present[r, d]
-      offsets[r, d][present] = [
+      starts[r, d][present] = [
           places[d][c] for c in plan.clients[r, d][present].tolist()]
   held = [np.fromiter(place, np.int64, len(place)) for place in places]
-  return Loads(plan._replace(offsets=offsets), held), num_rounds
+  return Loads(starts, held, num_rounds)
 
 
 def put(
@@ -99,9 +102,9 @@ def put(
   return jax.tree.map(one, data.examples)
 
 
-def _fresh(plan: Plan, r: int, d: int, places) -> dict[int, int]:
+def _fresh(plan: Plan, sizes, r: int, d: int, places) -> dict[int, int]:
   """Client -> size, of those that the device doesn't hold yet."""
   present = plan.present[r, d]
   return {c: n for c, n in zip(plan.clients[r, d][present].tolist(),
-                               plan.sizes[r, d][present].tolist(), strict=True)
+                               sizes[r, d][present].tolist(), strict=True)
           if c not in places}

@@ -14,7 +14,8 @@ from fedjax_sim import algorithms, lanes, simulator
 from fedjax_sim.checkpoint import Checkpoints
 from fedjax_sim.core import trees
 from fedjax_sim.data import sampling
-from fedjax_sim.simulation import sharding
+from fedjax_sim.data.federated import federate
+from fedjax_sim.simulation import client_rows, sharding
 from tests import toys
 from tests.simulation.engine_test import *  # noqa: F403
 from tests.simulation.sketches_test import *  # noqa: F403
@@ -131,6 +132,25 @@ def test_a_run_goes_on_with_another_number_of_devices(tmp_path):
       jax.tree.map(lambda x: x[:3], state.clients), whole.clients, 1e-6)
   assert_close(  # noqa: F405
       state.server.variables, whole.server.variables, 1e-6)
+
+
+def test_stored_states_give_the_same_bits_on_several_devices(monkeypatch):
+  monkeypatch.setattr(client_rows, '_BUFFER_BYTES', 1)
+  points = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+  data = federate({'x': points, 'y': np.ones(40, np.float32)},
+                  toys.partition_of([2] * 20))
+
+  def run(client_state):
+    return simulator.simulate(
+        CURVED, algorithms.scaffold(CURVED, 0.05), data, rounds=7, clients_per_round=6, devices=3,
+        lanes=2, client_state=client_state, rounds_per_dispatch=2)
+
+  got, want = run('stored').state, run('device').state
+  assert_equal = lambda a, b: jax.tree.map(np.testing.assert_array_equal, a, b)
+  assert_equal(got.server, want.server)
+  clients, transforms = got.clients.read(np.arange(20))
+  assert_equal(clients, jax.tree.map(lambda x: x[:20], want.clients))
+  assert clients['w'].any(axis=1).sum() > 10
 
 
 def test_sums_use_the_mesh_and_others_merge_in_order():

@@ -33,6 +33,22 @@ def test_rounds_beyond_are_empty_and_not_evaluated():
   np.testing.assert_array_equal(got.evaluate, [True, False, False, False])
 
 
+def test_rows_are_places_among_the_clients_of_the_owner():
+  owners = np.array([0, 0, 0, 1, 1, 1, 2])
+  got = plan.plan_rounds(
+      [np.array([6, 1, 4, 3]), np.array([5, 0])], [], np.ones(7),
+      np.arange(8), lanes=2, num_blocks=1, num_rounds=2, devices=3,
+      owners=owners)
+  held = [[0, 1, 2], [3, 4, 5], [6]]
+  assert got.present.sum() == 6
+  for r, d, block, lane in np.argwhere(got.present):
+    place = r, d, block, lane
+    assert held[d][got.rows[place]] == got.clients[place]
+  assert not got.rows[~got.present].any()
+  got = make([[2, 0, 1]], [1, 1, 1], lanes=3, num_blocks=1)
+  np.testing.assert_array_equal(got.rows, got.clients)
+
+
 def test_too_small_a_plan():
   with pytest.raises(ValueError, match='cohort of 3 clients'):
     make([[0, 1, 2]], [1, 1, 1], lanes=2, num_blocks=1)

@@ -55,17 +55,16 @@ def test_buffers_hold_each_client_once_and_only_what_is_needed(tmp_path):
       MODEL, algorithms.fedavg(MODEL, optax.sgd(0.1)), federation,
       sampling.uniform(len(SIZES), 4, 0), devices=1, lanes=2)
   plan = simulation.plan(0, [False] * 6)
-  loads, count = streaming.load(plan, 6, rows=10 ** 6)
-  assert count == 6
+  loads = streaming.load(plan, 6, plan.sizes, rows=10 ** 6)
+  assert loads.num_rounds == 6
   (clients,) = loads.clients
   assert sorted(clients) == sorted(set(plan.clients[plan.present]))
   examples = streaming.put(federation, loads, 10 ** 3, simulation.placement)
-  present = loads.plan.present
   for client, offset, size in zip(
-      loads.plan.clients[present], loads.plan.offsets[present],
-      loads.plan.sizes[present], strict=True):
+      plan.clients[plan.present], loads.places[plan.present],
+      plan.sizes[plan.present], strict=True):
     np.testing.assert_array_equal(
         examples['x'][offset:offset + size], federation.client(client)['x'])
-  loads, count = streaming.load(plan, 6, rows=80)
-  assert 1 <= count < 6
+  loads = streaming.load(plan, 6, plan.sizes, rows=80)
+  assert 1 <= loads.num_rounds < 6
   assert sum(federation.sizes[c] for c in loads.clients[0]) <= 80
