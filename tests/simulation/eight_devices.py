@@ -143,7 +143,8 @@ def test_stored_states_give_the_same_bits_on_several_devices(monkeypatch):
   def run(client_state):
     return simulator.simulate(
         CURVED, algorithms.scaffold(CURVED, 0.05), data, rounds=7,
-        clients_per_round=6, devices=3, lanes=2, client_state=client_state, rounds_per_dispatch=2)
+        clients_per_round=6, devices=3, lanes=2, client_state=client_state,
+        rounds_per_dispatch=2)
 
   got, want = run('stored').state, run('device').state
   assert_equal = lambda a, b: jax.tree.map(np.testing.assert_array_equal, a, b)
