@@ -33,11 +33,16 @@ def get_config() -> ConfigDict:
   config.loss = 'cross_entropy'  # or nll_of_softmax
 
   # Algorithm.
-  config.algorithm = 'fedavg'  # fedavg, fedsgd or centralized_sgd
+  # A name in docs/algorithms.md, such as fedavg, fedsgd, scaffold or ditto.
+  config.algorithm = 'fedavg'
   config.weighting = 'examples'  # of clients in the mean: examples or uniform
   config.client_fraction = 0.1  # C; 0 is one client a round
   config.clients_per_round = 0  # M, instead of client_fraction; 0 = unset
-  config.local_epochs = 1  # E, passes over the local data a round
+  # E, passes over the local data a round; may be a fraction.
+  config.local_epochs = FieldReference(1, field_type=object)
+  config.local_steps = 0  # steps a round, instead of local_epochs; 0 = unset
+  config.stragglers = 0.0  # share of clients that do a random part of it only
+  config.proximal = 0.0  # mu of FedProx, for most algorithms
   config.batch_size = 10  # B, examples a local step
   config.full_batch = False  # True is B = infinity; batch_size is not used
   config.micro_batch_size = 256  # of a full batch, examples at once; for memory
@@ -56,6 +61,17 @@ def get_config() -> ConfigDict:
   config.server_tau = 1e-3  # adaptivity of fedadagrad, fedyogi, fedadam
   config.server_beta1 = 0.9  # of fedyogi, fedadam: decay of the mean update
   config.server_beta2 = 0.99  # likewise, of its square
+
+  # Of single algorithms.
+  config.control_option = 2  # scaffold: 1 or 2
+  config.regularization = 0.1  # feddyn: alpha; ditto, pfedme: lambda
+  config.mixing = 0.5  # apfl: alpha, the share of a client's own model
+  config.fairness = 1.0  # q_fedavg: q
+  config.clusters = 2  # ifca: K
+  config.personal_params = 'dense_2'  # fedper, fedrep: regex of their paths
+  config.head_epochs = 10.0  # fedrep: epochs of the head before the body
+  config.personal_lr = 0.05  # per_fedavg, pfedme, fine-tuning: a client's rate
+  config.finetune_epochs = 0.0  # before a client is evaluated; 0 = none
 
   # The run.
   config.rounds = 100  # how many rounds in all

@@ -188,7 +188,7 @@ def _header(
   return {
       'model': f'{config.model}, {trees.size(variables.params):,} parameters '
                f'({reporting.byte_text(trees.num_bytes(variables))})',
-      'algorithm': f'{config.algorithm}, E = {config.local_epochs}, {local}, '
+      'algorithm': f'{config.algorithm}, {_work(config)}, {local}, '
                    f'{config.client_optimizer} at {config.client_lr:g}, server '
                    f'{config.server_optimizer} at {config.server_lr:g}',
       'data': f'{config.dataset}, {config.partition}: {sizes}',
@@ -213,6 +213,16 @@ def _client_state(simulation: simulator.Simulation) -> dict[str, str]:
   total = reporting.byte_text(each * simulation.train.num_clients)
   return {'client state': f'{reporting.byte_text(each)} a client, {total} '
                           f'in all, {where}'}
+
+
+def _work(config: ConfigDict) -> str:
+  """How much a client does."""
+  text = f'E = {config.local_epochs:g}'
+  if config.local_steps:
+    text = f'{config.local_steps} steps'
+  if config.stragglers:
+    text += f' ({config.stragglers:.0%} of clients a part of it)'
+  return text
 
 
 def _cost(simulation: simulator.Simulation, state, program) -> dict[str, str]:

@@ -6,22 +6,21 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
-import optax
 from ml_collections import ConfigDict
 
-from fedjax_sim import algorithms, evaluation, models, simulator, sweeps
-from fedjax_sim.algorithms import optimizers
+from fedjax_sim import (
+    algorithm_from_config,
+    evaluation,
+    models,
+    simulator,
+    sweeps,
+)
+from fedjax_sim.algorithm_from_config import TRACED, make_algorithm
 from fedjax_sim.core import checks
-from fedjax_sim.core.types import FederatedAlgorithm, Model
 from fedjax_sim.data import partition as partition_lib
 from fedjax_sim.data import sampling, sources
 from fedjax_sim.data.federated import FederatedData, federate
 from fedjax_sim.simulation import client_rows
-
-# Numeric fields that the members of a sweep may differ in, besides the seed.
-TRACED = ('client_lr', 'client_lr_decay', 'server_lr', 'server_lr_decay',
-          'client_momentum', 'server_momentum', 'client_weight_decay',
-          'client_clip_norm', 'server_tau', 'server_beta1', 'server_beta2')
 
 _PARTITIONS = {
     'iid': lambda c, y: partition_lib.iid(
@@ -36,7 +35,6 @@ _PARTITIONS = {
         min_size=c.min_client_size),
 }
 _NATURAL = 'natural'
-_ALGORITHMS = ('fedavg', 'fedsgd', 'centralized_sgd')
 
 
 def validate(config: ConfigDict) -> None:
@@ -49,7 +47,7 @@ def validate(config: ConfigDict) -> None:
   checks.one_of('model', config.model, models.MODELS)
   checks.one_of('loss', config.loss, models.LOSSES)
   checks.one_of('pixels', config.pixels, models.PIXELS)
-  checks.one_of('algorithm', config.algorithm, _ALGORITHMS)
+  algorithm_from_config.validate(config)
   checks.one_of('examples', config.examples, simulator.EXAMPLES)
   checks.one_of('client_state', config.client_state, client_rows.CHOICES)
   checks.one_of('on_divergence', config.on_divergence, ('stop', 'continue'))
@@ -59,23 +57,18 @@ def validate(config: ConfigDict) -> None:
         "partition 'natural' needs a dataset that comes with clients, one of "
         f'{", ".join(sources.NATURAL_NAMES)}, got {config.dataset!r}.')
   checks.at_least('num_clients', config.num_clients, 0 if natural else 1)
-  for name in ('shards_per_client', 'min_client_size', 'rounds',
-               'local_epochs', 'batch_size', 'eval_every', 'eval_batch_size',
-               'micro_batch_size', 'keep_checkpoints'):
+  for name in ('shards_per_client', 'min_client_size', 'rounds', 'eval_every',
+               'eval_batch_size', 'keep_checkpoints'):
     checks.positive_int(name, config[name])
   for name in ('devices', 'lanes'):
     checks.positive_int_or_auto(name, config[name])
-  for name in ('clients_per_round', 'steps_per_round', 'rounds_per_dispatch',
-               'seed', 'test_examples'):
+  for name in ('clients_per_round', 'rounds_per_dispatch', 'seed',
+               'test_examples'):
     checks.at_least(name, config[name], 0)
-  for name in ('client_lr', 'client_lr_decay', 'server_lr', 'server_lr_decay',
-               'dirichlet_alpha', 'quantity_sigma', 'server_tau'):
+  for name in ('dirichlet_alpha', 'quantity_sigma'):
     checks.positive(name, config[name])
-  for name in ('client_momentum', 'server_momentum', 'client_weight_decay',
-               'client_clip_norm', 'checkpoint_seconds'):
-    checks.non_negative(name, config[name])
-  for name in ('client_test_fraction', 'server_beta1', 'server_beta2'):
-    checks.fraction(name, config[name])
+  checks.non_negative('checkpoint_seconds', config.checkpoint_seconds)
+  checks.fraction('client_test_fraction', config.client_test_fraction)
   for target in config.targets:
     checks.fraction('targets', target)
   checks.fraction('client_fraction', config.client_fraction)
@@ -109,55 +102,6 @@ def _clients(
     return names, partition, None
   return names, *partition_lib.split(
       partition, config.client_test_fraction, seed=config.seed)
-
-
-def make_algorithm(
-    config: ConfigDict | SimpleNamespace, model: Model
-) -> FederatedAlgorithm:
-  """The algorithm with its optimizers; fields of `TRACED` may be traced."""
-  plain_sgd = config.client_optimizer == 'sgd' and not any(
-      _is_set(value, 0) for value in (
-          config.client_momentum, config.client_clip_norm,
-          config.client_weight_decay))
-  client = optimizers.by_name('client', config.client_optimizer,
-                              config.client_lr, config.client_momentum)
-  before = []
-  if _is_set(config.client_clip_norm, 0):
-    before.append(optax.clip_by_global_norm(config.client_clip_norm))
-  if _is_set(config.client_weight_decay, 0):
-    before.append(optax.add_decayed_weights(config.client_weight_decay))
-  client = optax.chain(*before, client) if before else client
-  batch_size = None if config.full_batch else config.batch_size
-  decay = config.client_lr_decay
-  client_schedule = (lambda r: decay ** r) if _is_set(decay, 1) else None
-  if config.algorithm == 'centralized_sgd':
-    return algorithms.centralized_sgd(
-        model, client, batch_size=batch_size,
-        steps_per_round=config.steps_per_round or None,
-        client_schedule=client_schedule)
-  rate, server_decay = config.server_lr, config.server_lr_decay
-  if _is_set(server_decay, 1):
-    rate = lambda count: config.server_lr * server_decay ** count
-  server = optimizers.by_name(
-      'server', config.server_optimizer, rate, config.server_momentum,
-      tau=config.server_tau, beta1=config.server_beta1,
-      beta2=config.server_beta2)
-  shared = {
-      'weighting': config.weighting,
-      'client_schedule': client_schedule,
-      'micro_batch_size': config.micro_batch_size,
-  }
-  if config.algorithm == 'fedsgd':
-    return algorithms.fedsgd(
-        model, config.client_lr if plain_sgd else client, server, **shared)
-  return algorithms.fedavg(
-      model, client, server, epochs=config.local_epochs, batch_size=batch_size,
-      **shared)
-
-
-def _is_set(value, neutral: float) -> bool:
-  """Whether a field does anything; a traced one may."""
-  return checks.is_traced(value) or value != neutral
 
 
 class Experiment(NamedTuple):

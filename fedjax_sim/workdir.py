@@ -24,7 +24,13 @@ _FREE_FIELDS = frozenset([
     'keep_checkpoints', 'tensorboard'])
 
 # Fields that configs did not have from the start, with what runs did before.
-_ADDED = {'pixels': 'zero_to_one', 'test_examples': 0}
+_ADDED = {
+    'pixels': 'zero_to_one', 'test_examples': 0, 'server_tau': 1e-3,
+    'server_beta1': 0.9, 'server_beta2': 0.99, 'local_steps': 0,
+    'stragglers': 0.0, 'proximal': 0.0, 'control_option': 2,
+    'regularization': 0.1, 'mixing': 0.5, 'fairness': 1.0, 'clusters': 2,
+    'personal_params': 'dense_2', 'head_epochs': 10.0, 'personal_lr': 0.05,
+    'finetune_epochs': 0.0}
 
 _PACKAGES = ('fedjax_sim', 'jax', 'jaxlib', 'flax', 'optax', 'numpy',
              'orbax-checkpoint')

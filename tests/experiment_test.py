@@ -237,9 +237,10 @@ def test_hash_leaves_out_what_does_not_change_a_round():
 def test_runs_go_on_whose_configs_lack_the_fields_that_came_later(tmp_path):
   base = workdir.as_json(default.get_config().to_dict())
   earlier = {k: v for k, v in base.items()
-             if k not in ('pixels', 'test_examples')}
+             if k not in workdir._ADDED}
   assert workdir.short_hash(earlier) == workdir.short_hash(base)
   workdir.check_same(tmp_path, {'config': earlier}, base)
+  assert len(earlier) < len(base) - 10
   for field, value in (('pixels', 'centered'), ('test_examples', 5)):
     with pytest.raises(ValueError, match=field):
       workdir.check_same(tmp_path, {'config': earlier}, {**base, field: value})

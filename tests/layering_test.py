@@ -20,6 +20,7 @@ LAYERS = [
     ['lanes', 'evaluation', 'checkpoint', 'workdir', 'reporting', 'validation'],
     ['interpolation', 'simulator', 'client_checkpoints'],
     ['training', 'sweeps'],
+    ['algorithm_from_config'],
     ['from_config'],
     ['experiment', 'sweep_experiment'],
 ]

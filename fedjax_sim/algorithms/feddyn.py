@@ -63,8 +63,8 @@ def feddyn(
   """
   checks.positive('alpha', alpha)
   checks.not_given('proximal', training, 'alpha is its weight')
-  train = local_training(model, client_optimizer, proximal=alpha,
-                         weighting=weighting, **training)
+  train = local_training(model, client_optimizer, weighting=weighting,
+                         **training | {'proximal': alpha})
 
   def client(server: Broadcast, kept: tracked.Kept, data, key):
     local = train.run(
