@@ -5,6 +5,7 @@ import numpy as np
 from jax import numpy as jnp
 
 from fedjax_sim import simulator
+from fedjax_sim.core import random
 from fedjax_sim.core.types import ClientData, Model, Variables
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import federate
@@ -98,6 +99,26 @@ def softmax_model(num_classes=3, dim=4):
   return Model(init, apply, loss, metrics)
 
 
+def watching_model(dim=4):
+  """`softmax_model` with a running mean of its inputs as model state."""
+  base = softmax_model(dim=dim)
+
+  def init(key, inputs):
+    return base.init(key, inputs)._replace(
+        model_state={'mean': jnp.zeros(dim)})
+
+  def apply(params, model_state, inputs, *, key, train, mask):
+    outputs, _ = base.apply(
+        params, {}, inputs, key=key, train=train, mask=mask)
+    if train:
+      real = jnp.where(mask[:, None], inputs, 0)
+      mean = real.sum(0) / jnp.maximum(mask.sum(), 1)
+      model_state = {'mean': 0.9 * model_state['mean'] + 0.1 * mean}
+    return outputs, model_state
+
+  return base._replace(init=init, apply=apply)
+
+
 def partition_of(sizes):
   """Consecutive examples for clients of these sizes."""
   return np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
@@ -146,3 +167,13 @@ def personal_models(algorithm, state, data):
       state.server, jax.tree.map(lambda x, k=k: x[k], state.clients),
       client_data(data, k), jax.random.key(k)))
           for k in range(data.num_clients)]
+
+
+def order_of_client(seed, sizes):
+  """The documented keys, spelled out: what a client's epoch order is."""
+  def order_of(round_number, client, epoch):
+    key = random.round_key(jax.random.key(seed), round_number)
+    key = random.named(random.client_key(key, client, 0), 'client')
+    key = jax.random.fold_in(random.named(key, 'order'), epoch)
+    return np.asarray(random.random_order(key, sizes[client], sizes[client]))
+  return order_of

@@ -32,8 +32,6 @@ def weighted_mean() -> Reducer:
   def finalize(accumulator, key):
     del key
     total, counted = accumulator
-    positive = counted.weight > 0
-    inverse = jnp.where(positive, 1 / jnp.where(positive, counted.weight, 1), 0)
-    return Aggregate(trees.scale_rows(total, inverse), *counted)
+    return Aggregate(trees.divide_rows(total, counted.weight), *counted)
 
   return Reducer(init, accumulate, trees.add, finalize)

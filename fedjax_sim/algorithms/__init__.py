@@ -15,6 +15,7 @@ from fedjax_sim.algorithms.fedrep import fedrep
 from fedjax_sim.algorithms.fedsgd import fedsgd
 from fedjax_sim.algorithms.finetune import finetune
 from fedjax_sim.algorithms.ifca import ifca
+from fedjax_sim.algorithms.mime import mime, mimelite
 from fedjax_sim.algorithms.per_fedavg import per_fedavg
 from fedjax_sim.algorithms.pfedme import pfedme
 from fedjax_sim.algorithms.q_fedavg import q_fedavg
@@ -47,6 +48,8 @@ __all__ = [
     'finetune',
     'from_client_update',
     'ifca',
+    'mime',
+    'mimelite',
     'per_fedavg',
     'pfedme',
     'q_fedavg',

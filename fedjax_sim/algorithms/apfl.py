@@ -100,7 +100,7 @@ def apfl(
     start = Variables(
         {'w': w.params, 'v': v.params, 'alpha': state.alpha},
         {'w': w.model_state, 'v': v.model_state})
-    local = train.run(start, data, key, server.round, change_gradient=joint)
+    local = train.run(start, data, key, server.round, around=joint)
     params, states = local.variables
     a = jnp.clip(params['alpha'], 0, 1) if adaptive else state.alpha
     own = own_models.started(Variables(params['v'], states['v']))

@@ -11,7 +11,7 @@
 Jhunjhunwala, Wang, Joshi, "FedExP: Speeding Up Federated Averaging via
 Extrapolation" (2023), algorithm 1, with p_k = 1 / M. Long steps make the
 iterates swing around the minimum, so the model that they report is the average
-of the last two (section 5); training itself goes on from x_{t+1}.
+of the last two; training itself goes on from x_{t+1}.
 """
 
 import jax
@@ -21,7 +21,7 @@ from jax import numpy as jnp
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast, difference
 from fedjax_sim.clients.training import local_training
-from fedjax_sim.core import checks
+from fedjax_sim.core import checks, trees
 from fedjax_sim.core.types import (
     Aggregate,
     Aggregator,
@@ -73,9 +73,7 @@ def fedexp(
       client, aggregator=aggregator, local_steps=train.planned_steps)
 
   def server(state: ServerState, aggregate: Aggregate, key):
-    positive = aggregate.weight > 0
-    mean_square = jnp.where(positive, aggregate.aux['square'], 0) / jnp.where(
-        positive, aggregate.weight, 1)
+    mean_square = trees.divide_rows(aggregate.aux['square'], aggregate.weight)
     square = optax.tree.norm(aggregate.mean.params, squared=True)
     rate = jnp.maximum(1.0, mean_square / (2 * (square + epsilon)))
     mean = aggregate.mean._replace(params=jax.tree.map(

@@ -26,7 +26,7 @@ from jax import numpy as jnp
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast, difference
 from fedjax_sim.clients.training import local_training
-from fedjax_sim.core import checks, loops
+from fedjax_sim.core import checks, loops, trees
 from fedjax_sim.core.types import (
     Aggregator,
     ClientOutput,
@@ -81,9 +81,7 @@ def fednova(
       client, server_optimizer, aggregator, train.planned_steps)
 
   def server(state, aggregate, key):
-    positive = aggregate.weight > 0
-    effective = jnp.where(positive, aggregate.aux['norm'], 0) / jnp.where(
-        positive, aggregate.weight, 1)
+    effective = trees.divide_rows(aggregate.aux['norm'], aggregate.weight)
     mean = _scale_params(aggregate.mean, effective)
     return base.server(state, aggregate._replace(mean=mean), key)
 

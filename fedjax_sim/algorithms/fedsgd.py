@@ -14,14 +14,13 @@ import optax
 from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import from_client_update
-from fedjax_sim.clients import batches, gradients
+from fedjax_sim.algorithms.pooled import pooled_gradient
+from fedjax_sim.clients import gradients
 from fedjax_sim.clients.local_sgd import WEIGHTINGS
 from fedjax_sim.clients.training import Schedule
-from fedjax_sim.core import checks, random
+from fedjax_sim.core import checks
 from fedjax_sim.core.types import (
-    Aggregate,
     Aggregator,
-    ClientData,
     ClientOutput,
     FederatedAlgorithm,
     Message,
@@ -82,16 +81,11 @@ def fedsgd(
   def pooled(server, pool: Pool):
     if jax.tree.leaves(server.variables.model_state):
       return None  # BatchNorm's statistics are a client's own.
-    weights = jnp.where(pool.present, jax.vmap(
-        lambda size: WEIGHTINGS[weighting](
-            ClientData(pool.examples, 0, size, 0, True)))(pool.sizes), 0)
-    gradient, metrics = _pooled_gradient(
-        model, server.variables, pool, weights, micro_batch_size)
-    total = jnp.sum(weights)
-    step = -rate * scale_of(server.round) / jnp.where(total > 0, total, 1)
-    mean = Variables(_scaled(gradient, step), server.variables.model_state)
-    return Aggregate(mean, total, jnp.sum(pool.present, dtype=jnp.int32),
-                     {}), metrics
+    aggregate, metrics = pooled_gradient(
+        model, server.variables, pool, WEIGHTINGS[weighting], micro_batch_size)
+    update = _scaled(aggregate.mean, -rate * scale_of(server.round))
+    mean = Variables(update, server.variables.model_state)
+    return aggregate._replace(mean=mean), metrics
 
   algorithm = from_client_update(client, server_optimizer, aggregator)
   if plain and aggregator is None:
@@ -101,31 +95,3 @@ def fedsgd(
 
 def _scaled(tree, factor):
   return jax.tree.map(lambda x: (factor * x).astype(x.dtype), tree)
-
-
-def _pooled_gradient(
-    model, variables, pool: Pool, weights, micro_batch_size):
-  """sum_k weights_k grad F_k, and the training loss; examples in a row."""
-  ends = jnp.cumsum(pool.sizes)
-  total = ends[-1]
-  example_weights = weights / jnp.maximum(pool.sizes, 1)
-  keys = jax.vmap(lambda key: random.named(
-      batches.step_key(key, jnp.int32(0)), 'model'))(pool.keys)
-
-  def add(i, carry):
-    gradient, loss = carry
-    place = i * micro_batch_size + jnp.arange(micro_batch_size, dtype=jnp.int32)
-    real = place < total
-    slot = jnp.where(real, jnp.searchsorted(ends, place, side='right'), 0)
-    own_place = jnp.where(real, place - (ends - pool.sizes)[slot], 0)
-    rows = pool.offsets[slot] + own_place
-    part, _, part_loss = gradients.summed_gradient(
-        model, variables, jax.tree.map(lambda x: x[rows], pool.examples),
-        jnp.where(real, example_weights[slot], 0),
-        jax.vmap(jax.random.fold_in)(keys[slot], own_place), keys[0])
-    return jax.tree.map(jnp.add, gradient, part), loss + part_loss
-
-  gradient, loss = jax.lax.fori_loop(
-      0, (total + micro_batch_size - 1) // micro_batch_size, add,
-      (jax.tree.map(jnp.zeros_like, variables.params), jnp.float32(0)))
-  return gradient, {'loss': (loss, total.astype(jnp.float32))}

@@ -73,7 +73,7 @@ def per_fedavg(
       return adapted_gradient
 
     local = train.run(server.variables, data, key, server.round,
-                      change_gradient=adapted)
+                      around=adapted)
     message = difference(local.variables, server.variables, train.weight(data))
     return ClientOutput(message, client_state, local.metrics)
 

@@ -87,7 +87,7 @@ def pfedme(
 
   def client(server: Broadcast, client_state, data, key):
     local = train.run(server.variables, data, key, server.round,
-                      change_gradient=envelope)
+                      around=envelope)
     message = difference(local.variables, server.variables, train.weight(data))
     return ClientOutput(message, client_state, local.metrics)
 

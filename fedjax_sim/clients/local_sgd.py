@@ -23,8 +23,9 @@ from fedjax_sim.core.types import (
     Variables,
 )
 
-# (Variables, Batch) -> (gradient, the new model state, MetricSums).
-Gradient = Callable[..., tuple[PyTree, PyTree, MetricSums]]
+# (Variables, Batch) -> (gradient, model state, metrics), as `batch_gradient`.
+Gradient = Callable[
+    [Variables, batches.Batch], tuple[PyTree, PyTree, MetricSums]]
 Weighting = Callable[[ClientData], jax.Array]
 WEIGHTINGS: dict[str, Weighting] = {
     'examples': lambda data: data.size.astype(jnp.float32),
@@ -60,7 +61,7 @@ def run_sgd(
     first_step: jax.Array | int = 0,
     step_scale: jax.Array | float = 1.0,
     correct: Callable[[PyTree, PyTree], PyTree] = lambda grads, params: grads,
-    change_gradient: Callable[[Gradient], Gradient] = lambda gradient: gradient,
+    around: Callable[[Gradient], Gradient] = lambda gradient: gradient,
     opt_state: PyTree | None = None,
     micro_batch_size: int = gradients.MICRO_BATCH_SIZE,
 ) -> LocalState:
@@ -79,8 +80,8 @@ def run_sgd(
       round relative to the optimizer's own rate.
     correct: `(gradients, params) -> gradients`, before the optimizer: proximal
       terms, drift corrections.
-    change_gradient: `(Gradient) -> Gradient`, what a step takes for its
-      gradient, from the model's own: one at other weights, of more models.
+    around: changes the function that gives gradients itself, where a
+      correction needs the batch (variance reduction).
     opt_state: the optimizer's state to start from.
     micro_batch_size: most examples whose gradient is taken at once where
       batch_size is None; see `gradients.large_batch_gradient`.
@@ -93,7 +94,8 @@ def run_sgd(
     gradient = functools.partial(
         gradients.large_batch_gradient, model,
         micro_batch_size=micro_batch_size)
-  gradient = change_gradient(gradient)
+
+  gradient = around(gradient)
 
   def step(local: LocalState, batch: batches.Batch) -> LocalState:
     params = local.variables.params

@@ -29,10 +29,10 @@ class LocalTraining(NamedTuple):
   """A client's training in a round.
 
   Attributes:
-    run: `(Variables, ClientData, key, round, *, correct=None, **options) ->
-      LocalState`, from these variables on. `round` is int32 [], from 0;
-      `correct` as in `run_sgd`, on top of the proximal term, whose centre is
-      where it starts; `options` are further ones of `run_sgd`.
+    run: `(Variables, ClientData, key, round, *, correct=None, around=identity)
+      -> LocalState`, from these variables on. `round` is int32 [], from 0;
+      `correct` and `around` as in `run_sgd`, `correct` on top of the proximal
+      term, whose centre is where it starts.
     num_steps: `(ClientData, key) -> int32 []`, the steps that `run` with the
       same key does.
     weight: `(ClientData) -> float32 []`, of the client in the mean.
@@ -94,7 +94,7 @@ def local_training(
   is_proximal = checks.is_traced(proximal) or proximal > 0
 
   def run(variables: Variables, data: ClientData, key, round_number, *,
-          correct=None, **options):
+          correct=None, around=lambda gradient: gradient):
     start = variables.params
 
     def corrected(grads: PyTree, params: PyTree) -> PyTree:
@@ -107,7 +107,7 @@ def local_training(
         model, optimizer, variables, data, key, batch_size=batch_size,
         num_steps=work.num_steps(data.size, key),
         step_scale=scale_of(round_number), correct=corrected,
-        micro_batch_size=micro_batch_size, **options)
+        around=around, micro_batch_size=micro_batch_size)
 
   def gradient(variables: Variables, data: ClientData, key):
     return gradients.local_gradient(

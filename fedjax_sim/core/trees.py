@@ -35,6 +35,13 @@ def scale_rows(tree: PyTree, scale: jax.Array) -> PyTree:
   return jax.tree.map(multiply, tree)
 
 
+def divide_rows(tree: PyTree, divisor: jax.Array) -> PyTree:
+  """Divides leaves by `divisor`, as `scale_rows`; 0 where it isn't positive."""
+  positive = divisor > 0
+  inverse = jnp.where(positive, 1 / jnp.where(positive, divisor, 1), 0)
+  return scale_rows(tree, inverse)
+
+
 def size(tree: PyTree) -> int:
   """The number of elements of all leaves (arrays or shapes)."""
   return sum(math.prod(x.shape) for x in jax.tree.leaves(tree))

@@ -240,6 +240,9 @@ class FederatedAlgorithm(NamedTuple):
     pooled: `(server message, Pool) -> (Aggregate, MetricSums)`, what clients
       and aggregator would give, for the whole cohort in one go; None, while it
       is traced, if it can't for this model. Most algorithms have none.
+    prepare: `(server message, Pool) -> Aggregate`, a first exchange with the
+      cohort, before its clients start: they then take `(server message, mean
+      of the aggregate)` for a server message. Most algorithms have none.
     local_steps: int [M] sizes -> int [M], the steps that clients of these
       sizes do (NumPy, on the host), for planning; any measure of work will do.
     evaluated: `(ServerState) -> Variables`, the one model that is evaluated on
@@ -255,5 +258,6 @@ class FederatedAlgorithm(NamedTuple):
   server: Callable[[ServerState, Aggregate, jax.Array], ServerState]
   personalize: Callable[..., Variables]
   pooled: PooledUpdate | None = None
+  prepare: Callable[[PyTree, Pool], Aggregate] | None = None
   local_steps: Callable[[np.ndarray], np.ndarray] = lambda sizes: sizes
   evaluated: Callable[[ServerState], Variables] = lambda state: state.variables

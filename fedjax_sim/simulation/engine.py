@@ -207,9 +207,22 @@ class Rounds(NamedTuple):
     """What one client of the federation gives: called for its shapes."""
     data = ClientData(examples, jnp.int32(0), jnp.int32(0),
                       self.max_size, self.ragged)
+    nobody = jnp.zeros(1, jnp.int32)
+    slots = _Slot(nobody, nobody, nobody > 0, nobody, nobody)
+    broadcast = self.broadcast(
+        examples, server, jax.random.key(0), slots, total=lambda tree: tree)
     return self.algorithm.client(
-        self.algorithm.broadcast(server), client_state, data,
-        jax.random.key(0))
+        broadcast, client_state, data, jax.random.key(0))
+
+  def broadcast(self, examples, server, key, slots, total=None):
+    """What the clients of a round are sent."""
+    message = self.algorithm.broadcast(server)
+    if self.algorithm.prepare is None:
+      return message
+    aggregate = self.algorithm.prepare(
+        message, self.pool(examples, key, slots))
+    aggregate, _ = _pooled_mean(aggregate, {}, total or self.total)
+    return message, aggregate.mean
 
   def run(self, examples, state, plan: Plan, first, last, key, eval_data):
     """Runs rounds `first` to `last - 1` of the plan."""
@@ -235,11 +248,11 @@ class Rounds(NamedTuple):
     algorithm = self.algorithm
     aggregator = algorithm.aggregator
     key = random.round_key(key, state.server.round)
-    broadcast = algorithm.broadcast(state.server)
     # Of the device's axis there is one row here.
     slots = jax.tree.map(lambda x: x[0], _Slot(
         plan.clients, plan.occurrences, plan.present, plan.offsets,
         plan.sizes))
+    broadcast = self.broadcast(examples, state.server, key, slots)
     pooled = algorithm.pooled and algorithm.pooled(
         broadcast, self.pool(examples, key, slots))
     if pooled:
@@ -349,9 +362,8 @@ def _pooled_mean(
   weighted = trees.scale_rows(aggregate.mean, aggregate.weight)
   total, weight, count, aux, train = over_devices(
       (weighted, aggregate.weight, aggregate.count, aggregate.aux, train))
-  inverse = jnp.where(weight > 0, 1 / jnp.where(weight > 0, weight, 1), 0)
-  mean = trees.scale_rows(total, inverse)
-  return Aggregate(mean, weight, count, aux), train
+  return Aggregate(
+      trees.divide_rows(total, weight), weight, count, aux), train
 
 
 def _over_lanes(one_client):

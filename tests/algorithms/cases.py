@@ -37,6 +37,10 @@ CASES: dict[str, Case] = {
     'fedsgd': lambda model, rate=0.1: algorithms.fedsgd(model, rate),
     'ifca': lambda model, rate=0.1: algorithms.ifca(
         model, optax.sgd(rate), clusters=2, batch_size=4),
+    'mime': lambda model, rate=0.1: algorithms.mime(
+        model, optax.sgd(rate, momentum=0.5), epochs=2, batch_size=4),
+    'mimelite': lambda model, rate=0.1: algorithms.mimelite(
+        model, optax.adam(rate), epochs=2, batch_size=4),
     'per_fedavg': lambda model, rate=0.1: algorithms.per_fedavg(
         model, optax.sgd(rate), personal_lr=rate, batch_size=4),
     'pfedme': lambda model, rate=0.1: algorithms.pfedme(

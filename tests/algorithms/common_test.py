@@ -1,14 +1,16 @@
 """What every algorithm promises, whatever it computes."""
 
 import functools
+from unittest import mock
 
 import jax
 import numpy as np
 import pytest
 from jax import numpy as jnp
 
+import fedjax_sim
 from fedjax_sim import simulator
-from fedjax_sim.core.types import Message
+from fedjax_sim.clients import local_sgd
 from fedjax_sim.data import sampling
 from tests import toys
 from tests.algorithms.cases import CASES
@@ -16,21 +18,26 @@ from tests.algorithms.cases import CASES
 MODEL = toys.softmax_model()
 SIZES = [5, 1, 11, 8]
 DATA = toys.softmax_data(SIZES)
-# Of different sizes: rounds with empty slots, and with an empty block.
+# Of different sizes: rounds with empty slots and empty blocks.
 COHORTS = [[0, 3, 1, 2], [2], [3, 1]]
 EVERYONE = [[0, 1, 2, 3]] * 3
 NAMES = sorted(CASES)
 
-
-def build(algorithm, lanes=2, model=MODEL, **options):
-  return simulator.build(
-      model, algorithm, DATA, sampler_of(COHORTS), lanes=lanes,
-      **{'devices': 1} | options)
+# Where a zero weight does count: these want the mean over all N clients, and
+# take the mean weight of those not seen yet to be that of those seen.
+COUNT_CLIENTS = {'feddyn'}
+# Refused by the algorithm, as its docstring says.
+WITHOUT_MODEL_STATE = {'mime'}
 
 
 def sampler_of(cohorts):
   return sampling.Sampler(
       lambda r: np.array(cohorts[r]), len(SIZES), len(SIZES))
+
+
+def build(algorithm, lanes=2, devices=1, model=MODEL):
+  return simulator.build(model, algorithm, DATA, sampler_of(COHORTS),
+                         lanes=lanes, devices=devices)
 
 
 def run(simulation, cohorts=COHORTS, per_dispatch=None):
@@ -45,7 +52,7 @@ def run(simulation, cohorts=COHORTS, per_dispatch=None):
 
 @functools.cache
 def reference(name):
-  """(simulation, its state after COHORTS, how often it had to be traced)."""
+  """(simulation, its state after COHORTS, traces before and after these)."""
   traced = []
 
   def apply(*args, **kwargs):
@@ -68,10 +75,18 @@ def assert_close(got, want, tolerance=1e-5):
 def test_it_trains(name):
   simulation, state, _ = reference(name)
   start = simulation.init().server.variables
-  assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.server)
-             if np.issubdtype(x.dtype, np.floating))
-  assert np.abs(state.server.variables.params['w'] - start.params['w']
-                ).max() > 1e-3
+  moved = [np.abs(a - b).max() for a, b in zip(
+      jax.tree.leaves(state.server.variables), jax.tree.leaves(start),
+      strict=True)]
+  assert np.all(np.isfinite(moved)) and max(moved) > 1e-3
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_its_state_is_arrays_of_fixed_shapes(name):
+  """What a checkpoint and a loop need."""
+  simulation, state, _ = reference(name)
+  kinds = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype.name), tree)
+  assert kinds(simulation.init()) == kinds(state)
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -94,23 +109,70 @@ def test_nothing_is_traced_again(name):
   assert before == after > 0
 
 
-@pytest.mark.parametrize('name', NAMES)
-def test_who_drops_out_changes_nothing_on_the_server(name):
-  """The message of the largest client gets lost: as if it were not drawn."""
-  lost = 2
-  algorithm = CASES[name](MODEL)
-  one = algorithm.aggregator.client
+LOST, WEIGHTLESS = 0, 2
 
-  def client(message: Message, *args):
-    message, state = one(message, *args)
-    kept = message.present & (message.client != lost)
+
+@functools.cache
+def unlucky(name):
+  """Client LOST's message is lost, client WEIGHTLESS has a weight of zero."""
+  def weightless(weighting):
+    return lambda data: jnp.where(
+        data.size == SIZES[WEIGHTLESS], 0, weighting(data))
+
+  def client(message, *args):
+    message, state = algorithm.aggregator.client(message, *args)
+    kept = message.present & (message.client != LOST)
     # What is lost may be anything.
     update = jax.tree.map(
         lambda u: jnp.where(kept, u, jnp.nan), message.update)
     return message._replace(present=kept, update=update), state
 
-  losing = build(algorithm._replace(
-      aggregator=algorithm.aggregator._replace(client=client), pooled=None))
-  got = run(losing, [[0, 3, 2, 1], [2, 1]])
-  want = run(reference(name)[0], [[0, 3, 1], [1]])
+  def prepare(message, pool):
+    kept = pool.present & (pool.offsets != DATA.offsets[LOST])
+    return algorithm.prepare(message, pool._replace(present=kept))
+
+  weightings = {key: weightless(value)
+                for key, value in local_sgd.WEIGHTINGS.items()}
+  with mock.patch.dict(local_sgd.WEIGHTINGS, weightings):
+    algorithm = CASES[name](MODEL)
+    simulation = build(algorithm._replace(
+        aggregator=algorithm.aggregator._replace(client=client), pooled=None,
+        prepare=algorithm.prepare and prepare))
+    simulation.compile(simulation.init())
+  return simulation
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_who_drops_out_changes_nothing_on_the_server(name):
+  """As if it had not been drawn, in all that the server keeps."""
+  got = run(unlucky(name), [[0, 3, 1], [1, 0]])
+  want = run(reference(name)[0], [[3, 1], [1]])
   assert_close(got.server, want.server)
+
+
+@pytest.mark.parametrize('name', sorted(set(NAMES) - COUNT_CLIENTS))
+def test_a_weight_of_zero_does_not_change_the_model(name):
+  got = run(unlucky(name), [[3, 2, 1]])
+  want = run(reference(name)[0], [[3, 1]])
+  assert_close(got.server.variables, want.server.variables)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_members_of_a_sweep_are_runs_of_their_own(name):
+  """The learning rate is traced; that of the reference is 0.1."""
+  swept = fedjax_sim.sweep(
+      MODEL, lambda rate: CASES[name](MODEL, rate), DATA, rounds=3, seeds=[0],
+      learning_rates=[0.2, 0.1], client_fraction=1.0, devices=1, lanes=1)
+  want = run(reference(name)[0], EVERYONE).server.variables
+  assert_close(swept[0, 0.1].variables, want)
+  other = swept[0, 0.2].variables.params['w']
+  assert np.abs(other - want.params['w']).max() > 1e-3
+
+
+@pytest.mark.parametrize('name', sorted(set(NAMES) - WITHOUT_MODEL_STATE))
+def test_a_model_with_state(name):
+  """A state that outputs don't depend on: the parameters are the same."""
+  model = toys.watching_model()
+  got = run(build(CASES[name](model), lanes=1, model=model)).server.variables
+  assert_close(got.params, reference(name)[1].server.variables.params)
+  assert np.all(np.isfinite(got.model_state['mean']))

@@ -30,6 +30,12 @@ def test_good_values_come_back():
   assert checks.fraction('c', 0) == 0.0
 
 
+def test_not_given_names_the_reason():
+  checks.not_given('proximal', {'epochs': 2, 'proximal': 0.0}, 'because')
+  with pytest.raises(ValueError, match='proximal must not be given: because'):
+    checks.not_given('proximal', {'proximal': 0.1}, 'because')
+
+
 def test_one_of_lists_valid_names_and_the_nearest():
   with pytest.raises(ValueError) as caught:
     checks.one_of('partition', 'dirichlett', ['iid', 'dirichlet'])

@@ -5,7 +5,6 @@ import pytest
 from jax import numpy as jnp
 
 from fedjax_sim import algorithms, simulator
-from fedjax_sim.core import random
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import federate
 from tests import numpy_fedavg, toys
@@ -23,16 +22,6 @@ def run(data, *, rounds=3, lanes=4, model=MODEL, cohort=6, dispatch=None,
       lanes=lanes, rounds_per_dispatch=dispatch, seed=seed)
 
 
-def order_of_client(seed, sizes):
-  """The documented keys, spelled out: what a client's epoch order is."""
-  def order_of(round_number, client, epoch):
-    key = random.round_key(jax.random.key(seed), round_number)
-    key = random.named(random.client_key(key, client, 0), 'client')
-    key = jax.random.fold_in(random.named(key, 'order'), epoch)
-    return np.asarray(random.random_order(key, sizes[client], sizes[client]))
-  return order_of
-
-
 @pytest.mark.parametrize('weighting', ['examples', 'uniform'])
 def test_agrees_with_numpy_on_unequal_clients(weighting):
   data = toys.softmax_data(SIZES)
@@ -42,7 +31,7 @@ def test_agrees_with_numpy_on_unequal_clients(weighting):
   sampler = sampling.uniform(len(SIZES), 6, 0)
   w, b = numpy_fedavg.fedavg(
       np.asarray(initial['w']), np.asarray(initial['b']), clients,
-      [sampler.sample(t) for t in range(3)], order_of_client(0, SIZES),
+      [sampler.sample(t) for t in range(3)], toys.order_of_client(0, SIZES),
       epochs=2, batch_size=10, lr=0.1, weighting=weighting)
   got = run(data, weighting=weighting).variables.params
   np.testing.assert_allclose(got['w'], w, atol=1e-5)

@@ -1,0 +1,67 @@
+"""A cohort's mean gradient at one model, as one gradient over its examples.
+
+No client ever holds weights or gradients of its own, and clients of unequal
+size cost no padding. FedSGD's round is this, and Mime's first exchange.
+"""
+
+import jax
+from jax import numpy as jnp
+
+from fedjax_sim.clients import batches, gradients
+from fedjax_sim.clients.local_sgd import Weighting
+from fedjax_sim.core import random, trees
+from fedjax_sim.core.types import (
+    Aggregate,
+    ClientData,
+    MetricSums,
+    Model,
+    Pool,
+    Variables,
+)
+
+
+def pooled_gradient(
+    model: Model,
+    variables: Variables,
+    pool: Pool,
+    weighting: Weighting,
+    micro_batch_size: int,
+) -> tuple[Aggregate, MetricSums]:
+  """sum_k w_k grad F_k / sum_k w_k over the cohort, and its training loss.
+
+  Args:
+    model: without model state.
+    variables: where all gradients are taken.
+    pool: the cohort's examples.
+    weighting: w_k of a client.
+    micro_batch_size: examples at once, of whichever clients.
+  """
+  weights = jnp.where(pool.present, jax.vmap(
+      lambda size: weighting(
+          ClientData(pool.examples, 0, size, 0, True)))(pool.sizes), 0)
+  ends = jnp.cumsum(pool.sizes)
+  total = ends[-1]
+  example_weights = weights / jnp.maximum(pool.sizes, 1)
+  keys = jax.vmap(lambda key: random.named(
+      batches.step_key(key, jnp.int32(0)), 'model'))(pool.keys)
+
+  def add(i, carry):
+    gradient, loss = carry
+    place = i * micro_batch_size + jnp.arange(micro_batch_size, dtype=jnp.int32)
+    real = place < total
+    slot = jnp.where(real, jnp.searchsorted(ends, place, side='right'), 0)
+    own_place = jnp.where(real, place - (ends - pool.sizes)[slot], 0)
+    rows = pool.offsets[slot] + own_place
+    part, _, part_loss = gradients.summed_gradient(
+        model, variables, jax.tree.map(lambda x: x[rows], pool.examples),
+        jnp.where(real, example_weights[slot], 0),
+        jax.vmap(jax.random.fold_in)(keys[slot], own_place), keys[0])
+    return jax.tree.map(jnp.add, gradient, part), loss + part_loss
+
+  gradient, loss = jax.lax.fori_loop(
+      0, (total + micro_batch_size - 1) // micro_batch_size, add,
+      (jax.tree.map(jnp.zeros_like, variables.params), jnp.float32(0)))
+  aggregate = Aggregate(
+      trees.divide_rows(gradient, jnp.sum(weights)), jnp.sum(weights),
+      jnp.sum(pool.present, dtype=jnp.int32), aux={})
+  return aggregate, {'loss': (loss, total.astype(jnp.float32))}
