@@ -130,7 +130,7 @@ def before_and_after(
   """Draws each client's metric after personalization against that before.
 
   A panel for each run, a point for each client: above the diagonal it has
-  gained. Each panel gives the 10th, 50th and 90th percentile over the clients.
+  gained. Above it are the 10th, 50th and 90th percentile over the clients.
   Clients with a NaN, which have no data, are left out.
 
   Args:
@@ -141,23 +141,25 @@ def before_and_after(
   """
   columns = min(len(runs), 4)
   rows = math.ceil(len(runs) / columns)
-  figure = _figure(2.7 * columns + 0.4, 2.9 * rows + 0.5, title)
+  figure = _figure(2.7 * columns + 0.4, 3.3 * rows + 0.5, title)
   panels = figure.subplots(rows, columns, squeeze=False, sharex=True,
                            sharey=True).ravel()
   for axes in panels[len(runs):]:
     axes.set_visible(False)
-  for axes, (name, groups) in zip(panels, runs.items(), strict=False):
-    _draw_clients(axes, groups)
-    _style(axes)
-    axes.set_title(name, loc='left', fontsize=9.5, color=_INK)
-    axes.set_xlabel(f'{metric} before')
-    axes.label_outer()
+  for i, (name, groups) in enumerate(runs.items()):
+    _draw_clients(panels[i], name, groups)
+    _style(panels[i])
+    if i + columns >= len(runs):  # Nothing is drawn below it.
+      panels[i].tick_params(labelbottom=True)
+      panels[i].set_xlabel(f'{metric} before')
   for axes in panels[::columns]:
     axes.set_ylabel(f'{metric} after')
   _save(figure, path)
 
 
-def _draw_clients(axes: Any, groups: Mapping[str, tuple]) -> None:
+def _draw_clients(
+    axes: Any, title: str, groups: Mapping[str, tuple]
+) -> None:
   """A panel of `before_and_after`."""
   axes.plot([0, 1], [0, 1], color=_GRAY, linewidth=0.8, zorder=1)
   for i, (name, (before, after)) in enumerate(groups.items()):
@@ -170,8 +172,10 @@ def _draw_clients(axes: Any, groups: Mapping[str, tuple]) -> None:
     axes.scatter(before[real], after[real], s=11, color=_PALETTE[i], alpha=0.6,
                  linewidth=0, label=f'{name}: p10, p50, p90\n{text}')
   axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-  axes.legend(loc='lower right', frameon=False, fontsize=6.5, labelcolor=_INK,
-              handletextpad=0.1)
+  axes.legend(
+      title=title, loc='lower left', bbox_to_anchor=(-0.03, 1), ncols=2,
+      alignment='left', frameon=False, fontsize=6.5, title_fontsize=9.5,
+      labelcolor=_INK, handletextpad=0, columnspacing=1)
 
 
 def _figure(width: float, height: float, title: str) -> Any:

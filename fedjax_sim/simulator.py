@@ -457,7 +457,7 @@ class Result(NamedTuple):
 
   @property
   def variables(self) -> Variables:
-    """The global model."""
+    """The global model; of an algorithm with several, all of them."""
     return self.state.server.variables
 
   def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:

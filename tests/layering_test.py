@@ -63,7 +63,8 @@ def test_who_reads_the_config():
   readers = [f.name for f in PACKAGE.rglob('*.py')
              if 'ml_collections' in f.read_text()]
   assert sorted(readers) == [
-      'experiment.py', 'from_config.py', 'sweep_experiment.py']
+      'algorithm_from_config.py', 'experiment.py', 'from_config.py',
+      'sweep_experiment.py']
 
 
 @pytest.mark.parametrize('module', ['fedjax_sim', 'fedjax_sim.experiment'])
