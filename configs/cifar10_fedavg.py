@@ -4,6 +4,7 @@ Command: python run.py --config=configs/cifar10_fedavg.py
   --config.data_dir=FOLDER where the binary files can't be downloaded.
 The paper (table 3): 80%, 82%, 85% after 280, 630 and 2,000 rounds, at a rate
 that was tuned and is not stated; this one was not tuned.
+Result: 60.0% after 21 rounds with seed 0; not run further.
 """
 
 from configs import default

@@ -7,6 +7,8 @@ Command: python run.py --config=configs/shakespeare_roles.py
 Published: the paper's table 2 says 164 rounds to 54% of characters. Its rates
 were tuned and are not stated with the table; 1.47 is that of its figure 3,
 which has this model and B = 10.
+Result: 16.3% after 10 rounds with seed 0, the share of the most frequent
+character; not run further.
 """
 
 from configs import default
