@@ -6,6 +6,7 @@ import optax
 
 from fedjax_sim import algorithms
 from fedjax_sim.core.types import FederatedAlgorithm
+from tests.algorithms import tutorial
 
 # name -> (model, client learning rate, which may be traced) -> algorithm.
 Case = Callable[..., FederatedAlgorithm]
@@ -37,6 +38,9 @@ CASES: dict[str, Case] = {
     'fedsgd': lambda model, rate=0.1: algorithms.fedsgd(model, rate),
     'ifca': lambda model, rate=0.1: algorithms.ifca(
         model, optax.sgd(rate), clusters=2, batch_size=4),
+    'lasting_momentum of docs/own_algorithm.md':
+        lambda model, rate=0.1: tutorial.lasting_momentum(
+            model, optax.sgd(rate, momentum=0.5), batch_size=4),
     'mime': lambda model, rate=0.1: algorithms.mime(
         model, optax.sgd(rate, momentum=0.5), epochs=2, batch_size=4),
     'mimelite': lambda model, rate=0.1: algorithms.mimelite(

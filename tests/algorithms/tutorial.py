@@ -1,4 +1,4 @@
-"""The code blocks of docs/own_algorithm.md."""
+"""The code blocks of pages in docs/."""
 
 import re
 from pathlib import Path
@@ -6,9 +6,8 @@ from pathlib import Path
 DOCS = Path(__file__).parents[2] / 'docs'
 
 
-def blocks() -> list[str]:
-  return re.findall(
-      r'```py\n(.*?)```', (DOCS / 'own_algorithm.md').read_text(), re.S)
+def blocks(page: str = 'own_algorithm.md') -> list[str]:
+  return re.findall(r'```py\n(.*?)```', (DOCS / page).read_text(), re.S)
 
 
 def lasting_momentum(*args, **kwargs):

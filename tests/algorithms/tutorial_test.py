@@ -1,9 +1,12 @@
 """docs/own_algorithm.md: its code runs, and its algorithm is what it says."""
 
+import re
+
 import numpy as np
 import optax
 
 from fedjax_sim import algorithms, simulate
+from fedjax_sim.core.types import FederatedAlgorithm
 from tests import toys
 from tests.algorithms import tutorial
 
@@ -14,6 +17,17 @@ def test_the_pages_code_trains(capsys):
     exec(compile(block, 'own_algorithm.md', 'exec'), names)
   # Ten digits; chance is 0.1.
   assert float(capsys.readouterr().out) > 0.8
+
+
+def test_the_page_of_algorithms_names_them_all_and_its_code_runs():
+  names = {}
+  (block,) = tutorial.blocks('algorithms.md')
+  exec(compile(block, 'algorithms.md', 'exec'), names)
+  assert isinstance(names['algorithm'], FederatedAlgorithm)
+  page = (tutorial.DOCS / 'algorithms.md').read_text()
+  told = set(re.findall(r'`([a-z_]+)`', '\n'.join(
+      line.split('|')[1] for line in page.splitlines() if '|' in line)))
+  assert told == set(algorithms.__all__) - {'from_client_update', 'from_steps'}
 
 
 def test_it_is_short():
