@@ -1,8 +1,9 @@
 """Every algorithm of the package, small, for the suite that runs them all."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import optax
+import pytest
 
 from fedjax_sim import algorithms
 from fedjax_sim.core.types import FederatedAlgorithm
@@ -57,3 +58,12 @@ CASES: dict[str, Case] = {
     'scaffold, option 1': lambda model, rate=0.1: algorithms.scaffold(
         model, rate, option=1, weighting='examples', batch_size=4),
 }
+
+# Different in kind: plain, client state, stacked models, models in parts.
+_ALWAYS = {'fedavg', 'scaffold', 'ifca', 'fedrep'}
+
+
+def some_always(names: Iterable[str]) -> list:
+  """The names for a test that compiles a lot: most of them are slow tests."""
+  return [name if name in _ALWAYS else pytest.param(
+      name, marks=pytest.mark.slow) for name in sorted(names)]

@@ -13,7 +13,7 @@ from fedjax_sim import simulator
 from fedjax_sim.clients import local_sgd
 from fedjax_sim.data import sampling
 from tests import toys
-from tests.algorithms.cases import CASES
+from tests.algorithms.cases import CASES, some_always
 
 MODEL = toys.softmax_model()
 SIZES = [5, 1, 11, 8]
@@ -90,7 +90,8 @@ def test_its_state_is_arrays_of_fixed_shapes(name):
 
 
 @pytest.mark.parametrize('name', NAMES)
-@pytest.mark.parametrize('lanes', [1, 3])
+@pytest.mark.parametrize('lanes', [
+    3, pytest.param(1, marks=pytest.mark.slow)])
 def test_lanes_and_empty_slots_do_not_matter(name, lanes):
   assert_close(run(build(CASES[name](MODEL), lanes)), reference(name)[1])
 
@@ -150,14 +151,14 @@ def test_who_drops_out_changes_nothing_on_the_server(name):
   assert_close(got.server, want.server)
 
 
-@pytest.mark.parametrize('name', sorted(set(NAMES) - COUNT_CLIENTS))
+@pytest.mark.parametrize('name', some_always(set(NAMES) - COUNT_CLIENTS))
 def test_a_weight_of_zero_does_not_change_the_model(name):
   got = run(unlucky(name), [[3, 2, 1]])
   want = run(reference(name)[0], [[3, 1]])
   assert_close(got.server.variables, want.server.variables)
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', some_always(NAMES))
 def test_members_of_a_sweep_are_runs_of_their_own(name):
   """The learning rate is traced; that of the reference is 0.1."""
   swept = fedjax_sim.sweep(
@@ -169,7 +170,8 @@ def test_members_of_a_sweep_are_runs_of_their_own(name):
   assert np.abs(other - want.params['w']).max() > 1e-3
 
 
-@pytest.mark.parametrize('name', sorted(set(NAMES) - WITHOUT_MODEL_STATE))
+@pytest.mark.parametrize(
+    'name', some_always(set(NAMES) - WITHOUT_MODEL_STATE))
 def test_a_model_with_state(name):
   """A state that outputs don't depend on: the parameters are the same."""
   model = toys.watching_model()
