@@ -47,7 +47,7 @@ def test_clients_are_those_of_the_data(folder, num_clients):
 
 
 def test_authors_as_clients(folder):
-  built = build(irc_words, folder, clients_per_round=5)
+  built = build(irc_words, folder, clients_per_round=5, test_examples=0)
   assert built.simulation.train.client_ids == [f'r{i}' for i in range(9)]
   assert built.simulation.train.sizes.tolist() == list(range(5, 14))
   assert built.simulation.sampler.max_cohort == 5

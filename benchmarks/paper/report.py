@@ -192,7 +192,10 @@ def _comparisons(comparisons: Sequence[Mapping[str, Any]]) -> str:
   parts = ['Final test accuracy, the median over '
            f'{len(comparisons[0]["seeds"])} seeds and their range, at the best '
            'of three rates. `python -m benchmarks.paper.comparisons`']
+  known = {line['topic'] for line in comparisons}
   for topic, text in texts.items():
+    if topic not in known:
+      continue
     lines = [text, '', '| clients | way | accuracy | rate |',
              '|---|---|--:|--:|']
     for line in (line for line in comparisons if line['topic'] == topic):

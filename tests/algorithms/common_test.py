@@ -89,9 +89,8 @@ def test_its_state_is_arrays_of_fixed_shapes(name):
   assert kinds(simulation.init()) == kinds(state)
 
 
-@pytest.mark.parametrize('name', NAMES)
-@pytest.mark.parametrize('lanes', [
-    3, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('name', some_always(NAMES))
+@pytest.mark.parametrize('lanes', [1, 3])
 def test_lanes_and_empty_slots_do_not_matter(name, lanes):
   assert_close(run(build(CASES[name](MODEL), lanes)), reference(name)[1])
 

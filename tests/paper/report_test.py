@@ -242,3 +242,4 @@ def test_comparisons_are_shown_at_their_best_rate(path, tmp_path):
   notes.write_text('')
   page = report.write(path, tmp_path / 'docs', notes).read_text()
   assert '| IID | 4 x 5 epochs | 96.1% (95.0 to 97.0) | 0.2154 |' in page
+  assert page.count('| clients | way |') == 1  # Of weights nothing is known.

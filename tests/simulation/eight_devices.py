@@ -151,7 +151,7 @@ def test_stored_states_give_the_same_bits_on_several_devices(monkeypatch):
   assert_equal(got.server, want.server)
   clients, transforms = got.clients.read(np.arange(20))
   assert_equal(clients, jax.tree.map(lambda x: x[:20], want.clients))
-  assert clients['w'].any(axis=1).sum() > 10
+  assert clients.value['w'].any(axis=1).sum() > 10
 
 
 def test_sums_use_the_mesh_and_others_merge_in_order():
