@@ -149,7 +149,7 @@ def _train(
       outcome = training.train(
           simulation, program, state, _cadence(config), folder=folder,
           checkpoints=checkpoints, begun=begun, on_rows=write_events,
-          bytes_per_client=trees.num_bytes(initial.server.variables))
+          traffic=simulation.bytes_per_client())
   except simulator.DivergenceError as error:
     latest = checkpoints.latest()
     good = ('there is no checkpoint before it' if latest is None else

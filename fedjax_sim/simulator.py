@@ -22,6 +22,7 @@ from fedjax_sim.simulation import (
   ownership,
   sharding,
   streaming,
+  traffic,
 )
 from fedjax_sim.simulation import engine as engine_lib
 from fedjax_sim.simulation import plan as plan_lib
@@ -241,6 +242,12 @@ class Simulation(NamedTuple):
     program = self.programs['rounds']
     memory.check(program, self.placement.size, self.lanes)
     return program
+
+  def bytes_per_client(self) -> traffic.Traffic:
+    """Bytes that a client receives and sends in a round, uncompressed."""
+    variables = jax.eval_shape(
+        self.model.init, jax.random.key(0), _first_inputs(self.train))
+    return traffic.per_client(self.algorithm, self.train.examples, variables)
 
   def training_flops(self, variables: Variables) -> float:
     """Floating-point operations to train on one example once, as XLA counts."""

@@ -14,6 +14,7 @@ from fedjax_sim import client_checkpoints, metrics, processes, reporting
 from fedjax_sim.checkpoint import Checkpoints
 from fedjax_sim.simulation import sharding
 from fedjax_sim.simulation.engine import SimulationState
+from fedjax_sim.simulation.traffic import Traffic
 from fedjax_sim.simulator import DivergenceError, Row, Simulation
 
 METRICS_FILE = 'metrics.jsonl'
@@ -116,7 +117,7 @@ def train(
     *,
     folder: Path,
     checkpoints: Checkpoints,
-    bytes_per_client: int,
+    traffic: Traffic,
     begun: float | None = None,
     on_rows: Callable[[Sequence[Row]], None] = lambda rows: None,
 ) -> Outcome:
@@ -132,7 +133,7 @@ def train(
     cadence: how to proceed.
     folder: gets metrics.jsonl.
     checkpoints: gets the state now and then, and at the end.
-    bytes_per_client: of a message up, and of one down.
+    traffic: of a client in a round.
     begun: when the process began its work, to tell when the first round is
       done; None doesn't tell.
     on_rows: called with the new rows.
@@ -151,7 +152,8 @@ def train(
     if not processes.is_first():
       return
     for row in rows:
-      row['bytes_up'] = row['bytes_down'] = row['clients'] * bytes_per_client
+      row['bytes_up'] = row['clients'] * traffic.up
+      row['bytes_down'] = row['clients'] * traffic.down
     metrics.append(folder / METRICS_FILE, rows)
     progress.update(rows)
     on_rows(rows)

@@ -82,8 +82,8 @@ def test_the_folder_holds_what_the_readme_names(finished):
   assert [row['round'] for row in rows] == list(range(1, 7))
   assert {'test/accuracy', 'test/loss', 'train/loss', 'bytes_up',
           'bytes_down'} <= set(rows[0])
-  # 10 clients send and get 65 * 10 floats.
-  assert rows[0]['bytes_up'] == rows[0]['bytes_down'] == 10 * 650 * 4
+  # 10 clients send and get 65 * 10 floats, and a weight or the round's number.
+  assert rows[0]['bytes_up'] == rows[0]['bytes_down'] == 10 * (650 + 1) * 4
   assert set(params_of(finished)) == {'params/dense_0/kernel',
                                       'params/dense_0/bias'}
 

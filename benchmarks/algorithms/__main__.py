@@ -1,6 +1,7 @@
 """Every algorithm on one heterogeneous task, with the same budget for tuning.
 
   python -m benchmarks.algorithms [--only NAME ...]   measure
+  python -m benchmarks.algorithms --times             time of a round
   python -m benchmarks.algorithms --report            docs/algorithms.md's table
 
 Fashion-MNIST, 2NN, 100 clients whose labels follow a Dirichlet law (0.1), ten
@@ -11,7 +12,8 @@ then by the best accuracy, runs with seeds 0, 1 and 2. As in the paper of FedAvg
 it is chosen by test accuracy. All settings of an algorithm are one sweep.
 
 A line an algorithm goes to benchmarks/results/algorithms.jsonl; those that the
-file has already are left out.
+file has already are left out. Times are measured apart, on an otherwise idle
+machine, with the best settings: see times.py.
 """
 
 import argparse
@@ -24,10 +26,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax import numpy as jnp
 
 import fedjax_sim
-from benchmarks.algorithms import entries
+from benchmarks.algorithms import entries, times
 from fedjax_sim import (
     compilation,
     data,
@@ -37,9 +38,9 @@ from fedjax_sim import (
     sweeps,
     workdir,
 )
-from fedjax_sim.core import trees
-from fedjax_sim.core.types import ClientData, FederatedAlgorithm, Model
+from fedjax_sim.core.types import FederatedAlgorithm, Model
 from fedjax_sim.data import partition
+from fedjax_sim.simulation import traffic
 
 RESULTS = Path(__file__).parents[1] / 'results' / 'algorithms.jsonl'
 CLIENTS, COHORT, ROUNDS, ALPHA = 100, 10, 150, 0.1
@@ -81,7 +82,6 @@ class Outcome(NamedTuple):
 
   curves: list[list[float]]
   state: sweeps.SweepState
-  seconds: list[float]
 
 
 def run(
@@ -93,15 +93,14 @@ def run(
       task.model, make, task.train, cohort_size=COHORT,
       num_members=len(members), example=members[0].hyperparameters,
       test=task.test)
-  curves, seconds = [[] for _ in members], []
+  curves = [[] for _ in members]
   state = sweep.init(members)
   for progress in sweep.dispatches(
       members, state, ROUNDS, set(range(len(members)))):
     state = progress.state
     for i, rows in progress.rows.items():
       curves[i] += [row['test/accuracy'] for row in rows]
-      seconds += [row['seconds'] for row in rows]
-  return Outcome(curves, state, seconds)
+  return Outcome(curves, state)
 
 
 def crossing(curve: list[float], target: float) -> float | None:
@@ -127,7 +126,9 @@ def measure(task: Task, entry: entries.Entry) -> dict[str, Any]:
   outcome = run(task, make, members)
   own = [_own_metrics(task, make(**best), outcome.state.of(i), i)
          for i in range(len(SEEDS))]
-  down, up = sizes(make(**best), task)
+  shapes = jax.eval_shape(
+      task.model.init, jax.random.key(0), task.test['x'][:1])
+  moved = traffic.per_client(make(**best), task.train[0].examples, shapes)
   return {
       'name': entry.name, 'family': entry.family, 'best': best,
       'grid': {k: list(v) for k, v in entry.grid.items()},
@@ -139,8 +140,7 @@ def measure(task: Task, entry: entries.Entry) -> dict[str, Any]:
       'final': [float(np.mean(c[-10:])) if len(c) == ROUNDS else None
                 for c in outcome.curves],
       'curves': [[round(a, 4) for a in c] for c in outcome.curves],
-      'own': own, 'bytes_down': down, 'bytes_up': up,
-      'seconds_a_round': float(np.median(outcome.seconds)),
+      'own': own, 'bytes_down': moved.down, 'bytes_up': moved.up,
       'date': datetime.date.today().isoformat(),
       'environment': workdir.environment()}
 
@@ -154,43 +154,44 @@ def _own_metrics(
       key=jax.random.key(SEEDS[i])).summary()
 
 
-def sizes(algorithm: FederatedAlgorithm, task: Task) -> tuple[int, int]:
-  """Bytes that a client receives and sends in a round."""
-  one = jax.tree.map(lambda x: jnp.asarray(x[:1]), task.train[0].examples)
-
-  def messages():
-    variables = task.model.init(jax.random.key(0), one['x'])
-    state = algorithm.init(variables, jax.random.key(0), CLIENTS)
-    down = algorithm.broadcast(state)
-    own = ClientData(one, jnp.int32(0), jnp.int32(1), 1, False)
-    sent = algorithm.client(
-        down, algorithm.client_init(variables), own, jax.random.key(0)).message
-    return down, (sent.update, sent.weight, sent.aux)
-
-  return tuple(trees.num_bytes(tree) for tree in jax.eval_shape(messages))
-
-
-def read() -> dict[str, Mapping[str, Any]]:
+def read(path: Path = RESULTS) -> dict[str, Mapping[str, Any]]:
   """Name -> result line."""
-  if not RESULTS.exists():
+  if not path.exists():
     return {}
-  lines = map(json.loads, RESULTS.read_text().splitlines())
+  lines = map(json.loads, path.read_text().splitlines())
   return {line['name']: line for line in lines}
+
+
+def measure_times(known: dict[str, Mapping[str, Any]]) -> None:
+  """Times of all that have been measured, with their best settings."""
+  task, chosen = load(), {}
+  for entry in entries.ENTRIES:
+    if entry.name in known:
+      chosen[entry.name] = entry.make(task.model, **known[entry.name]['best'])
+  with times.RESULTS.open('w') as file:
+    for line in times.measure(task.model, task.train[0], chosen, COHORT):
+      print(line['name'], line['ratio'], flush=True)
+      file.write(json.dumps(line) + '\n')
 
 
 def main() -> None:
   parser = argparse.ArgumentParser(
       description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--only', nargs='+', default=[], help='names')
+  parser.add_argument('--times', action='store_true')
   parser.add_argument('--report', action='store_true')
   options = parser.parse_args()
   if options.report:
     from benchmarks.algorithms import report  # Here: it draws.
-    print(report.write(read()))
+    print(report.write(read(), read(times.RESULTS)))
     return
   fedjax_sim.use_all_cores()
   compilation.keep_programs()
-  known, task = read(), load()
+  known = read()
+  if options.times:
+    measure_times(known)
+    return
+  task = load()
   for entry in entries.ENTRIES:
     if entry.name in known or options.only and entry.name not in options.only:
       continue

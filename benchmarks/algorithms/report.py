@@ -17,29 +17,32 @@ _COLUMNS = ('algorithm', 'setting', 'rounds to 75%', 'to 80%', 'last accuracy',
             "clients' own: mean", 'worst tenth', 'MB down', 'MB up', 'time')
 
 
-def write(lines: Mapping[str, Mapping[str, Any]], docs: Path = DOCS) -> Path:
+Lines = Mapping[str, Mapping[str, Any]]
+
+
+def write(lines: Lines, times: Lines, docs: Path = DOCS) -> Path:
   """Fills the block of `docs`/algorithms.md, and draws the figure.
 
   Args:
     lines: name -> result line, 'fedavg' among them.
+    times: name -> line of the time of a round.
     docs: the folder.
 
   Returns:
     The page's path.
   """
   page = docs / 'algorithms.md'
+  block = f'{table(lines, times)}\n\n{_origin(lines)}\n'
   text = _BLOCK.sub(
-      lambda match: f'{match[1]}{table(lines)}\n\n{_origin(lines)}\n{match[2]}',
-      page.read_text())
+      lambda match: match[1] + block + match[2], page.read_text())
   _draw(lines, docs / _FIGURE)
   with files.replacing(page) as file:
     file.write(text.encode())
   return page
 
 
-def table(lines: Mapping[str, Mapping[str, Any]]) -> str:
+def table(lines: Lines, times: Lines) -> str:
   """One row for each algorithm."""
-  base = lines['fedavg']['seconds_a_round']
   rows = [f'| {" | ".join(_COLUMNS)} |',
           '|---|---|' + '--:|' * (len(_COLUMNS) - 2)]
   for line in lines.values():
@@ -51,7 +54,7 @@ def table(lines: Mapping[str, Mapping[str, Any]]) -> str:
                                  line['rounds'].values()),
         _share(line['final']), *(f'{100 * a:.1f}%' for a in own),
         f'{line["bytes_down"] / 1e6:.2f}', f'{line["bytes_up"] / 1e6:.2f}',
-        f'{line["seconds_a_round"] / base:.1f}')
+        f'{times[line["name"]]["ratio"]:.1f}' if line['name'] in times else '-')
     rows.append(f'| {" | ".join(cells)} |')
   return '\n'.join(rows)
 

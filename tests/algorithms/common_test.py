@@ -11,6 +11,8 @@ from jax import numpy as jnp
 import fedjax_sim
 from fedjax_sim import simulator
 from fedjax_sim.clients import local_sgd
+from fedjax_sim.core import trees
+from fedjax_sim.core.types import Aggregate, ClientData, Pool
 from fedjax_sim.data import sampling
 from tests import toys
 from tests.algorithms.cases import CASES, some_always
@@ -107,6 +109,37 @@ def test_rounds_per_dispatch_do_not_change_a_bit(name):
 def test_nothing_is_traced_again(name):
   _, _, (before, after) = reference(name)
   assert before == after > 0
+
+
+def one_round(algorithm):
+  """What a client of five examples sends and keeps, and the server makes it."""
+  key = jax.random.key(0)
+  examples = jax.tree.map(lambda x: jnp.asarray(x[:SIZES[0]]), DATA.examples)
+  variables = MODEL.init(key, examples['x'][:1])
+  state = algorithm.init(variables, key, len(SIZES))
+  down = algorithm.broadcast(state)
+  if algorithm.prepare is not None:
+    slot = jnp.zeros(1, jnp.int32)
+    down = down, algorithm.prepare(down, Pool(
+        examples, slot, slot + SIZES[0], slot == 0, key[None])).mean
+  output = algorithm.client(
+      down, algorithm.client_init(variables),
+      ClientData(examples, jnp.int32(0), jnp.int32(SIZES[0]), SIZES[0], False),
+      key)
+  message = output.message
+  mean = trees.divide_rows(
+      trees.scale_rows(message.update, message.weight), message.weight)
+  new = algorithm.server(
+      state, Aggregate(mean, message.weight, jnp.int32(1), message.aux), key)
+  return message, output.state, new._replace(opt_state=())
+
+
+@pytest.mark.parametrize('name', some_always(NAMES))
+def test_compiled_is_what_is_written(name):
+  """Line by line, without a compiler, an algorithm does the same."""
+  compiled = jax.jit(lambda: one_round(CASES[name](MODEL)))()
+  with jax.disable_jit():
+    assert_close(one_round(CASES[name](MODEL)), compiled)
 
 
 LOST, WEIGHTLESS = 0, 2
