@@ -5,7 +5,7 @@
   python -m benchmarks.algorithms --report            docs/algorithms.md's table
 
 Fashion-MNIST, 2NN, 100 clients whose labels follow a Dirichlet law (0.1), ten
-of them a round, E = 2, B = 50, 150 rounds; a fifth of each client's examples is
+of them a round, E = 2, B = 50, 100 rounds; a fifth of each client's examples is
 its own test set. Each algorithm has eight settings (learning rates and what it
 has of its own), each with seed 0; the best, by rounds to 80% test accuracy and
 then by the best accuracy, runs with seeds 0, 1 and 2. As in the paper of FedAvg
@@ -43,7 +43,7 @@ from fedjax_sim.data import partition
 from fedjax_sim.simulation import traffic
 
 RESULTS = Path(__file__).parents[1] / 'results' / 'algorithms.jsonl'
-CLIENTS, COHORT, ROUNDS, ALPHA = 100, 10, 150, 0.1
+CLIENTS, COHORT, ROUNDS, ALPHA = 100, 10, 100, 0.1
 TARGETS = (0.75, 0.8)
 SEEDS = (0, 1, 2)
 
