@@ -1,0 +1,16 @@
+"""Heterogeneity: SCAFFOLD (Karimireddy et al. 2020) on skewed Fashion-MNIST.
+
+Command: python run.py --config=configs/fashion_scaffold.py
+  --config.algorithm=fednova (or fedexp) for others that need no more fields.
+The task is that of fashion_skewed.py; results are in docs/algorithms.md.
+"""
+
+from configs import fashion_skewed
+
+
+def get_config():
+  """Control variates of option 2: the gradients that were taken on the way."""
+  config = fashion_skewed.get_config()
+  config.algorithm = 'scaffold'
+  config.client_lr = 0.1
+  return config
