@@ -2,12 +2,33 @@
 
 from collections.abc import Callable, Iterable
 
+import jax
 import optax
 import pytest
+from jax import numpy as jnp
 
 from fedjax_sim import algorithms
 from fedjax_sim.core.types import FederatedAlgorithm
 from tests.algorithms import tutorial
+
+
+def sgd_in_steps(model, rate=0.1):
+  """FedAvg in FedJAX's three client functions."""
+  def step(params, batch):
+    def loss(params):
+      outputs, _ = model.apply(
+          params, {}, batch['x'], key=None, train=True, mask=None)
+      return jnp.mean(model.loss(outputs, batch))
+    return jax.tree.map(
+        lambda p, g: p - rate * g, params, jax.grad(loss)(params))
+
+  return algorithms.from_steps(
+      lambda shared, key: shared, step,
+      lambda shared, params: jax.tree.map(jnp.subtract, params, shared),
+      server_update=lambda params, opt_state, mean: (
+          jax.tree.map(jnp.add, params, mean), opt_state),
+      batch_size=4)
+
 
 # name -> (model, client learning rate, which may be traced) -> algorithm.
 Case = Callable[..., FederatedAlgorithm]
@@ -37,6 +58,7 @@ CASES: dict[str, Case] = {
     'fedrep': lambda model, rate=0.1: algorithms.fedrep(
         model, optax.sgd(rate), personal='/b$', head_epochs=2, batch_size=4),
     'fedsgd': lambda model, rate=0.1: algorithms.fedsgd(model, rate),
+    'from_steps': sgd_in_steps,
     'ifca': lambda model, rate=0.1: algorithms.ifca(
         model, optax.sgd(rate), clusters=2, batch_size=4),
     'lasting_momentum of docs/own_algorithm.md':

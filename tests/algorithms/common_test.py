@@ -29,7 +29,7 @@ NAMES = sorted(CASES)
 # take the mean weight of those not seen yet to be that of those seen.
 COUNT_CLIENTS = {'feddyn'}
 # Refused by the algorithm, as its docstring says.
-WITHOUT_MODEL_STATE = {'mime'}
+WITHOUT_MODEL_STATE = {'from_steps', 'mime'}
 
 
 def sampler_of(cohorts):
