@@ -120,12 +120,18 @@ def measure(task: Task, entry: entries.Entry) -> dict[str, Any]:
   make = lambda **numbers: entry.make(task.model, **numbers)
   settings = [dict(zip(entry.grid, values, strict=True))
               for values in itertools.product(*entry.grid.values())]
-  tried = run(task, make, [sweeps.Member(0, s, 0) for s in settings]).curves
-  best = settings[min(range(len(settings)), key=lambda i: better(tried[i]))]
-  members = [sweeps.Member(seed, best, i) for i, seed in enumerate(SEEDS)]
-  outcome = run(task, make, members)
-  own = [_own_metrics(task, make(**best), outcome.state.of(i), i)
-         for i in range(len(SEEDS))]
+  tuning = run(task, make, [sweeps.Member(0, s, 0) for s in settings])
+  tried = tuning.curves
+  first = min(range(len(settings)), key=lambda i: better(tried[i]))
+  best = settings[first]
+  # With seed 0 the best has been run.
+  others = run(task, make, [
+      sweeps.Member(SEEDS[i], best, i) for i in range(1, len(SEEDS))])
+  curves = [tried[first], *others.curves]
+  states = [tuning.state.of(first),
+            *(others.state.of(i) for i in range(len(others.curves)))]
+  own = [_own_metrics(task, make(**best), state, i)
+         for i, state in enumerate(states)]
   shapes = jax.eval_shape(
       task.model.init, jax.random.key(0), task.test['x'][:1])
   moved = traffic.per_client(make(**best), task.train[0].examples, shapes)
@@ -135,11 +141,11 @@ def measure(task: Task, entry: entries.Entry) -> dict[str, Any]:
       'tried': [{**s, 'best_accuracy': max(c, default=None),
                  'rounds': crossing(c, TARGETS[-1])}
                 for s, c in zip(settings, tried, strict=True)],
-      'rounds': {f'{t:g}': [crossing(c, t) for c in outcome.curves]
+      'rounds': {f'{t:g}': [crossing(c, t) for c in curves]
                  for t in TARGETS},
       'final': [float(np.mean(c[-10:])) if len(c) == ROUNDS else None
-                for c in outcome.curves],
-      'curves': [[round(a, 4) for a in c] for c in outcome.curves],
+                for c in curves],
+      'curves': [[round(a, 4) for a in c] for c in curves],
       'own': own, 'bytes_down': moved.down, 'bytes_up': moved.up,
       'date': datetime.date.today().isoformat(),
       'environment': workdir.environment()}
