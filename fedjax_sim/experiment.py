@@ -62,6 +62,7 @@ def run(
   folder = Path(
       workdir_path or Path('runs') / f'{name}-{workdir.short_hash(plain)}')
   if dry_run:
+    print('compiling the rounds, to tell what they take', flush=True)
     experiment = build(config, Shape(config.devices, config.lanes))
     state = experiment.simulation.init()
     program = experiment.simulation.compile(state)

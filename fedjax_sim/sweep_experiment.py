@@ -50,6 +50,9 @@ def parse(config: ConfigDict, texts: Sequence[str]) -> dict[str, list[Any]]:
       raise ValueError(
           f'sweep must be field=value,value,..., got {text!r}.')
     checks.one_of('sweep', name, config.keys())
+    if name in fields:
+      raise ValueError(f'sweep: {name} is given twice; put all its values into '
+                       'one --sweep.')
     fields[name] = [_value(config, name, v) for v in values.split(',')]
     if len(set(map(str, fields[name]))) != len(fields[name]):
       raise ValueError(f'sweep: the values of {name} must differ, got '
@@ -63,6 +66,8 @@ def _value(config: ConfigDict, name: str, text: str) -> Any:
     return text
   try:
     value = ast.literal_eval(text)
+    if kind is int and not isinstance(value, int):
+      raise ValueError('not whole')
     return float(value) if kind is float else value
   except (ValueError, SyntaxError, TypeError) as error:
     raise ValueError(f'sweep: {name} must be of type {kind.__name__}, got '
@@ -147,7 +152,7 @@ def _run_group(folder, name, config, settings, fields, devices) -> bool:
     sweep, members = from_config.build_sweep(
         config, settings, devices=min(devices, len(settings)))
     state = _restore(saved, sweep.init(members), files)
-    active = set(range(len(members)))
+    active = _running(state, files)
     saved_at = time.monotonic()
     with training.stop_requests() as signals:
       for progress in sweep.dispatches(
@@ -195,6 +200,18 @@ def _restore(
   return state
 
 
+def _running(state: sweeps.SweepState, files: Sequence[Path]) -> set[int]:
+  """All but those that have diverged, whose metrics end before their state."""
+  running = set()
+  for i, file in enumerate(files):
+    rows = len(metrics.read(file)) if file.exists() else 0
+    if rows == state.done[state.members == i]:
+      running.add(i)
+    else:
+      print(f'{file.stem}: diverged in round {rows + 1}')
+  return running
+
+
 def _tell(progress: sweeps.Progress, files, stop: int) -> None:
   """A line for each dispatch that evaluated."""
   best = [(rows[-1]['test/accuracy'], i) for i, rows in progress.rows.items()
@@ -202,8 +219,8 @@ def _tell(progress: sweeps.Progress, files, stop: int) -> None:
   if best:
     accuracy, i = max(best)
     rounds = progress.rows[i][-1]['round']
-    print(f'round {rounds}/{stop}  {len(progress.rows)} runs, best test '
-          f'accuracy {accuracy:.4f} ({files[i].stem})', flush=True)
+    print(f'round {rounds}/{stop}  {len(progress.rows)} runs, now best: '
+          f'test accuracy {accuracy:.4f} ({files[i].stem})', flush=True)
 
 
 def _report(folder, config, groups, fields) -> None:

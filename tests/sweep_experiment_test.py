@@ -94,11 +94,38 @@ def test_who_diverges_is_told(tmp_path, capsys):
     ('client_lr=0.1,0.1', 'the values of client_lr must differ'),
     ('client_lr=0.1,-1', 'client_lr must be positive'),
     ('seed=0,-1', 'seed must be a whole number >= 0'),
+    ('seed=0,0.5', 'seed must be of type int'),
     ('batch_size=10,0', 'batch_size must be a whole number >= 1')])
 def test_bad_sweeps_are_told_before_any_work(tmp_path, text, message):
   with pytest.raises(ValueError, match=message):
     run(tmp_path / 'sweep', [text])
   assert not (tmp_path / 'sweep').exists()
+
+
+def test_a_field_is_swept_once():
+  with pytest.raises(ValueError, match='client_lr is given twice'):
+    sweep_experiment.parse(small_config(), ['client_lr=0.1', 'client_lr=0.2'])
+
+
+def test_who_has_diverged_is_told_again_and_not_run_again(
+    tmp_path, monkeypatch, capsys):
+  texts, options = ['client_lr=0.1,3e38'], {'checkpoint_seconds': 0.0}
+  saved = sweep_experiment._save
+
+  def save_and_die(checkpoints, state):
+    saved(checkpoints, state)
+    raise Killed
+
+  with monkeypatch.context() as patch:
+    patch.setattr(sweep_experiment, '_save', save_and_die)
+    with pytest.raises(Killed):
+      run(tmp_path, texts, **options)
+  capsys.readouterr()
+  assert run(tmp_path, texts, **options) == 0
+  told = capsys.readouterr().out
+  assert told.count('diverged in round') == 1
+  assert 'client_lr=3e+38: diverged in round 1\n' in told
+  assert len(rows_of(tmp_path / 'client_lr=0.1.jsonl')) == 6
 
 
 def test_another_sweep_in_the_folder(tmp_path):

@@ -16,7 +16,7 @@ from fedjax_sim import reporting
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-  """Exits with status 2 if the arguments name no cell."""
+  """Exits with status 2 at bad arguments, with 1 if a cell has failed."""
   parser = _parser()
   options = parser.parse_args(arguments)
   if options.command == 'report':
@@ -38,10 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.error('run takes either --all or some of --table, --model, '
                  '--partition and --cell.')
   from benchmarks.paper import runner
-  runner.run(
-      sorted(chosen, key=lambda cell: cell.cost), seeds=options.seeds,
-      budget_minutes=options.budget_minutes, rates=options.rates,
-      data_dir=options.data_dir)
+  try:
+    all_well = runner.run(
+        sorted(chosen, key=lambda cell: cell.cost), seeds=options.seeds,
+        budget_minutes=options.budget_minutes, rates=options.rates,
+        data_dir=options.data_dir)
+  except ValueError as error:
+    parser.error(str(error))
+  if not all_well:
+    parser.exit(1)
 
 
 def listing(chosen: Sequence[Cell], records: dict[str, store.Record]) -> str:

@@ -65,7 +65,7 @@ def ways() -> list[Way]:
           (0.04642, 0.1, 0.2154)))
   for clients in ('IID, unequal sizes', 'Dirichlet 0.1'):
     for title, fields, rates in (
-        ('FedSGD', {'algorithm': 'fedsgd', 'rounds': 300},
+        ('FedSGD', {'algorithm': 'fedsgd', 'rounds': 100},
          (0.2154, 0.4642, 1.0)),
         ('FedAvg, E = 1, B = 10', {'rounds': 50}, (0.04642, 0.1, 0.2154))):
       found += [

@@ -28,9 +28,8 @@ from benchmarks.paper.cells import Cell
 from configs import default
 from fedjax_sim import compilation, from_config, metrics, sweeps, workdir
 from fedjax_sim.checkpoint import Checkpoints
-from fedjax_sim.core import files
+from fedjax_sim.core import checks, files
 
-WORK = Path('runs') / 'paper'
 SAVE_SECONDS = 20.0
 # A cell that has not crossed is given up after this many times the paper's
 # figure, and at least so many rounds.
@@ -58,7 +57,7 @@ def run(
     cells: Sequence[Cell], *, seeds: int = 3,
     budget_minutes: float | None = None,
     rates: Sequence[float] | None = None, data_dir: str = '',
-) -> None:
+) -> bool:
   """Computes cells, one after the other; those that are done are left out.
 
   Args:
@@ -67,11 +66,24 @@ def run(
     budget_minutes: when to stop; None computes all.
     rates: instead of the grid.
     data_dir: as in configs/default.py.
+
+  Returns:
+    Whether all cells could be computed, as far as the time allowed.
+
+  Raises:
+    ValueError: an argument is out of range.
   """
+  checks.positive_int('seeds', seeds)
+  if budget_minutes is not None:
+    checks.positive('budget_minutes', budget_minutes)
+  for rate in rates or ():
+    checks.positive('rates', rate)
+  if data_dir and not Path(data_dir).is_dir():
+    raise ValueError(f'data_dir must be a folder, there is none at {data_dir}.')
   with contextlib.suppress(ValueError):  # JAX runs already.
     fedjax_sim.use_all_cores()
   compilation.keep_programs()
-  budget = Budget(budget_minutes)
+  budget, all_well = Budget(budget_minutes), True
   for cell in cells:
     if budget.over:
       break
@@ -83,10 +95,11 @@ def run(
         print(f'{cell.key}: done')
       else:
         try:
-          _Search(cell, known, list(range(seeds)), data_dir).run(
-              rates, budget)
+          _Search(cell, list(range(seeds)), data_dir).run(rates, budget)
         except ValueError as error:
+          all_well = False
           print(f'{cell.key}: {error}')
+  return all_well
 
 
 def _covers(record: store.Record, seeds: int, rates) -> bool:
@@ -99,23 +112,23 @@ def _covers(record: store.Record, seeds: int, rates) -> bool:
 class _Search:
   """The rates of one cell."""
 
-  def __init__(self, cell: Cell, known, seeds: list[int], data_dir: str):
+  def __init__(self, cell: Cell, seeds: list[int], data_dir: str):
     self._cell, self._seeds = cell, seeds
     self._config = default.get_config().unlock()
     self._config.update(cells_lib.config_overrides(cell))
     self._config.data_dir = data_dir
-    same = known is not None and known['seeds'] == seeds
-    self._rates = dict(known['rates']) if same else {}
-    self._curves = _read_json(self._folder / 'curves.json') if same else {}
-    self._seconds = known['seconds'] if same else 0.0
-    self._known, self._sweep = known if same else None, None
+    known = store.latest(store.STORE, cell.key, seeds)
+    self._rates = dict(known['rates']) if known else {}
+    self._curve = known['curve'] if known else None  # Of the best rate.
+    self._seconds = known['seconds'] if known else 0.0
+    self._sweep = None
     figures = [f for row in cell.published.values() for f in row if f]
     self._limit = max(_FEWEST, math.ceil(
         _PATIENCE * max(figures) / cell.unit)) if figures else _WITHOUT_FIGURE
 
   @property
   def _folder(self) -> Path:
-    return WORK / self._cell.key.replace('/', '_')
+    return store.WORK / self._cell.key.replace('/', '_')
 
   def run(self, rates: Sequence[float] | None, budget: Budget) -> None:
     """Rates until the best one is known, or time is up."""
@@ -159,47 +172,53 @@ class _Search:
     else:
       members = from_config.sweep_members(self._config, settings)
     race = _Race(self._cell, self._sweep, members, rates, self._seeds,
-                 self._folder, self._limit, self._best())
+                 self._folder, self._limit, self._best_beside(rates))
     print(f'{self._cell.key}: rates {", ".join(rates)}, seeds '
           f'{", ".join(map(str, self._seeds))}', flush=True)
     ended = race.run(budget)
     self._seconds += race.seconds
+    curves = {}
     for i, rate in enumerate(rates):
-      self._rates[rate], self._curves[rate] = race.outcome(i)
-    _write_json(self._folder / 'curves.json', self._curves)
+      outcome, curve = race.outcome(i)
+      # Begun again without its checkpoint, it may not be as far as it was.
+      known = self._rates.get(rate, {'rounds': 0})
+      if outcome['stopped'] != 'running' or (
+          outcome['rounds'] >= known['rounds']):
+        self._rates[rate], curves[rate] = outcome, curve
+    # A rate that is the best and was not raced has been the best before.
+    best = self._best_rate()
+    self._curve = _thin(best, curves[best]) if best in curves else self._curve
+    self._write('partial')
     if ended:
       race.forget()
-    self._write('partial')
     return ended
 
-  def _best(self) -> float:
-    """The least median crossing so far."""
-    return min(self._medians().values(), default=math.inf)
+  def _best_rate(self) -> str:
+    """For the last target, which decides."""
+    chosen = results.best(self._rates, self._cell.targets)['best_rate']
+    return chosen[results.target_name(self._cell.targets[-1])]
+
+  def _best_beside(self, rates: list[str]) -> float:
+    """The least median crossing so far of other rates."""
+    return min((rounds for rate, rounds in self._medians().items()
+                if rate not in rates), default=math.inf)
 
   def _write(self, state: str) -> None:
     """Adds the record to the store."""
     cell = self._cell
-    chosen = results.best(self._rates, cell.targets)
-    rate = chosen['best_rate'][results.target_name(cell.targets[-1])]
-    curves = self._curves[rate]
-    length = max(len(c['test_accuracy']) for c in curves)
-    filled = lambda values: values + [None] * (length - len(values))
     record = {
         'key': cell.key, 'tables': sorted(cell.published), 'model': cell.model,
         'partition': cell.partition, 'algorithm': cell.algorithm, 'C': cell.C,
         'E': cell.E, 'B': cell.B, 'targets': list(cell.targets),
-        'state': state, 'seeds': self._seeds, 'rates': self._rates, **chosen,
-        'curve': results.thin(
-            rate, range(1, length + 1),
-            [filled(c['test_accuracy']) for c in curves],
-            [filled(c['train_loss']) for c in curves]) if length else None,
+        'state': state, 'seeds': self._seeds, 'rates': self._rates,
+        **results.best(self._rates, cell.targets), 'curve': self._curve,
         'config': cells_lib.config_overrides(cell),
         'seconds': round(self._seconds, 1),
         'device': jax.devices()[0].device_kind,
         'versions': workdir.environment()['versions'],
         'commit': workdir.environment().get('git_commit', ''),
         'date': datetime.date.today().isoformat(), 'notes': ''}
-    if length:
+    if self._curve is not None:
       store.append(store.STORE, record)
       print(f'{cell.key}: {state}, ' + results.text(results.of(
           cell, record, cell.targets[-1])), flush=True)
@@ -323,6 +342,15 @@ class _Race:
   def forget(self) -> None:
     """Once all that counts is in the store."""
     (self._folder / 'race.json').unlink(missing_ok=True)
+
+
+def _thin(rate: str, curves: list[dict]) -> dict | None:
+  """The field `curve`, from those of a rate's seeds; None without a round."""
+  length = max(len(c['test_accuracy']) for c in curves)
+  filled = lambda name: [
+      c[name] + [None] * (length - len(c[name])) for c in curves]
+  return results.thin(rate, range(1, length + 1), filled('test_accuracy'),
+                      filled('train_loss')) if length else None
 
 
 def _rounded(value: float | None) -> float | None:

@@ -1,8 +1,13 @@
-"""The store of results: one JSON object a line, the last of a key counts.
+"""The store of results: one JSON object a line, several lines a key.
 
 A line counts once its newline is written: what a kill left after the last
 newline is not there for `read`, and the next `append` removes it. Several
 processes may append and read at once; `claim` keeps them off the same cell.
+
+Of a key's lines the one counts that says most: one that is done before a
+partial one; of those that are done the one with more seeds, of partial ones the
+one with more rounds; else the last. So a search that begins again, with more
+seeds or without its checkpoint, takes nothing away until it has more to say.
 
 A record, for the cell with its `key`:
 
@@ -27,12 +32,14 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-STORE = Path(__file__).parents[1] / 'results' / 'paper' / 'cells.jsonl'
-CLAIMS = Path('runs') / 'paper' / 'claims'
+_ROOT = Path(__file__).parents[2]
+STORE = _ROOT / 'benchmarks' / 'results' / 'paper' / 'cells.jsonl'
+WORK = _ROOT / 'runs' / 'paper'
+CLAIMS = WORK / 'claims'
 STATES = ('done', 'partial')
 
 Record = dict[str, Any]
@@ -63,16 +70,45 @@ def append(path: str | os.PathLike, record: Mapping[str, Any]) -> None:
 
 
 def read(path: str | os.PathLike) -> dict[str, Record]:
-  """The last record of each key; empty if there is no store.
+  """The record of each key that says most; empty if there is no store.
 
   Raises:
     ValueError: a whole line is not a record; the message names path and line.
   """
+  found = {}
+  for record in _records(path):
+    known = found.get(record['key'])
+    if known is None or _rank(record) >= _rank(known):
+      found[record['key']] = record
+  return found
+
+
+def latest(
+    path: str | os.PathLike, key: str, seeds: Sequence[int]
+) -> Record | None:
+  """A key's last record with just these seeds, where a search goes on.
+
+  Raises:
+    ValueError: as `read`.
+  """
+  own = [record for record in _records(path)
+         if record['key'] == key and record.get('seeds') == list(seeds)]
+  return own[-1] if own else None
+
+
+def _records(path: str | os.PathLike) -> list[Record]:
   if not os.path.exists(path):
-    return {}
+    return []
   lines = Path(path).read_bytes().split(b'\n')[:-1]
-  records = [_decode(line, path, i + 1) for i, line in enumerate(lines)]
-  return {record['key']: record for record in records}
+  return [_decode(line, path, i + 1) for i, line in enumerate(lines)]
+
+
+def _rank(record: Record) -> tuple[bool, int]:
+  """How much a record says."""
+  if record.get('state') == 'done':
+    return True, len(record.get('seeds', ()))
+  return False, max(
+      (rate['rounds'] for rate in record.get('rates', {}).values()), default=0)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ def _digits(tmp_path, monkeypatch):
 def move_to(tmp_path, name, monkeypatch):
   monkeypatch.setattr(store, 'STORE', tmp_path / name / 'cells.jsonl')
   monkeypatch.setattr(store, 'CLAIMS', tmp_path / name / 'claims')
-  monkeypatch.setattr(runner, 'WORK', tmp_path / name / 'work')
+  monkeypatch.setattr(store, 'WORK', tmp_path / name / 'work')
 
 
 def outcome():
@@ -83,6 +83,56 @@ def test_a_budget_cuts_and_the_next_run_goes_on(tmp_path, monkeypatch, rates):
     if states[-1] == 'done':
       break
   assert len(states) > 1 and outcome() == want
+
+
+def test_a_clone_goes_on_from_the_store_alone(tmp_path, monkeypatch):
+  """Without the folder of checkpoints; the best rate is one of before."""
+  runner.run([CELL], seeds=1, rates=[0.1, 0.03])
+  before = store.read(store.STORE)[CELL.key]
+  monkeypatch.setattr(store, 'WORK', tmp_path / 'another')
+  assert runner.run([CELL], seeds=1, rates=[0.01])
+  record = store.read(store.STORE)[CELL.key]
+  assert record['best_rate'] == before['best_rate'] == {'0.8': '0.1'}
+  assert record['curve'] == before['curve']
+  assert record['state'] == 'done'
+  assert record['rates'].keys() == {'0.1', '0.03', '0.01'}
+
+
+class OneDispatch:
+  """A budget that is over after the first."""
+
+  def __init__(self, minutes):
+    self._asked = 0
+
+  @property
+  def over(self):
+    self._asked += 1
+    return self._asked > 1
+
+
+def test_what_begins_again_takes_nothing_away(tmp_path, monkeypatch):
+  monkeypatch.setattr(sweeps, '_DISPATCH_SECONDS', 0.0)  # A round each.
+  monkeypatch.setattr(runner, 'Budget', OneDispatch)
+  search = {'seeds': 1, 'rates': [0.003]}
+  for _ in range(5):
+    runner.run([CELL], **search)
+  before = store.read(store.STORE)[CELL.key]
+  assert before['state'] == 'partial' and before['rates']['0.003'][
+      'rounds'] == 5
+  monkeypatch.setattr(store, 'WORK', tmp_path / 'another')
+  runner.run([CELL], **search)  # A clone without the checkpoint.
+  runner.run([CELL], **search | {'seeds': 2})
+  kept = store.read(store.STORE)[CELL.key]
+  assert kept['rates'] == before['rates'] and kept['seeds'] == [0]
+  assert kept['curve'] == before['curve']
+
+
+@pytest.mark.parametrize('arguments, message', [
+    ({'seeds': 0}, 'seeds'), ({'budget_minutes': 0}, 'budget_minutes'),
+    ({'rates': [0.1, -0.1]}, 'rates'), ({'data_dir': '/none'}, 'data_dir')])
+def test_arguments_out_of_range(arguments, message):
+  with pytest.raises(ValueError, match=message):
+    runner.run([CELL], **arguments)
 
 
 class Killed(Exception):

@@ -20,7 +20,7 @@ def record(key='a', **fields):
   return {'key': key, 'state': 'done', **fields}
 
 
-def test_the_last_record_of_a_key_counts(tmp_path):
+def test_of_records_that_say_as_much_the_last_counts(tmp_path):
   path = tmp_path / 'deep' / 'cells.jsonl'
   assert store.read(path) == {}
   store.append(path, record('a', seconds=0.1))
@@ -29,6 +29,24 @@ def test_the_last_record_of_a_key_counts(tmp_path):
   assert store.read(path) == {'a': record('a', seconds=0.2),
                               'b/c': record('b/c')}
   assert len(path.read_text().splitlines()) == 3
+
+
+def test_the_record_counts_that_says_most(tmp_path):
+  path = tmp_path / 'cells.jsonl'
+  partial = lambda rounds, *seeds: record(
+      state='partial', seeds=list(seeds),
+      rates={'0.1': {'rounds': rounds}, '1': {'rounds': 1}})
+  one, three = record(seeds=[0]), record(seeds=[0, 1, 2])
+  for line, counts in (
+      (partial(5, 0), partial(5, 0)), (partial(9, 0), partial(9, 0)),
+      (partial(2, 0), partial(9, 0)), (one, one),
+      (partial(99, 0, 1, 2), one), (three, three), (one, three)):
+    store.append(path, line)
+    assert store.read(path) == {'a': counts}
+  assert store.latest(path, 'a', [0, 1, 2]) == three
+  assert store.latest(path, 'a', [0]) == one
+  assert store.latest(path, 'a', [0, 1]) is None
+  assert store.latest(path, 'b', [0]) is None
 
 
 @pytest.mark.parametrize('kept', range(1, 36, 7))
