@@ -111,11 +111,12 @@ def _summary(records: Mapping[str, Any]) -> str:
             for row in rows]
   plain, within = _agreeing(rows, records, lambda cell: [cell])
   centered, near = _agreeing(rows, records, lambda cell: cells.centered([cell]))
-  return (f'Of the {len(rows)} cells of the tables {states.count("done")} are '
+  return (f'Of the {len(rows)} rows of the tables {states.count("done")} are '
           f'finished, {states.count("partial")} begun, '
           f'{states.count("not run")} not run. Of the {plain} finished ones '
           f'with a figure in both, {within} are within a factor of {FACTOR} of '
-          f'the paper\'s; of {centered} with centered pixels, {near}.')
+          f'the paper\'s; of {centered} with centered pixels, {near}. (A run may '
+          'stand in two tables, or be a row for each target.)')
 
 
 def _agreeing(rows, records: Mapping[str, Any], variant) -> tuple[int, int]:
@@ -187,11 +188,12 @@ def _comparisons(comparisons: Sequence[Mapping[str, Any]]) -> str:
       'one shot': 'All 100 clients, 20 local epochs in all (2NN, B = 10), '
                   'averaged after every so many of them:',
       'weights': 'Clients of unequal sizes weighed by their examples or all '
-                 'alike (2NN; FedSGD 300 rounds, FedAvg 50, C = 0.1). Where '
+                 'alike (2NN; FedSGD 100 rounds, FedAvg 50, C = 0.1). Where '
                  'all sizes are the same the two are one:'}
   parts = ['Final test accuracy, the median over '
            f'{len(comparisons[0]["seeds"])} seeds and their range, at the best '
-           'of three rates. `python -m benchmarks.paper.comparisons`']
+           'of three rates (marked where that is the largest or the least, so '
+           'that a better one may lie beyond). `python -m benchmarks.paper.comparisons`']
   known = {line['topic'] for line in comparisons}
   for topic, text in texts.items():
     if topic not in known:
@@ -203,9 +205,16 @@ def _comparisons(comparisons: Sequence[Mapping[str, Any]]) -> str:
       lines.append(
           f'| {line["clients"]} | {line["way"]} | {100 * line["median"]:.1f}% '
           f'({100 * own[0]:.1f} to {100 * own[-1]:.1f}) | '
-          f'{line["best_rate"]} |')
+          f'{line["best_rate"]}{_edge(line)} |')
     parts.append('\n'.join(lines))
   return '\n\n'.join(parts)
+
+
+def _edge(line: Mapping[str, Any]) -> str:
+  """Whether the best rate lies at an end of those tried."""
+  rates = sorted(line['accuracy'], key=float)
+  ends = {rates[0]: ', the least', rates[-1]: ', the largest'}
+  return ends.get(line['best_rate'], '')
 
 
 def _origins(records: Mapping[str, Any]) -> str:

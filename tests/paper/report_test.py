@@ -111,7 +111,7 @@ def test_every_published_cell_has_a_row_and_the_counts_are_right(page):
   # FedSGD and E = 1, B = 10 are in tables 1 and 4, as is the one begun.
   assert sum(' not run |' in row for row in computed) == 97 - 7 - 2
   # Ratios: 734 / 1474, 734 / 1468, 46 / 87, 46 / 92, 0.5, 0.48: none within.
-  assert ('Of the 97 cells of the tables 7 are finished, 2 begun, 88 not run. '
+  assert ('Of the 97 rows of the tables 7 are finished, 2 begun, 88 not run. '
           'Of the 6 finished ones with a figure in both, 0 are within') in text
   # 92 rounds in tables 4 and 1, where the paper has 92 and 87.
   assert 'of 2 with centered pixels, 2.' in text
@@ -131,7 +131,7 @@ def test_a_bound_gives_a_bound_no_speedup_and_is_not_counted():
   assert '| 1,400 (1 seed) | 1.0× | 0.95 |' in text
   assert '| at most 90 so far (1 seed) | - | ≤ 0.98 |' in text
   text = report.page(records, (), '')
-  assert '97 cells of the tables 2 are finished, 2 begun, 93 not run' in text
+  assert '97 rows of the tables 2 are finished, 2 begun, 93 not run' in text
   assert 'Of the 2 finished ones with a figure in both, 2 are within' in text
 
 
@@ -237,9 +237,14 @@ def test_comparisons_are_shown_at_their_best_rate(path, tmp_path):
   line = {'topic': 'one shot', 'clients': 'IID', 'way': '4 x 5 epochs',
           'accuracy': {'0.1': [0.9, None, 0.94], '0.2154': [0.97, 0.95, 0.961]},
           'best_rate': '0.2154', 'median': 0.961, 'seeds': [0, 1, 2]}
-  (path.parent / 'comparisons.jsonl').write_text(json.dumps(line) + '\n')
+  inside = line | {'way': '1 x 20 epochs', 'accuracy': {
+      '1': [0.1, 0.1, 0.1], **line['accuracy']}}
+  (path.parent / 'comparisons.jsonl').write_text(
+      ''.join(json.dumps(one) + '\n' for one in (line, inside)))
   notes = tmp_path / 'notes.md'
   notes.write_text('')
   page = report.write(path, tmp_path / 'docs', notes).read_text()
-  assert '| IID | 4 x 5 epochs | 96.1% (95.0 to 97.0) | 0.2154 |' in page
+  assert ('| IID | 4 x 5 epochs | 96.1% (95.0 to 97.0) | 0.2154, the largest |'
+          in page)
+  assert '| IID | 1 x 20 epochs | 96.1% (95.0 to 97.0) | 0.2154 |' in page
   assert page.count('| clients | way |') == 1  # Of weights nothing is known.
