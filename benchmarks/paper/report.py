@@ -115,8 +115,8 @@ def _summary(records: Mapping[str, Any]) -> str:
           f'finished, {states.count("partial")} begun, '
           f'{states.count("not run")} not run. Of the {plain} finished ones '
           f'with a figure in both, {within} are within a factor of {FACTOR} of '
-          f'the paper\'s; of {centered} with centered pixels, {near}. (A run may '
-          'stand in two tables, or be a row for each target.)')
+          f'the paper\'s; of {centered} with centered pixels, {near}. (A run '
+          'may stand in two tables, or be a row for each target.)')
 
 
 def _agreeing(rows, records: Mapping[str, Any], variant) -> tuple[int, int]:
@@ -193,7 +193,8 @@ def _comparisons(comparisons: Sequence[Mapping[str, Any]]) -> str:
   parts = ['Final test accuracy, the median over '
            f'{len(comparisons[0]["seeds"])} seeds and their range, at the best '
            'of three rates (marked where that is the largest or the least, so '
-           'that a better one may lie beyond). `python -m benchmarks.paper.comparisons`']
+           'that a better one may lie beyond). '
+           '`python -m benchmarks.paper.comparisons`']
   known = {line['topic'] for line in comparisons}
   for topic, text in texts.items():
     if topic not in known:
