@@ -13,7 +13,8 @@ from fedjax_sim import (
 )
 from fedjax_sim.clients.for_each import for_each_client
 from fedjax_sim.devices import use_all_cores
-from fedjax_sim.simulator import DivergenceError, Result, simulate
+from fedjax_sim.rows import DivergenceError
+from fedjax_sim.simulator import Result, simulate
 from fedjax_sim.sweeps import sweep
 
 __all__ = [

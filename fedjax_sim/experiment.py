@@ -25,6 +25,7 @@ from fedjax_sim.checkpoint import Checkpoints, save_npz
 from fedjax_sim.core import trees
 from fedjax_sim.data import partition as partition_lib
 from fedjax_sim.from_config import Experiment, Shape, build, validate
+from fedjax_sim.rows import DivergenceError
 from fedjax_sim.simulation import sharding
 from fedjax_sim.simulation.plan import evaluate_after
 
@@ -151,7 +152,7 @@ def _train(
           simulation, program, state, _cadence(config), folder=folder,
           checkpoints=checkpoints, begun=begun, on_rows=write_events,
           traffic=simulation.bytes_per_client())
-  except simulator.DivergenceError as error:
+  except DivergenceError as error:
     latest = checkpoints.latest()
     good = ('there is no checkpoint before it' if latest is None else
             f'the last good checkpoint is {folder}/checkpoints/{latest}')

@@ -11,11 +11,13 @@ import numpy as np
 
 from fedjax_sim import compilation, evaluation, validation
 from fedjax_sim import lanes as lanes_lib
+from fedjax_sim import rows as rows_lib
 from fedjax_sim.clients import batches, gradients
 from fedjax_sim.core import checks, random
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree, Variables
 from fedjax_sim.data import mapped, sampling
 from fedjax_sim.data.federated import FederatedData
+from fedjax_sim.rows import DivergenceError, Row
 from fedjax_sim.simulation import (
   client_rows,
   memory,
@@ -41,26 +43,6 @@ _DISPATCH_SECONDS = 1.0
 
 # Where training examples can lie, see `simulate`.
 EXAMPLES = ('auto', 'owned')
-
-Row = dict[str, float | int]
-
-
-class DivergenceError(ArithmeticError):
-  """The loss or the model became NaN or infinite.
-
-  Attributes:
-    round: the round after which it was seen, counted from 1.
-    clients: the client ids of that round's cohort.
-    rows: rows of the dispatch before that round, good ones.
-  """
-
-  def __init__(self, round_number: int, clients: list[str], rows: list[Row]):
-    self.round, self.clients, self.rows = round_number, clients, rows
-    super().__init__(
-        f'The loss or the model became NaN or infinite in round {round_number},'
-        f' with clients {", ".join(clients)}. A smaller client_lr, or gradient '
-        'clipping, is the usual cure.')
-
 
 def _raise(error: DivergenceError) -> None:
   raise error
@@ -327,13 +309,7 @@ class Simulation(NamedTuple):
 
   def _row(self, outputs, i: int, window: Window, seconds: float) -> Row:
     one = jax.tree.map(lambda x: x[i], outputs)
-    train = evaluation.report(one.train)
-    test = evaluation.report(one.test) if window.evaluate[i] else {}
-    return {
-        'round': window.start + i + 1,
-        **{f'train/{name}': value for name, value in train.items()},
-        **{f'test/{name}': value for name, value in test.items()},
-        'clients': int(one.count),
+    return rows_lib.row(window.start + i + 1, one, window.evaluate[i]) | {
         'padded_steps': float(window.padded_share[i]),
         'imbalance': float(window.imbalance[i]),
         'devices': self.placement.size,
@@ -346,9 +322,7 @@ class Simulation(NamedTuple):
   ) -> DivergenceError | None:
     """The first round of a group with a NaN or an infinity."""
     for i, row in enumerate(rows, first):
-      # A round in which nobody trained has no loss, and that is no divergence.
-      sums = [x[i] for x in jax.tree.leaves((outputs.train, outputs.test))]
-      if outputs.finite[i] and np.all(np.isfinite(sums)):
+      if rows_lib.is_good(jax.tree.map(lambda x, i=i: x[i], outputs)):
         continue
       cohort = self.sampler.sample(row['round'] - 1)
       names = [self.train.client_ids[c] for c in cohort]

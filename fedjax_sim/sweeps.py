@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from fedjax_sim import compilation, evaluation, simulator, validation
+from fedjax_sim import rows as rows_lib
 from fedjax_sim.core import checks, random
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
 from fedjax_sim.data import sampling
@@ -74,7 +75,7 @@ class Progress(NamedTuple):
   """
 
   state: SweepState
-  rows: dict[int, list[simulator.Row]]
+  rows: dict[int, list[rows_lib.Row]]
   diverged: dict[int, int]
 
 
@@ -291,18 +292,12 @@ class Sweep(NamedTuple):
       for r in range(start, start + count):
         one = jax.tree.map(
             lambda x, row=row, i=r - window.start: x[row, i], outputs)
-        sums = jax.tree.leaves((one.train, one.test))
-        if not (one.finite and np.all(np.isfinite(sums))):
+        if not rows_lib.is_good(one):
           diverged[member] = r + 1
           break
-        train, test = evaluation.report(one.train), {}
-        if window.evaluate[r - window.start]:
-          test = evaluation.report(one.test)
-        own.append({
-            'round': r + 1,
-            **{f'train/{name}': value for name, value in train.items()},
-            **{f'test/{name}': value for name, value in test.items()},
-            'clients': int(one.count), 'seconds': took / count / here.sum()})
+        own.append(
+            rows_lib.row(r + 1, one, window.evaluate[r - window.start])
+            | {'seconds': took / count / here.sum()})
       rows[member] = own
     return Progress(state, rows, diverged)
 

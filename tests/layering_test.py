@@ -18,6 +18,7 @@ LAYERS = [
     ['algorithms', 'plots'],
     ['simulation'],
     ['lanes', 'evaluation', 'checkpoint', 'workdir', 'reporting', 'validation'],
+    ['rows'],
     ['interpolation', 'simulator', 'client_checkpoints'],
     ['training', 'sweeps'],
     ['algorithm_from_config'],

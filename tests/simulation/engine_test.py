@@ -4,7 +4,7 @@ import optax
 import pytest
 from jax import numpy as jnp
 
-from fedjax_sim import algorithms, simulator
+from fedjax_sim import DivergenceError, algorithms, simulator
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import federate
 from tests import numpy_fedavg, toys
@@ -147,7 +147,7 @@ def test_evaluation_flags_and_rows():
 
 def test_divergence_names_round_and_clients():
   data = toys.softmax_data(SIZES)
-  with pytest.raises(simulator.DivergenceError) as caught:
+  with pytest.raises(DivergenceError) as caught:
     run(data, rounds=50, algorithm=algorithms.fedavg(
         MODEL, optax.sgd(1e38), batch_size=10))
   sampler = sampling.uniform(len(SIZES), 6, 0)
