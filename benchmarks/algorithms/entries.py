@@ -24,12 +24,15 @@ class Entry(NamedTuple):
     family: a panel of the plot.
     grid: numbers, name -> values; all combinations are tried.
     make: `(model, **numbers) -> FederatedAlgorithm`; the numbers are traced.
+    by: what a setting is chosen by: 'rounds' to a test accuracy, or the 'own'
+      accuracy of clients, where each has a model of its own.
   """
 
   name: str
   family: str
   grid: Mapping[str, Sequence[float]]
   make: Callable[..., FederatedAlgorithm]
+  by: str = 'rounds'
 
 
 def _with_server(server: Callable[..., optax.GradientTransformation]):
@@ -89,21 +92,21 @@ ENTRIES = (
     Entry('q_fedavg', 'fairness and clusters',
           {'client_lr': _FOUR, 'q': (0.1, 1.0)}, _rate(algorithms.q_fedavg)),
     Entry('ifca', 'fairness and clusters', {'client_lr': _EIGHT},
-          _sgd(algorithms.ifca, clusters=3)),
+          _sgd(algorithms.ifca, clusters=3), 'own'),
     Entry('finetune', 'personal', {'client_lr': _TWO, 'personal_lr': _FOUR},
-          _finetuned),
+          _finetuned, 'own'),
     Entry('fedper', 'personal', {'client_lr': _EIGHT},
-          _sgd(algorithms.fedper, personal=_HEAD)),
+          _sgd(algorithms.fedper, personal=_HEAD), 'own'),
     Entry('fedrep', 'personal', {'client_lr': _EIGHT},
-          _sgd(algorithms.fedrep, personal=_HEAD, head_epochs=5)),
+          _sgd(algorithms.fedrep, personal=_HEAD, head_epochs=5), 'own'),
     Entry('ditto', 'personal', {'client_lr': _TWO, 'lam': (0.01, 0.1, 1.0, 10)},
-          _sgd(algorithms.ditto)),
+          _sgd(algorithms.ditto), 'own'),
     Entry('apfl', 'personal', {'client_lr': _FOUR, 'alpha': (0.25, 0.75)},
-          _sgd(algorithms.apfl)),
+          _sgd(algorithms.apfl), 'own'),
     Entry('pfedme', 'personal',
           {'client_lr': _TWO, 'lam': (1.0, 15.0), 'personal_lr': (0.01, 0.05)},
-          _sgd(algorithms.pfedme)),
-    Entry('per_fedavg', 'personal', {'client_lr': _FOUR,
-                                     'personal_lr': (0.01, 0.05)},
-          _sgd(algorithms.per_fedavg)),
+          _sgd(algorithms.pfedme), 'own'),
+    Entry('per_fedavg', 'personal',
+          {'client_lr': _FOUR, 'personal_lr': (0.01, 0.05)},
+          _sgd(algorithms.per_fedavg), 'own'),
 )
