@@ -10,8 +10,8 @@ its own test set. Each algorithm has eight settings (learning rates and what it
 has of its own), each with seed 0, all of them one sweep; the best, by rounds to
 80% test accuracy and then by the best accuracy, runs with seeds 0, 1 and 2. If
 one of these does not get to 80%, the next best setting is run so too, three at
-most, and the best of them counts. Algorithms that give clients models of their
-own are chosen by the clients' mean accuracy at the end. As in the paper of FedAvg
+most, and the best of them counts. Where clients get models of their own a
+setting is chosen by their mean accuracy at the end. As in the paper of FedAvg
 all this is by test accuracy.
 
 A line an algorithm goes to benchmarks/results/algorithms.jsonl; those that the

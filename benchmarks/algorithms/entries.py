@@ -12,6 +12,8 @@ from fedjax_sim.core.types import FederatedAlgorithm
 _WORK = {'epochs': 2, 'batch_size': 50}
 _EIGHT = (0.01, 0.01468, 0.02154, 0.03162, 0.04642, 0.06813, 0.1, 0.1468)
 _FOUR = (0.01468, 0.03162, 0.06813, 0.1468)
+# A momentum of 0.9 makes steps ten times as long.
+_WIDE = (0.004642, 0.01468, 0.04642, 0.1468)
 _TWO = (0.03162, 0.06813)
 _HEAD = 'dense_2'
 
@@ -85,9 +87,9 @@ ENTRIES = (
     Entry('feddyn', 'drift',
           {'client_lr': _TWO, 'alpha': (0.003, 0.01, 0.03, 0.1)},
           _sgd(algorithms.feddyn)),
-    Entry('mime', 'drift', {'client_lr': _FOUR, 'momentum': (0.0, 0.9)},
+    Entry('mime', 'drift', {'client_lr': _WIDE, 'momentum': (0.0, 0.9)},
           _momentum(algorithms.mime)),
-    Entry('mimelite', 'drift', {'client_lr': _FOUR, 'momentum': (0.0, 0.9)},
+    Entry('mimelite', 'drift', {'client_lr': _WIDE, 'momentum': (0.0, 0.9)},
           _momentum(algorithms.mimelite)),
     Entry('q_fedavg', 'fairness and clusters',
           {'client_lr': _FOUR, 'q': (0.1, 1.0)}, _rate(algorithms.q_fedavg)),
