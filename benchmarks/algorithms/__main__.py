@@ -208,6 +208,13 @@ def read(path: Path = RESULTS) -> dict[str, Mapping[str, Any]]:
   return {line['name']: line for line in lines}
 
 
+def measured() -> dict[str, Mapping[str, Any]]:
+  """The result lines, in the order of `ENTRIES`."""
+  known = read()
+  names = [entry.name for entry in entries.ENTRIES]
+  return {name: known[name] for name in names if name in known}
+
+
 def measure_times(known: dict[str, Mapping[str, Any]]) -> None:
   """Times of all that have been measured, with their best settings."""
   task, chosen = load(), {}
@@ -229,7 +236,7 @@ def main() -> None:
   options = parser.parse_args()
   if options.report:
     from benchmarks.algorithms import report  # Here: it draws.
-    print(report.write(read(), read(times.RESULTS)))
+    print(report.write(measured(), read(times.RESULTS)))
     return
   fedjax_sim.use_all_cores()
   compilation.keep_programs()

@@ -11,6 +11,7 @@ from fedjax_sim.core import files
 
 DOCS = Path(__file__).parents[2] / 'docs'
 _FIGURE = 'algorithms/curves.png'
+_IMAGE = f'![Best test accuracy so far, by algorithm]({_FIGURE})'
 _BLOCK = re.compile(
     r'(<!-- comparison -->\n).*?(<!-- end comparison -->)', re.S)
 _COLUMNS = ('algorithm', 'setting', 'rounds to 75%', 'to 80%', 'last accuracy',
@@ -31,14 +32,18 @@ def write(lines: Lines, times: Lines, docs: Path = DOCS) -> Path:
   Returns:
     The page's path.
   """
-  page = docs / 'algorithms.md'
-  block = f'{table(lines, times)}\n\n{_origin(lines)}\n'
-  text = _BLOCK.sub(
-      lambda match: match[1] + block + match[2], page.read_text())
+  file_path = docs / 'algorithms.md'
+  text = page(lines, times, file_path.read_text())
   _draw(lines, docs / _FIGURE)
-  with files.replacing(page) as file:
+  with files.replacing(file_path) as file:
     file.write(text.encode())
-  return page
+  return file_path
+
+
+def page(lines: Lines, times: Lines, text: str) -> str:
+  """The text of the page with the table of these results in it."""
+  block = f'{table(lines, times)}\n\n{_origin(lines)}\n\n{_IMAGE}\n'
+  return _BLOCK.sub(lambda match: match[1] + block + match[2], text)
 
 
 def table(lines: Lines, times: Lines) -> str:
