@@ -90,13 +90,13 @@ def _origin(lines) -> str:
 
 
 def _draw(lines, path: Path) -> None:
-  """A panel a family: the median curves, FedAvg's in each."""
+  """A panel a family: medians and ranges over seeds, FedAvg's in each."""
   from matplotlib.figure import Figure  # Here: it takes a second.
   families = dict.fromkeys(line['family'] for line in lines.values())
   families.pop(lines['fedavg']['family'])
   rows = -(-len(families) // 2)
   figure = Figure(figsize=(10, 3.6 * rows), layout='constrained', dpi=110)
-  axes = figure.subplots(rows, 2, squeeze=False).flat
+  axes = list(figure.subplots(rows, 2, squeeze=False).flat)
   for panel, family in zip(axes, families, strict=False):
     _draw_curve(panel, lines['fedavg'], color='k', zorder=5)
     for line in lines.values():
@@ -105,10 +105,11 @@ def _draw(lines, path: Path) -> None:
     panel.set_title(family, loc='left', fontsize=10)
     panel.set_xlabel('rounds')
     panel.set_ylabel('test accuracy, best so far')
+    panel.set_xlim(0)
     panel.set_ylim(0.5, 0.9)
     panel.grid(alpha=0.2)
     panel.legend(fontsize=7, frameon=False, loc='lower right')
-  for panel in list(axes)[len(families):]:
+  for panel in axes[len(families):]:
     panel.set_axis_off()
   path.parent.mkdir(parents=True, exist_ok=True)
   with files.replacing(path) as file:
@@ -120,5 +121,8 @@ def _draw_curve(panel, line, **style) -> None:
   length = min(map(len, whole), default=0)
   if length:
     best = np.maximum.accumulate([c[:length] for c in whole], axis=1)
-    panel.plot(np.arange(1, length + 1), np.median(best, axis=0), lw=1.2,
-               label=line['name'], **style)
+    rounds = np.arange(1, length + 1)
+    (drawn,) = panel.plot(rounds, np.median(best, axis=0), lw=1.2,
+                          label=line['name'], **style)
+    panel.fill_between(rounds, best.min(axis=0), best.max(axis=0), lw=0,
+                       color=drawn.get_color(), alpha=0.1)
