@@ -1,11 +1,14 @@
 """What the benchmark scripts do with results; no measurements here."""
 
 import json
+import math
 
 import numpy as np
 import pytest
 
 from benchmarks import configs, contenders, personalization, speed, tasks
+from benchmarks.algorithms import __main__ as comparison
+from benchmarks.algorithms import entries, report, times
 from benchmarks.peers import link
 from fedjax_sim.data import sources
 
@@ -21,6 +24,40 @@ def test_the_readme_shows_the_committed_results():
   assert speed.report() == readme
   page = speed.ROOT / 'docs' / 'scaling.md'
   assert speed.report(page, 'processes', speed.PROCESSES) == page.read_text()
+
+
+def test_the_page_of_algorithms_shows_the_committed_results():
+  text = (report.DOCS / 'algorithms.md').read_text()
+  known, own_times = comparison.measured(), comparison.read(times.RESULTS)
+  assert len(known) == len(entries.ENTRIES) and own_times.keys() == known.keys()
+  assert report.page(known, own_times, text) == text
+
+
+def test_algorithms_have_the_same_budget_for_tuning():
+  for entry in entries.ENTRIES:
+    assert math.prod(map(len, entry.grid.values())) == 8, entry.name
+
+
+def test_a_setting_that_fails_with_a_seed_is_not_the_end(monkeypatch):
+  """The next ones are looked at, until one gets there with all seeds."""
+  good, bad = [0.7, 0.9], [0.7, 0.7]
+  curves = {0.1: (good, bad), 0.2: (good, good), 0.3: (good, good)}
+
+  class State:
+    def of(self, i):
+      return i
+
+  def run(task, make, members):
+    return comparison.Outcome(
+        [curves[m.hyperparameters['rate']][1] for m in members], State())
+
+  monkeypatch.setattr(comparison, 'run', run)
+  settings = [{'rate': rate} for rate in curves]
+  tuning = comparison.Outcome([good, good, bad], State())
+  looks = comparison.looks(None, None, settings, tuning, 'rounds')
+  assert [look.setting['rate'] for look in looks] == [0.1, 0.2]
+  assert looks[0].rounds == pytest.approx([1.5, math.inf, math.inf])
+  assert looks[1].rounds == pytest.approx([1.5, 1.5, 1.5])
 
 
 def test_a_run_that_missed_its_target_says_so():
