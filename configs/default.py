@@ -64,7 +64,8 @@ def get_config() -> ConfigDict:
 
   # Of single algorithms.
   config.control_option = 2  # scaffold: 1 or 2
-  config.regularization = 0.1  # feddyn: alpha; ditto, pfedme: lambda
+  config.regularization = 0.1  # feddyn: alpha; ditto: lambda
+  config.moreau = 15.0  # pfedme: lambda
   config.mixing = 0.5  # apfl: alpha, the share of a client's own model
   config.fairness = 1.0  # q_fedavg: q
   config.clusters = 2  # ifca: K

@@ -1,7 +1,8 @@
 """Server optimizers: FedAdam (Reddi et al. 2021) on skewed Fashion-MNIST.
 
 Command: python run.py --config=configs/fashion_fedadam.py
-  --config.server_optimizer=fedyogi (or fedadagrad, fedavgm) for the others.
+  --config.server_optimizer=fedyogi or fedadagrad for the others; fedavgm needs
+  --config.server_momentum=0.9 --config.server_lr=0.3 too.
 The task is that of fashion_skewed.py; results are in docs/algorithms.md.
 """
 
@@ -12,6 +13,6 @@ def get_config():
   """FedAvg's clients; a server with moments, and tau = 1e-3."""
   config = fashion_skewed.get_config()
   config.server_optimizer = 'fedadam'
-  config.server_lr = 0.003
+  config.server_lr = 0.01
   config.client_lr = 0.06813
   return config

@@ -12,5 +12,6 @@ def get_config():
   """Control variates of option 2: the gradients that were taken on the way."""
   config = fashion_skewed.get_config()
   config.algorithm = 'scaffold'
-  config.client_lr = 0.1
+  config.weighting = 'uniform'  # As in the paper.
+  config.client_lr = 0.04642
   return config

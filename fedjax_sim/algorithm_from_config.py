@@ -1,5 +1,6 @@
 """The algorithm that a config names, with its optimizers."""
 
+import inspect
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -20,7 +21,8 @@ TRACED = (
     'client_lr', 'client_lr_decay', 'server_lr', 'server_lr_decay',
     'client_momentum', 'server_momentum', 'client_weight_decay',
     'client_clip_norm', 'server_tau', 'server_beta1', 'server_beta2',
-    'proximal', 'regularization', 'mixing', 'fairness', 'personal_lr')
+    'proximal', 'regularization', 'moreau', 'mixing', 'fairness',
+    'personal_lr')
 
 
 class _Parts(NamedTuple):
@@ -41,25 +43,34 @@ class _Parts(NamedTuple):
   training: dict[str, Any]
 
 
-def _with_optimizers(build, *names: str, **renamed: str):
-  """A builder of (model, client optimizer, server optimizer, fields)."""
+class _Builder(NamedTuple):
+  """How an algorithm is made, and the fields that are its own."""
+
+  make: Callable[[_Parts], FederatedAlgorithm]
+  fields: tuple[str, ...] = ()
+
+
+def _with_optimizers(build, *names: str, **renamed: str) -> _Builder:
+  """Of (model, client optimizer, server optimizer, fields)."""
   def make(parts: _Parts) -> FederatedAlgorithm:
     return build(parts.model, parts.client, parts.server,
                  **_fields(parts.config, names, renamed), **parts.training)
-  return make
+  return _Builder(make, (*names, *renamed.values()))
 
 
-def _with_rate(build, *names: str, free: tuple[str, ...] = (), **renamed: str):
-  """A builder of (model, rate of plain SGD, server optimizer, fields)."""
+def _with_rate(
+    build, *names: str, free: tuple[str, ...] = (), **renamed: str
+) -> _Builder:
+  """Of (model, rate of plain SGD, server optimizer, fields)."""
   def make(parts: _Parts) -> FederatedAlgorithm:
     _check_plain_sgd(parts.config, free)
     return build(parts.model, parts.config.client_lr, parts.server,
                  **_fields(parts.config, names, renamed), **parts.training)
-  return make
+  return _Builder(make, (*names, *renamed.values()))
 
 
-def _without_server(build, *names: str):
-  """A builder of (model, client optimizer, fields)."""
+def _without_server(build) -> _Builder:
+  """Of (model, client optimizer)."""
   def make(parts: _Parts) -> FederatedAlgorithm:
     config = parts.config
     plain = (config.server_optimizer == 'sgd' and not any(map(_is_set, (
@@ -70,9 +81,8 @@ def _without_server(build, *names: str):
           f'server_optimizer must be sgd with rate 1 for {config.algorithm}, '
           f'whose server step is its own, got {config.server_optimizer} at '
           f'{config.server_lr}.')
-    return build(parts.model, parts.client,
-                 **_fields(config, names, {}), **parts.training)
-  return make
+    return build(parts.model, parts.client, **parts.training)
+  return _Builder(make)
 
 
 def _fedsgd(parts: _Parts) -> FederatedAlgorithm:
@@ -99,9 +109,9 @@ def _fedprox(parts: _Parts) -> FederatedAlgorithm:
       **training)
 
 
-_BUILDERS: dict[str, Callable[[_Parts], FederatedAlgorithm]] = {
+_BUILDERS: dict[str, _Builder] = {
     'apfl': _with_optimizers(algorithms.apfl, alpha='mixing'),
-    'centralized_sgd': _centralized_sgd,
+    'centralized_sgd': _Builder(_centralized_sgd, ('steps_per_round',)),
     'ditto': _with_optimizers(algorithms.ditto, lam='regularization'),
     'fedavg': _with_optimizers(algorithms.fedavg),
     'fedbn': _with_optimizers(algorithms.fedbn),
@@ -111,36 +121,74 @@ _BUILDERS: dict[str, Callable[[_Parts], FederatedAlgorithm]] = {
         algorithms.fednova, free=('client_momentum',),
         momentum='client_momentum'),
     'fedper': _with_optimizers(algorithms.fedper, personal='personal_params'),
-    'fedprox': _fedprox,
+    'fedprox': _Builder(_fedprox, ('proximal',)),
     'fedrep': _with_optimizers(
         algorithms.fedrep, 'head_epochs', personal='personal_params'),
-    'fedsgd': _fedsgd,
+    'fedsgd': _Builder(_fedsgd),
     'ifca': _with_optimizers(algorithms.ifca, 'clusters'),
     'mime': _without_server(algorithms.mime),
     'mimelite': _without_server(algorithms.mimelite),
     'per_fedavg': _with_optimizers(algorithms.per_fedavg, 'personal_lr'),
     'pfedme': _with_optimizers(
-        algorithms.pfedme, 'personal_lr', lam='regularization'),
+        algorithms.pfedme, 'personal_lr', lam='moreau'),
     'q_fedavg': _with_rate(algorithms.q_fedavg, q='fairness'),
     'scaffold': _with_rate(algorithms.scaffold, option='control_option'),
 }
 
 
+# What says how much a client does: fields, and what they are if not set.
+_WORK = {'local_epochs': 1, 'local_steps': 0, 'stragglers': 0, 'proximal': 0}
+_WITHOUT_WORK = ('centralized_sgd', 'fedsgd')
+
+
+def own_fields(config: Config) -> dict[str, Any]:
+  """Fields that the config's algorithm has of its own, and their values."""
+  names = list(_BUILDERS[config.algorithm].fields)
+  if config.server_optimizer in optimizers.SERVER:
+    taken = inspect.signature(
+        optimizers.SERVER[config.server_optimizer]).parameters
+    names += [f'server_{name}' for name in taken
+              if hasattr(config, f'server_{name}')]
+  if config.finetune_epochs:
+    names += ['finetune_epochs', 'personal_lr']
+  return {name: getattr(config, name) for name in names}
+
+
+def check_used(config: Config, name: str) -> None:
+  """ValueError if a field is of some algorithm, but not of the config's."""
+  every = {field for builder in _BUILDERS.values() for field in builder.fields}
+  every |= {'server_tau', 'server_beta1', 'server_beta2', 'finetune_epochs'}
+  every -= {'proximal', 'client_momentum'}  # Most algorithms have these.
+  own = own_fields(config)
+  if name in every and name not in own:
+    raise ValueError(
+        f'{name} does nothing with algorithm {config.algorithm!r} and '
+        f'server_optimizer {config.server_optimizer!r}, which have '
+        f'{", ".join(own) or "no such fields"}.')
+
+
 def validate(config: ConfigDict) -> None:
   """ValueError if a field of the algorithm is out of range."""
   checks.one_of('algorithm', config.algorithm, _BUILDERS)
+  if config.algorithm in _WITHOUT_WORK:
+    for name, unset in _WORK.items():
+      if config[name] != unset:
+        raise ValueError(
+            f'{name} must be {unset} for {config.algorithm}, whose clients do '
+            f'no more than one step, got {config[name]!r}.')
   for name in ('micro_batch_size', 'batch_size', 'clusters'):
     checks.positive_int(name, config[name])
   for name in ('steps_per_round', 'local_steps'):
     checks.at_least(name, config[name], 0)
   for name in ('client_lr', 'client_lr_decay', 'server_lr', 'server_lr_decay',
-               'server_tau', 'local_epochs', 'head_epochs', 'personal_lr'):
+               'server_tau', 'local_epochs', 'head_epochs', 'personal_lr',
+               'moreau'):
     checks.positive(name, config[name])
-  for name in ('client_momentum', 'server_momentum', 'client_weight_decay',
-               'client_clip_norm', 'proximal', 'regularization', 'fairness',
-               'finetune_epochs'):
+  for name in ('client_weight_decay', 'client_clip_norm', 'proximal',
+               'regularization', 'fairness', 'finetune_epochs'):
     checks.non_negative(name, config[name])
-  for name in ('server_beta1', 'server_beta2', 'stragglers', 'mixing'):
+  for name in ('server_beta1', 'server_beta2', 'stragglers', 'mixing',
+               'client_momentum', 'server_momentum'):
     checks.fraction(name, config[name])
 
 
@@ -158,6 +206,10 @@ def make_algorithm(config: Config, model: Model) -> FederatedAlgorithm:
   if _is_set(config.client_weight_decay, 0):
     before.append(optax.add_decayed_weights(config.client_weight_decay))
   client = optax.chain(*before, client) if before else client
+  if config.server_optimizer == 'fedavgm' and not _is_set(
+      config.server_momentum, 0):
+    raise ValueError('server_momentum must be set for fedavgm, such as 0.9, '
+                     'got 0.')
   rate, decay = config.server_lr, config.server_lr_decay
   if _is_set(decay, 1):
     rate = lambda count: config.server_lr * decay ** count
@@ -165,7 +217,7 @@ def make_algorithm(config: Config, model: Model) -> FederatedAlgorithm:
       'server', config.server_optimizer, rate, config.server_momentum,
       tau=config.server_tau, beta1=config.server_beta1,
       beta2=config.server_beta2)
-  algorithm = _BUILDERS[config.algorithm](
+  algorithm = _BUILDERS[config.algorithm].make(
       _Parts(config, model, client, server, _training(config)))
   if not config.finetune_epochs:
     return algorithm

@@ -1,6 +1,6 @@
 """Evaluation: on a test set, every example once, and client by client."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -149,6 +149,7 @@ def evaluate_clients(
     test: FederatedData,
     *,
     key: jax.Array,
+    clients: Sequence[int] | None = None,
     new_clients: bool = False,
     lanes: int = 10,
     batch_size: int = 100,
@@ -162,32 +163,33 @@ def evaluate_clients(
     model: the model.
     algorithm: the algorithm that `state` belongs to.
     state: after any number of rounds.
-    train: the federation that was trained on, N clients; or of other clients,
-      what they have to personalize with.
+    train: the federation that was trained on, N clients; or some of its
+      clients, which `clients` names; or what other clients have to personalize
+      with.
     test: the same N clients' test data; a client may have none.
     key: for a `personalize` that draws.
+    clients: int [N], which clients of the federation that was trained on these
+      are, whose states they have; None if it is the same.
     new_clients: whether `train` is of clients that the state knows nothing of.
       They are taken to join now: with the state that `client_init` makes of
       the present global model.
     lanes: clients computed side by side.
     batch_size: examples of a client at once.
+
+  Raises:
+    ValueError: `train`, `test` and the state do not hold the same clients.
   """
   if train.num_clients != test.num_clients:
     raise ValueError(
         'train and test must hold the same clients, got '
         f'{train.num_clients} and {test.num_clients}.')
-  stored = isinstance(state.clients, ClientStore)
-  known = [state.clients.num_clients] if stored else [
-      len(x) for x in jax.tree.leaves(state.clients)[:1]]
-  if not new_clients and any(train.num_clients > rows for rows in known):
-    raise ValueError(
-        f'train must hold the clients that were trained on, {known[0]} of '
-        f'them, got {train.num_clients}; of others, set new_clients.')
+  if not new_clients:
+    clients = _numbers(state.clients, train.num_clients, clients)
   device = lambda data: (jax.tree.map(jnp.asarray, data.examples),
                          jnp.asarray(data.offsets, jnp.int32))
 
   @jax.jit
-  def run(server, clients, states, train_arrays, test_arrays):
+  def run(server, places, states, train_arrays, test_arrays):
     def one_client(args):
       client, client_state = args
       own = lambda arrays, data: ClientData(
@@ -202,15 +204,14 @@ def evaluate_clients(
     if new_clients:
       initial = algorithm.client_init(algorithm.evaluated(server))
       return jax.lax.map(lambda client: one_client((client, initial)),
-                         clients, batch_size=lanes)
-    # Behind the clients' there may be rows that fill up the devices.
-    own = jax.tree.map(lambda x: x[:len(clients)], states)
-    return jax.lax.map(one_client, (clients, own), batch_size=lanes)
+                         places, batch_size=lanes)
+    return jax.lax.map(one_client, (places, states), batch_size=lanes)
 
   arrays = device(train), device(test)
+  blocks = _blocks(
+      () if new_clients else state.clients, train.num_clients, clients)
   parts = [jax.device_get(run(state.server, *block, *arrays))
-           for block in _blocks(
-               () if new_clients else state.clients, train.num_clients)]
+           for block in blocks]
   sums = jax.tree.map(
       lambda *x: np.concatenate(x)[:train.num_clients], *parts)
   with np.errstate(invalid='ignore', divide='ignore'):
@@ -239,18 +240,45 @@ def before_and_after(
                for one in (general, algorithm))
 
 
-def _blocks(
-    states: PyTree | ClientStore, num_clients: int
-) -> Iterator[tuple[np.ndarray, PyTree]]:
-  """(client numbers, their states): all at once, or as many as memory takes.
+def _numbers(
+    states: PyTree | ClientStore, num_clients: int,
+    clients: Sequence[int] | None,
+) -> np.ndarray:
+  """The rows of the clients' states, checked."""
+  stored = isinstance(states, ClientStore)
+  rows = states.num_clients if stored else next(
+      (len(x) for x in jax.tree.leaves(states)), None)
+  numbers = np.arange(num_clients) if clients is None else np.asarray(clients)
+  if rows is None:
+    return numbers
+  # Behind the clients' there may be rows that fill up the devices.
+  filled = 0 if stored else jax.device_count() - 1
+  if clients is None and not rows - filled <= num_clients <= rows:
+    raise ValueError(
+        f'train must hold the {rows} clients that were trained on, got '
+        f'{num_clients}; say with clients= which of them these are, or for '
+        'others set new_clients.')
+  if numbers.shape != (num_clients,) or (
+      (numbers < 0) | (numbers >= rows)).any():
+    raise ValueError(
+        f'clients must be the numbers of the {num_clients} clients of train, '
+        f'from 0 to {rows - 1}, got {clients!r}.')
+  return numbers
 
-  All blocks are as long; the last repeats the last client.
+
+def _blocks(
+    states: PyTree | ClientStore, num_clients: int, numbers: np.ndarray
+) -> Iterator[tuple[np.ndarray, PyTree]]:
+  """(places in `train`, states): all at once, or as many as memory takes.
+
+  All blocks are as long; the last repeats the last client. A client's state is
+  that of its number.
   """
-  clients = np.arange(num_clients, dtype=np.int32)
   if not isinstance(states, ClientStore):
-    yield clients, states
+    yield (np.arange(num_clients, dtype=np.int32),
+           jax.tree.map(lambda x: x[numbers], states))
     return
   size = min(max(1, _BLOCK_BYTES // states.row_bytes), num_clients)
   for start in range(0, num_clients, size):
     own = np.minimum(start + np.arange(size), num_clients - 1)
-    yield own.astype(np.int32), states.read(own)[0]
+    yield own.astype(np.int32), states.read(numbers[own])[0]

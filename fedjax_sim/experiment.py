@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fedjax_sim import (
+    algorithm_from_config,
     client_checkpoints,
     compilation,
     devices,
@@ -190,9 +191,10 @@ def _header(
   return {
       'model': f'{config.model}, {trees.size(variables.params):,} parameters '
                f'({reporting.byte_text(trees.num_bytes(variables))})',
-      'algorithm': f'{config.algorithm}, {_work(config)}, {local}, '
-                   f'{config.client_optimizer} at {config.client_lr:g}, server '
-                   f'{config.server_optimizer} at {config.server_lr:g}',
+      'algorithm': f'{config.algorithm}{_own(config)}, {_work(config)}, '
+                   f'{local}, {config.client_optimizer} at '
+                   f'{config.client_lr:g}, server {config.server_optimizer} at '
+                   f'{config.server_lr:g}',
       'data': f'{config.dataset}, {config.partition}: {sizes}',
       'cohort': f'{simulation.sampler.max_cohort} of '
                 f'{simulation.train.num_clients} clients a round, '
@@ -215,6 +217,12 @@ def _client_state(simulation: simulator.Simulation) -> dict[str, str]:
   total = reporting.byte_text(each * simulation.train.num_clients)
   return {'client state': f'{reporting.byte_text(each)} a client, {total} '
                           f'in all, {where}'}
+
+
+def _own(config: ConfigDict) -> str:
+  """The numbers that its algorithm has of its own."""
+  own = algorithm_from_config.own_fields(config)
+  return f' ({", ".join(f"{k} {v}" for k, v in own.items())})' if own else ''
 
 
 def _work(config: ConfigDict) -> str:

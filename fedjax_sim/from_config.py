@@ -182,11 +182,8 @@ def build_sweep(
   model = models.build(
       config.model, dataset.num_classes, config.loss, config.pixels)
   fields = config.to_dict()
-  federations = []
-  for seed in _seeds_apart(config, settings):
-    names, partition, _ = _clients(
-        SimpleNamespace(**fields | {'seed': seed}), dataset)
-    federations.append(federate(dataset.train, partition, names))
+  federations = [federate(dataset.train, partition, names)
+                 for names, partition, _ in _dealt(config, settings, dataset)]
   num_clients = federations[0].num_clients
   members = sweep_members(config, settings)
   sweep = sweeps.build(
@@ -198,6 +195,26 @@ def build_sweep(
       eval_batch_size=config.eval_batch_size,
       **{'num_members': len(members)} | options)
   return sweep, members
+
+
+def client_tests(
+    config: ConfigDict, settings: Sequence[Mapping[str, float]]
+) -> list[FederatedData]:
+  """The clients' held-out examples, for each federation of `build_sweep`.
+
+  Empty where the config holds none out.
+  """
+  if not config.client_test_fraction:
+    return []
+  dataset = sources.load(config.dataset, config.data_dir or None)
+  return [federate(dataset.train, held_out, names, allow_empty=True)
+          for names, _, held_out in _dealt(config, settings, dataset)]
+
+
+def _dealt(config, settings, dataset):
+  """`_clients` of each federation of a sweep."""
+  return [_clients(SimpleNamespace(**config.to_dict() | {'seed': seed}),
+                   dataset) for seed in _seeds_apart(config, settings)]
 
 
 def sweep_members(
@@ -224,6 +241,7 @@ def check_setting(config, setting, first) -> None:
                      f'them, got {sorted(setting)} and {sorted(first)}.')
   for name in setting.keys() - {'seed'}:
     checks.one_of('sweep', name, TRACED)
+    algorithm_from_config.check_used(config, name)
   one = config.copy_and_resolve_references().unlock()
   one.update(setting)
   validate(one)

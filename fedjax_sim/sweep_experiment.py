@@ -12,6 +12,7 @@ import itertools
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -20,7 +21,9 @@ from jax import numpy as jnp
 from ml_collections import ConfigDict
 
 from fedjax_sim import (
+    algorithm_from_config,
     compilation,
+    evaluation,
     from_config,
     metrics,
     plots,
@@ -169,9 +172,32 @@ def _run_group(folder, name, config, settings, fields, devices) -> bool:
           saved_at = time.monotonic()
         if signals:
           return False
+    _evaluate_clients(config, settings, sweep, members, state, files)
   ended.parent.mkdir(exist_ok=True, parents=True)
   ended.touch()
   return True
+
+
+def _evaluate_clients(config, settings, sweep, members, state, files) -> None:
+  """What each client is given, on its own held-out examples, run by run."""
+  tests = from_config.client_tests(config, settings)
+  for i, member in enumerate(members):
+    finished = (len(metrics.read(files[i])) == config.rounds
+                if files[i].exists() else False)
+    if not tests or not finished:  # Or it has diverged.
+      continue
+    fields = config.to_dict() | member.hyperparameters
+    summary = evaluation.evaluate_clients(
+        sweep.model, algorithm_from_config.make_algorithm(
+            SimpleNamespace(**fields), sweep.model),
+        state.of(i), sweep.federations[member.federation],
+        tests[member.federation], key=jax.random.key(member.seed)).summary()
+    workdir.write_json(_clients_file(files[i]), {
+        k: v if np.isfinite(v) else None for k, v in summary.items()})
+
+
+def _clients_file(file: Path) -> Path:
+  return file.with_name(f'{file.stem}.clients.json')
 
 
 def _save(saved: Checkpoints, state: sweeps.SweepState) -> None:
@@ -226,15 +252,17 @@ def _tell(progress: sweeps.Progress, files, stop: int) -> None:
 def _report(folder, config, groups, fields) -> None:
   """One table, one plot."""
   runs = {}
+  held_out = any(one.client_test_fraction for one, _ in groups)
+  lines = [('run', 'rounds', 'best', 'final',
+            *(f'to {t:.1%}' for t in config.targets),
+            *(("clients' own", 'worst tenth') if held_out else ()))]
   for one, settings in groups:
     for setting in settings:
       label = _label(fields, one, setting)
       file = folder / f'{label}.jsonl'
       runs[label] = metrics.read(file) if file.exists() else []
-  lines = [('run', 'rounds', 'best', 'final',
-            *(f'to {t:.1%}' for t in config.targets))]
-  for label, rows in runs.items():
-    lines.append((label, *_outcome(rows, config)))
+      lines.append((label, *_outcome(runs[label], config),
+                    *(_own(file) if held_out else ())))
   text = reporting.table(lines)
   print(text)
   (folder / 'sweep.txt').write_text(text + '\n')
@@ -250,6 +278,13 @@ def _report(folder, config, groups, fields) -> None:
     title = folder.name + (', median over seeds' if 'seed' in fields else '')
     plots.curves(drawn, folder / 'sweep.png', targets=config.targets,
                  title=title, best=False)
+
+
+def _own(file: Path) -> tuple[str, str]:
+  """Mean and 10th percentile of the clients' own accuracies."""
+  own = workdir.read_json(_clients_file(file)) or {}
+  return tuple(f'{own[name]:.4f}' if own.get(name) is not None else '-'
+               for name in ('accuracy/mean', 'accuracy/p10'))
 
 
 def _median(runs: Sequence[list[dict]]) -> list[dict]:

@@ -30,7 +30,7 @@ _ADDED = {
     'stragglers': 0.0, 'proximal': 0.0, 'control_option': 2,
     'regularization': 0.1, 'mixing': 0.5, 'fairness': 1.0, 'clusters': 2,
     'personal_params': 'dense_2', 'head_epochs': 10.0, 'personal_lr': 0.05,
-    'finetune_epochs': 0.0}
+    'finetune_epochs': 0.0, 'moreau': 15.0}
 
 _PACKAGES = ('fedjax_sim', 'jax', 'jaxlib', 'flax', 'optax', 'numpy',
              'orbax-checkpoint')

@@ -30,7 +30,8 @@ def train(algorithm, rounds=2):
 @pytest.mark.parametrize('name', sorted(
     algorithm_from_config._BUILDERS.keys() - {'centralized_sgd', 'fedbn'}))
 def test_every_algorithm_can_be_named(name):
-  config = config_of(algorithm=name)
+  alone = name in algorithm_from_config._WITHOUT_WORK
+  config = config_of(algorithm=name, local_epochs=1 if alone else 2)
   validate(config)
   result = train(make_algorithm(config, MODEL), rounds=1)
   assert np.isfinite(result.rows[-1]['train/loss'])
@@ -87,12 +88,35 @@ def test_finetuning_is_for_evaluation():
     ({'algorithm': 'scaffold', 'proximal': 0.1}, 'proximal'),
     ({'algorithm': 'fedexp', 'server_lr': 0.5}, 'server_optimizer'),
     ({'algorithm': 'scaffold', 'control_option': 3}, 'option'),
+    ({'algorithm': 'fedsgd', 'local_epochs': 1, 'stragglers': 0.5},
+     'stragglers must be 0 for fedsgd'),
+    ({'algorithm': 'apfl', 'proximal': 0.1}, 'proximal must not be given'),
+    ({'server_optimizer': 'fedavgm'}, 'server_momentum must be set'),
+    ({'client_momentum': 1.5}, 'client_momentum must lie in'),
+    ({'algorithm': 'fedper', 'personal_params': '('}, 'regular expression'),
 ])
 def test_what_an_algorithm_cannot_have(changes, message):
   config = config_of(**changes)
   with pytest.raises(ValueError, match=message):
     validate(config)
     make_algorithm(config, MODEL)
+
+
+@pytest.mark.parametrize('changes, own', [
+    ({}, {}), ({'algorithm': 'ditto'}, {'regularization': 0.1}),
+    ({'algorithm': 'pfedme'}, {'personal_lr': 0.05, 'moreau': 15.0}),
+    ({'server_optimizer': 'fedadagrad'}, {'server_tau': 1e-3}),
+    ({'server_optimizer': 'fedavgm'}, {'server_momentum': 0.0}),
+    ({'finetune_epochs': 2.0}, {'finetune_epochs': 2.0, 'personal_lr': 0.05})])
+def test_fields_of_its_own(changes, own):
+  config = config_of(**changes)
+  assert algorithm_from_config.own_fields(config) == own
+  for name in ('client_lr', 'seed', 'proximal', 'client_momentum', *own):
+    algorithm_from_config.check_used(config, name)
+  for name in {'mixing', 'regularization', 'personal_lr', 'server_tau'} - set(
+      own):
+    with pytest.raises(ValueError, match=f'{name} does nothing'):
+      algorithm_from_config.check_used(config, name)
 
 
 def test_fedbn_needs_batch_normalization():

@@ -79,6 +79,24 @@ def test_clients_are_evaluated_with_what_personalize_gives():
   np.testing.assert_allclose(got.values['accuracy'], want)
 
 
+def test_some_of_the_clients_have_their_own_states():
+  train, algorithm, state = client_setup([5, 8, 3, 9, 4, 7], personal=True)
+  own = {k: np.stack([variables(s).params[k] for s in range(6)]) for k in 'wb'}
+  state = state._replace(clients=own)
+  run = lambda data, **options: evaluation.evaluate_clients(
+      MODEL, algorithm, state, data, data, key=jax.random.key(0),
+      **options).values['loss']
+  some = federate(train.examples, [
+      np.arange(*train.offsets[k:k + 2]) for k in (4, 1)])
+  np.testing.assert_allclose(
+      run(some, clients=[4, 1]), run(train)[[4, 1]], rtol=1e-6)
+  with pytest.raises(ValueError, match='say with clients= which'):
+    run(some)
+  for wrong in ([4], [4, 6], [-1, 0]):
+    with pytest.raises(ValueError, match='clients must be the numbers'):
+      run(some, clients=wrong)
+
+
 def test_summary_over_clients():
   values = np.array([0.1, 0.2, np.nan, 0.3, 0.4, 0.5])
   got = evaluation.ClientMetrics(

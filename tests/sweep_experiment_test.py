@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from fedjax_sim import experiment, metrics, sweep_experiment, sweeps
+from fedjax_sim import (
+    experiment,
+    metrics,
+    sweep_experiment,
+    sweeps,
+    workdir,
+)
 from tests.experiment_test import small_config
 
 
@@ -100,6 +106,32 @@ def test_bad_sweeps_are_told_before_any_work(tmp_path, text, message):
   with pytest.raises(ValueError, match=message):
     run(tmp_path / 'sweep', [text])
   assert not (tmp_path / 'sweep').exists()
+
+
+def test_clients_own_accuracy_tells_personal_models_apart(tmp_path, capsys):
+  """As a run of its own tells it; the common model's doesn't."""
+  changes = {'algorithm': 'ditto', 'client_test_fraction': 0.3}
+  run(tmp_path / 'sweep', ['regularization=0.01,100', 'seed=0,2'], **changes)
+  told = capsys.readouterr().out
+  own = {}
+  for lam in (0.01, 100):
+    folder = tmp_path / f'{lam:g}'
+    experiment.run(small_config(regularization=lam, seed=2, **changes), 'test',
+                   workdir_path=str(folder))
+    want = workdir.read_json(folder / 'clients.json')
+    got = workdir.read_json(
+        tmp_path / 'sweep' / f'regularization={lam:g},seed=2.clients.json')
+    assert got == pytest.approx(want, rel=1e-5)
+    own[lam] = got['accuracy/mean']
+    (line,) = [line for line in told.splitlines()
+               if line.startswith(f'regularization={lam:g},seed=2 ')]
+    assert f'{own[lam]:.4f}' in line
+  assert own[0.01] != own[100]
+
+
+def test_a_field_that_does_nothing(tmp_path):
+  with pytest.raises(ValueError, match='regularization does nothing'):
+    run(tmp_path / 'sweep', ['regularization=0.1,1'])
 
 
 def test_a_field_is_swept_once():

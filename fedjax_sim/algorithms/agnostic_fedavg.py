@@ -60,6 +60,14 @@ class AgnosticBroadcast(NamedTuple):
   factors: jax.Array
 
 
+def domain_field(examples: PyTree) -> jax.Array:
+  """The field `domain` of examples."""
+  if 'domain' not in examples:
+    raise ValueError("domain must be a function of examples that have no field "
+                     f'of that name, only {", ".join(sorted(examples))}.')
+  return examples['domain']
+
+
 def agnostic_fedavg(
     model: Model,
     client_optimizer: optax.GradientTransformation,
@@ -67,7 +75,7 @@ def agnostic_fedavg(
     *,
     num_domains: int,
     domain_lr: float,
-    domain: Callable[[PyTree], jax.Array] = lambda examples: examples['domain'],
+    domain: Callable[[PyTree], jax.Array] = domain_field,
     aggregator: Aggregator | None = None,
     **training,
 ) -> FederatedAlgorithm:
@@ -91,7 +99,8 @@ def agnostic_fedavg(
     others, so that it keeps its weight.
 
   Raises:
-    ValueError: an argument is out of range.
+    ValueError: an argument is out of range; when run, that the examples have
+      no field `domain`.
   """
   checks.positive_int('num_domains', num_domains)
   checks.non_negative('domain_lr', domain_lr)

@@ -62,7 +62,7 @@ def apfl(
     alpha: of all clients, in [0, 1]; where adaptive, what they begin with.
     adaptive: whether each client learns its own.
     aggregator: as in `fedavg`.
-    **training: as in `local_training`.
+    **training: as in `local_training`, without `proximal`.
 
   Returns:
     The algorithm. Of the model state (statistics of BatchNorm) a client keeps
@@ -75,6 +75,7 @@ def apfl(
   if not checks.is_traced(alpha):
     checks.fraction('alpha', alpha)
   checks.optimizer('client_optimizer', client_optimizer)
+  checks.not_given('proximal', training, 'w and v have different centres')
   each = {name: client_optimizer for name in ('w', 'v', 'alpha')}
   train = local_training(
       model, optax.partition(each, {name: name for name in each}), **training)

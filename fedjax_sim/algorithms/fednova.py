@@ -60,8 +60,8 @@ def fednova(
   Returns:
     The algorithm. Model state is averaged, not normalized.
   """
-  checks.positive('client_lr', client_lr)
-  checks.non_negative('momentum', momentum)
+  checks.rate('client_lr', client_lr)
+  checks.fraction('momentum', momentum)
   train = local_training(
       model, optax.sgd(client_lr, momentum=momentum), proximal=proximal,
       **training)

@@ -61,10 +61,17 @@ def by_path(personal: Select) -> Parts:
       or `(path) -> bool`. Paths begin with 'params/' or 'model_state/'.
 
   Raises:
-    ValueError: when taken apart, a model has nothing in one of the parts.
+    ValueError: it is neither; when taken apart, a model has nothing in one of
+      the parts.
   """
-  is_personal = personal if callable(personal) else (
-      lambda path: re.search(personal, path) is not None)
+  is_personal = personal
+  if not callable(personal):
+    try:
+      pattern = re.compile(personal)
+    except (re.error, TypeError) as error:
+      raise ValueError('personal must be a regular expression or a function of '
+                       f'a path, got {personal!r}: {error}.') from error
+    is_personal = lambda path: pattern.search(path) is not None
 
   def mask(variables: Variables) -> Variables:
     own = jax.tree.map_with_path(

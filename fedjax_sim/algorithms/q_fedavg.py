@@ -60,7 +60,7 @@ def q_fedavg(
   Raises:
     ValueError: an argument is out of range.
   """
-  checks.positive('client_lr', client_lr)
+  checks.rate('client_lr', client_lr)
   checks.non_negative('q', q)
   train = local_training(model, optax.sgd(client_lr), **training)
 

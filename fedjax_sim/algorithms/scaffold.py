@@ -55,7 +55,7 @@ def scaffold(
   Returns:
     The algorithm. A client's state has the size of the model.
   """
-  checks.positive('client_lr', client_lr)
+  checks.rate('client_lr', client_lr)
   if option not in (1, 2):
     raise ValueError(f'option must be 1 or 2, got {option!r}.')
   checks.not_given('proximal', training, 'control variates replace it')

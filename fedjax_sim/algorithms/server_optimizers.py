@@ -46,7 +46,7 @@ class AdaptiveState(NamedTuple):
 def fedavgm(
     learning_rate: optax.ScalarOrSchedule, momentum: float = 0.9
 ) -> optax.GradientTransformation:
-  """FedAvgM: w <- w - eta v, v <- momentum v + g."""
+  """FedAvgM: v <- momentum v + g, then w <- w - eta v."""
   return optax.sgd(learning_rate, momentum=momentum)
 
 
@@ -92,6 +92,8 @@ def _adaptive(
   """Algorithm 2 with `next_v`: (v_{t-1}, Delta_t^2) -> v_t."""
   checks.fraction('beta1', beta1)
   checks.positive('tau', tau)
+  if not callable(learning_rate):
+    checks.positive('learning_rate', learning_rate)
 
   def init(params) -> AdaptiveState:
     return AdaptiveState(

@@ -38,6 +38,14 @@ def positive(name: str, value: Any) -> Any:
   return value
 
 
+def rate(name: str, value: Any) -> Any:
+  """Returns `value` if it is a positive number, and no optimizer."""
+  if hasattr(value, 'update'):
+    raise ValueError(f'{name} must be a number, the rate of plain SGD, got an '
+                     'optimizer.')
+  return positive(name, value)
+
+
 def non_negative(name: str, value: Any) -> Any:
   """Returns `value` if it is finite and at least zero."""
   if not is_traced(value) and not (_is_finite(value) and value >= 0):
