@@ -13,7 +13,7 @@ from fedjax_sim.core.types import FederatedAlgorithm, Model
 from fedjax_sim.data import sampling
 
 RESULTS = Path(__file__).parents[1] / 'results' / 'algorithm_times.jsonl'
-TURNS, ROUNDS = 7, 10
+TURNS, ROUNDS = 5, 5
 
 
 def measure(
@@ -24,7 +24,7 @@ def measure(
 ) -> Iterator[dict[str, Any]]:
   """A line an algorithm: the median over turns of its time to FedAvg's.
 
-  Both are compiled and warm, take the same cohorts, ten rounds a turn, and
+  Both are compiled and warm, take the same cohorts, five rounds a turn, and
   evaluate nothing.
 
   Args:
