@@ -15,5 +15,5 @@ def get_config():
   config = fashion_skewed.get_config()
   config.algorithm = 'ifca'
   config.clusters = 3
-  config.client_lr = 0.1
+  config.client_lr = 0.1468
   return config

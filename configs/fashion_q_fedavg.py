@@ -14,5 +14,5 @@ def get_config():
   config = fashion_skewed.get_config()
   config.algorithm = 'q_fedavg'
   config.fairness = 0.1
-  config.client_lr = 0.06813
+  config.client_lr = 0.1468
   return config
