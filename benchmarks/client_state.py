@@ -80,9 +80,9 @@ def count_bytes() -> dict[str, int]:
   moved = {'read': 0, 'written': 0}
   read, write = ClientStore.read, ClientStore.write
 
-  def counted_read(self, clients):
+  def counted_read(self, clients, rows=None):
     moved['read'] += len(clients) * self.row_bytes
-    return read(self, clients)
+    return read(self, clients, rows)
 
   def counted_write(self, clients, states):
     moved['written'] += len(clients) * self.row_bytes
