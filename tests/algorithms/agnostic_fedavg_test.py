@@ -102,3 +102,12 @@ def test_bad_arguments(bad):
   with pytest.raises(ValueError, match=next(iter(bad))):
     algorithms.agnostic_fedavg(
         MODEL, optax.sgd(0.1), **{'num_domains': 2, 'domain_lr': 0.1} | bad)
+
+
+def test_examples_without_a_domain():
+  model, data = toys.softmax_model(), toys.softmax_data([5, 3])
+  algorithm = algorithms.agnostic_fedavg(
+      model, optax.sgd(0.1), num_domains=2, domain_lr=0.1)
+  with pytest.raises(ValueError, match='domain must be a function.*x, y'):
+    simulate(model, algorithm, data, rounds=1, client_fraction=1.0,
+             devices=1, lanes=1)

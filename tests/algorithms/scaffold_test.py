@@ -103,6 +103,7 @@ def test_option_1_keeps_the_gradient_at_the_servers_model():
 
 @pytest.mark.parametrize('bad, message', [
     ({'client_lr': 0}, 'client_lr must be positive'),
+    ({'client_lr': optax.sgd(0.1)}, 'client_lr must be a number'),
     ({'option': 3}, 'option must be 1 or 2, got 3'),
     ({'proximal': 0.1}, 'proximal must not be given'),
     ({'epochs': 0}, 'epochs')])

@@ -114,6 +114,12 @@ def test_numbers_out_of_range(bad):
     from_config.validate(config)
 
 
+def test_a_rate_is_positive_or_a_schedule():
+  with pytest.raises(ValueError, match='learning_rate must be positive'):
+    algorithms.fedadam(-1.0)
+  algorithms.fedadam(lambda count: 0.1 / (1 + count))
+
+
 def test_traced_numbers_in_a_sweep():
   model, data = toys.quadratic_model(), toys.points_data(
       [RNG.normal(size=(4, 2)) + 3])
