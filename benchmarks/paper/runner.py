@@ -6,8 +6,8 @@ crossing takes, for it can't be better any more: a cell is a minimum. A seed is
 stopped once it has crossed all targets. Where a rate's median has crossed, its
 slower seeds go on, so that each seed of the best rate has its own figure.
 
-After each dispatch, if 20 seconds have passed, the sweep is written to the
-cell's folder in runs/paper, and a run goes on from there.
+After each dispatch the sweep is written to the cell's folder in runs/paper, and
+a run goes on from there.
 """
 
 import contextlib
@@ -30,7 +30,6 @@ from fedjax_sim import compilation, from_config, metrics, sweeps, workdir
 from fedjax_sim.checkpoint import Checkpoints
 from fedjax_sim.core import checks, files
 
-SAVE_SECONDS = 20.0
 # A cell that has not crossed is given up after this many times the paper's
 # figure, and at least so many rounds.
 _PATIENCE, _FEWEST = 2.0, 100
@@ -240,15 +239,14 @@ class _Race:
     with Checkpoints(self._folder / 'checkpoints', keep=2) as saved:
       state = self._restore(saved)
       active = {i for i, why in enumerate(self._stopped) if why is None}
-      saved_at, begun = time.monotonic(), time.monotonic()
+      begun = time.monotonic()
       for progress in self._sweep.dispatches(
           self._members, state, self._limit, active):
         state = progress.state
         self._record(progress)
         self._judge(active)
-        if time.monotonic() - saved_at > SAVE_SECONDS or budget.over:
-          self._save(saved, state, begun)
-          saved_at = begun = time.monotonic()
+        self._save(saved, state, begun)
+        begun = time.monotonic()
         if budget.over and active:
           return False
       self.seconds += time.monotonic() - begun

@@ -139,12 +139,11 @@ class Killed(Exception):
   """Stands for a kill."""
 
 
-def test_a_kill_costs_what_came_after_the_last_save(tmp_path, monkeypatch):
+def test_a_kill_costs_the_dispatch_that_was_running(tmp_path, monkeypatch):
   runner.run([CELL], seeds=2, rates=[0.1, 0.03])
   want = outcome()
   move_to(tmp_path, 'two', monkeypatch)
   monkeypatch.setattr(sweeps, '_DISPATCH_SECONDS', 0.0)
-  monkeypatch.setattr(runner, 'SAVE_SECONDS', 0.0)
   save, rounds = runner._Race._save, []
 
   def dies(when):
