@@ -20,6 +20,7 @@ from fedjax_sim.checkpoint import Checkpoints
 from fedjax_sim.data import sampling
 from fedjax_sim.simulation import client_rows, client_store
 from fedjax_sim.simulation.client_store import ClientStore
+from fedjax_sim.simulation.traffic import Traffic
 from tests import toys
 from tests.simulation.client_rows_test import MODEL, ROW_BYTES, SIZES, personal
 
@@ -47,7 +48,7 @@ def go(folder, simulation, rounds=ROUNDS):
     state = training.restore(checkpoints, folder, initial)
     return training.train(
         simulation, simulation.compile(state), state, cadence, folder=folder,
-        checkpoints=checkpoints, bytes_per_client=1).state
+        checkpoints=checkpoints, traffic=Traffic(1, 1)).state
 
 
 def rows_of(state):

@@ -58,7 +58,9 @@ def assert_same(rows, want):
       assert got[name] == pytest.approx(row[name], rel=1e-5)
 
 
-@pytest.mark.parametrize('together, lanes', [(1, 1), (1, 3), (3, 2)])
+@pytest.mark.parametrize('together, lanes', [
+    pytest.param(1, 1, marks=pytest.mark.slow),
+    pytest.param(1, 3, marks=pytest.mark.slow), (3, 2)])
 @pytest.mark.parametrize('make, names', [
     (fedavg, ('client_lr', 'server_lr')), (fedsgd, ('client_lr',))])
 def test_members_equal_runs_of_their_own(make, names, together, lanes):

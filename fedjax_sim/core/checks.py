@@ -40,7 +40,7 @@ def positive(name: str, value: Any) -> Any:
 
 def rate(name: str, value: Any) -> Any:
   """Returns `value` if it is a positive number, and no optimizer."""
-  if hasattr(value, 'update'):
+  if not is_traced(value) and hasattr(value, 'update'):
     raise ValueError(f'{name} must be a number, the rate of plain SGD, got an '
                      'optimizer.')
   return positive(name, value)

@@ -2,6 +2,7 @@
 
 import re
 
+import jax
 import numpy as np
 import optax
 
@@ -21,9 +22,19 @@ def test_the_pages_code_trains(capsys):
 
 def test_the_page_of_algorithms_names_them_all_and_its_code_runs():
   names = {}
-  (block,) = tutorial.blocks('algorithms.md')
-  exec(compile(block, 'algorithms.md', 'exec'), names)
+  compose, evaluate = tutorial.blocks('algorithms.md')
+  exec(compile(compose, 'algorithms.md', 'exec'), names)
   assert isinstance(names['algorithm'], FederatedAlgorithm)
+  fs = names['fs']
+  digits = fs.data.load('digits')
+  model = fs.models.logistic_regression()
+  names |= {
+      'jax': jax, 'model': model, 'examples': digits.train,
+      'algorithm': fs.algorithms.fedavg(model, optax.sgd(0.1)),
+      'parts': fs.data.partition.iid(len(digits.train['y']), 10, seed=0)}
+  exec(compile(evaluate, 'algorithms.md', 'exec'), names)
+  assert names['own'].values['accuracy'].shape == (10,)
+  assert names['own'].summary()['accuracy/mean'] > 0.7
   page = (tutorial.DOCS / 'algorithms.md').read_text()
   told = set(re.findall(r'`([a-z_]+)`', '\n'.join(
       line.split('|')[1] for line in page.splitlines() if '|' in line)))
