@@ -351,6 +351,7 @@ def personal(config, model):
       personalize=lambda state, own, data, key: own)
 
 
+@pytest.mark.slow
 def test_client_states_on_disk(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(from_config, 'make_algorithm', personal)
   device, disk = tmp_path / 'device', tmp_path / 'disk'

@@ -34,7 +34,8 @@ def test_candidates_fill_their_blocks(cohort, want):
     assert width == 1 or -(-cohort // (width - 1)) > blocks
 
 
-@pytest.mark.parametrize('fastest', [1, 2, 4])
+@pytest.mark.parametrize('fastest', [
+    1, 2, pytest.param(4, marks=pytest.mark.slow)])
 def test_the_fastest_is_chosen_and_remembered(monkeypatch, fastest):
   monkeypatch.setattr(
       lanes, '_time', lambda sim, *args: 1.0 + abs(sim.lanes - fastest))
@@ -46,6 +47,7 @@ def test_the_fastest_is_chosen_and_remembered(monkeypatch, fastest):
   assert (again.lanes, again.lanes_reason) == (fastest, 'measured earlier')
 
 
+@pytest.mark.slow
 def test_the_real_measurement_changes_no_result():
   chosen, given = build('auto'), build(2)
   results = []
