@@ -174,8 +174,8 @@ def validate(config: ConfigDict) -> None:
     for name, unset in _WORK.items():
       if config[name] != unset:
         raise ValueError(
-            f'{name} must be {unset} for {config.algorithm}, whose clients do '
-            f'no more than one step, got {config[name]!r}.')
+            f'{name} must be {unset} for {config.algorithm}, which has no '
+            f'local work to choose, got {config[name]!r}.')
   for name in ('micro_batch_size', 'batch_size', 'clusters'):
     checks.positive_int(name, config[name])
   for name in ('steps_per_round', 'local_steps'):
