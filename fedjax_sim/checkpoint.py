@@ -3,7 +3,9 @@
 `save_npz` writes parameters in a format that needs no library to read.
 """
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +47,14 @@ class Checkpoints:
       files.sync_folder(self._directory)
 
   def shapes(self, round_number: int) -> dict[str, tuple[int, ...]]:
-    """The leaves of a saved state: path, such as `params/w` -> shape."""
-    saved = self._manager.item_metadata(round_number)
-    return {name: leaf.shape for name, leaf in _named(saved)}
+    """The leaves of a saved state: path, such as `params/w` -> shape.
+
+    Raises:
+      ValueError: the checkpoint can't be read.
+    """
+    with self._reading(round_number):
+      saved = self._manager.item_metadata(round_number)
+      return {name: leaf.shape for name, leaf in _named(saved)}
 
   def restore(self, round_number: int, like: PyTree) -> PyTree:
     """Reads a state.
@@ -57,6 +64,9 @@ class Checkpoints:
       like: a state of the same structure, shapes and dtypes. Leaves may be
         longer or shorter along their first axis, which fills up the devices.
         NumPy arrays are read into such.
+
+    Raises:
+      ValueError: the checkpoint can't be read, or is of another state.
     """
     like_arrays = _to_arrays(like)
     saved = self.shapes(round_number)
@@ -64,12 +74,27 @@ class Checkpoints:
         jax.tree.structure(like_arrays),
         [_target(leaf, saved.get(name, leaf.shape))
          for name, leaf in _named(like_arrays)])
-    arrays = self._manager.restore(
-        round_number, args=ocp.args.StandardRestore(target))
+    with self._reading(round_number):
+      arrays = self._manager.restore(
+          round_number, args=ocp.args.StandardRestore(target))
     arrays = jax.tree.map(_fit, like_arrays, arrays)
     return jax.tree.map(
         lambda x, a: jax.random.wrap_key_data(a) if _is_key(x) else a,
         like, arrays)
+
+  @contextlib.contextmanager
+  def _reading(self, round_number: int) -> Iterator[None]:
+    """Turns whatever a damaged checkpoint raises into a ValueError."""
+    try:
+      yield
+    except Exception as error:
+      reason = str(error).partition('\n')[0]
+      earlier = [r for r in self._manager.all_steps() if r < round_number]
+      way = (f'; without that folder the run would go on from round '
+             f'{max(earlier)}' if earlier else '')
+      raise ValueError(
+          f'the checkpoint {self._directory / str(round_number)} can\'t be '
+          f'read{way} ({type(error).__name__}: {reason:.200})') from error
 
   def __enter__(self):
     return self

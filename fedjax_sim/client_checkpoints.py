@@ -51,8 +51,8 @@ def restore(
     folder: the run's.
 
   Raises:
-    ValueError: clients' states that were stored are not there any more, or
-      there are several processes now.
+    ValueError: the checkpoint can't be read, clients' states that were stored
+      are not there any more, or there are several processes now.
   """
   shapes = checkpoints.shapes(round_number)
   was_stored = f'clients/{_TABLE}' in shapes

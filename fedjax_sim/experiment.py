@@ -55,6 +55,7 @@ def run(
     ValueError: bad input, before any work.
   """
   validate(config)
+  reporting.check_tensorboard(config.tensorboard)
   begun = time.perf_counter()
   compilation.keep_programs()
   # In a process where JAX runs already, what it runs on is what there is.

@@ -1,6 +1,7 @@
 """What a run prints: header, progress, closing table."""
 
 import contextlib
+import importlib.util
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -127,24 +128,22 @@ def closing_fields(
   return fields
 
 
+def check_tensorboard(enabled: bool) -> None:
+  """ValueError if events are asked for, and tensorboardX is not installed."""
+  if enabled and not importlib.util.find_spec('tensorboardX'):
+    raise ValueError('tensorboard = True needs tensorboardX: '
+                     "pip install 'fedjax_sim[tensorboard]'.")
+
+
 @contextlib.contextmanager
 def event_writer(
     folder: Path, enabled: bool
 ) -> Iterator[Callable[[Sequence[Row]], None]]:
-  """Writes rows as TensorBoard events, where asked.
-
-  Raises:
-    ValueError: asked for, and tensorboardX is not installed.
-  """
+  """Writes rows as TensorBoard events, where asked."""
   if not enabled:
     yield lambda rows: None
     return
-  try:
-    from tensorboardX import SummaryWriter
-  except ImportError as error:
-    raise ValueError(
-        'tensorboard = True needs tensorboardX: '
-        "pip install 'fedjax_sim[tensorboard]'.") from error
+  from tensorboardX import SummaryWriter
 
   def write(rows):
     for row in rows:

@@ -99,15 +99,15 @@ def restore(
   Those rounds are computed again, to the same bits.
 
   Raises:
-    ValueError: see `client_checkpoints.restore`.
+    ValueError: see `client_checkpoints.restore`; nothing is dropped then.
   """
   latest = checkpoints.latest()
+  state = initial if latest is None else client_checkpoints.restore(
+      checkpoints, latest, initial, folder)
   file = folder / METRICS_FILE
   if processes.is_first() and file.exists():
     metrics.truncate_after(file, latest or 0)
-  if latest is None:
-    return initial
-  return client_checkpoints.restore(checkpoints, latest, initial, folder)
+  return state
 
 
 def train(

@@ -1,3 +1,5 @@
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -35,6 +37,28 @@ def test_only_the_last_few_are_kept(tmp_path):
       saved.save(r, state_of(r))
   kept = sorted(p.name for p in tmp_path.iterdir() if p.name.isdigit())
   assert kept == ['4', '5']
+
+
+@pytest.mark.parametrize('read', [
+    lambda saved: saved.restore(2, like=state_of(0)),
+    lambda saved: saved.shapes(2)])
+def test_a_damaged_one_is_named_and_the_one_before_stays(tmp_path, read):
+  with checkpoint.Checkpoints(tmp_path, keep=2) as saved:
+    saved.save(1, state_of(1))
+    saved.save(2, state_of(2))
+  for path in (tmp_path / '2').rglob('*'):
+    if path.is_file():
+      path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+  with checkpoint.Checkpoints(tmp_path, keep=2) as saved:
+    assert saved.latest() == 2
+    with pytest.raises(ValueError, match=(
+        f"{tmp_path}/2 can't be read; without that folder the run would go on "
+        'from round 1')):
+      read(saved)
+  shutil.rmtree(tmp_path / '2')
+  with checkpoint.Checkpoints(tmp_path, keep=2) as saved:
+    got = saved.restore(saved.latest(), like=state_of(0))
+  assert int(got.round) == 1
 
 
 def test_npz_by_flattened_names(tmp_path):

@@ -1,8 +1,10 @@
 """Whole runs on digits, through the config, as `run.py` starts them."""
 
+import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -204,6 +206,29 @@ def test_two_runs_in_one_folder(tmp_path):
   with training.exclusive(tmp_path):
     with pytest.raises(ValueError, match='in use by another process'):
       run(tmp_path)
+
+
+def test_a_damaged_checkpoint_stops_a_run_before_it_drops_metrics(
+    finished, tmp_path):
+  run(tmp_path, rounds=3)
+  run(tmp_path, rounds=5)
+  (damaged,) = (tmp_path / 'checkpoints').glob('5')
+  for path in damaged.rglob('*'):
+    if path.is_file():
+      path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+  with pytest.raises(ValueError, match="5 can't be read.* from round 3"):
+    run(tmp_path)
+  assert len(rows_of(tmp_path)) == 5
+  shutil.rmtree(damaged)
+  assert run(tmp_path) == experiment.EXIT_DONE
+  assert_same_run(tmp_path, finished)
+
+
+def test_tensorboard_without_its_package_is_told_at_once(tmp_path, monkeypatch):
+  monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+  with pytest.raises(ValueError, match='tensorboard = True needs tensorboardX'):
+    run(tmp_path / 'new', tensorboard=True)
+  assert not (tmp_path / 'new').exists()
 
 
 def test_divergence_stops_with_a_good_checkpoint(tmp_path, capsys):

@@ -54,13 +54,6 @@ def test_the_time_to_the_first_round_is_told_once(capsys, monkeypatch):
   assert capsys.readouterr().out == 'first round after 2.3 s\n'
 
 
-def test_tensorboard_that_is_not_installed(tmp_path, monkeypatch):
-  monkeypatch.setitem(__import__('sys').modules, 'tensorboardX', None)
-  with pytest.raises(ValueError, match=r'fedjax_sim\[tensorboard\]'):
-    with reporting.event_writer(tmp_path, True):
-      pass
-
-
 def test_tensorboard_events_hold_the_rows(tmp_path):
   pytest.importorskip('tensorboardX')
   with reporting.event_writer(tmp_path, True) as write:
