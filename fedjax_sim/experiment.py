@@ -18,13 +18,13 @@ from fedjax_sim import (
     plots,
     processes,
     reporting,
-    simulator,
     training,
     workdir,
 )
 from fedjax_sim.checkpoint import Checkpoints, save_npz
 from fedjax_sim.core import trees
 from fedjax_sim.data import partition as partition_lib
+from fedjax_sim.dispatches import Simulation
 from fedjax_sim.from_config import Experiment, Shape, build, validate
 from fedjax_sim.rows import DivergenceError
 from fedjax_sim.simulation import sharding
@@ -208,7 +208,7 @@ def _header(
   }
 
 
-def _client_state(simulation: simulator.Simulation) -> dict[str, str]:
+def _client_state(simulation: Simulation) -> dict[str, str]:
   """What clients keep, if anything, and where it is."""
   rows = jax.tree.leaves(simulation.engine.states)
   if not rows:
@@ -236,7 +236,7 @@ def _work(config: ConfigDict) -> str:
   return text
 
 
-def _cost(simulation: simulator.Simulation, state, program) -> dict[str, str]:
+def _cost(simulation: Simulation, state, program) -> dict[str, str]:
   """What the compiled rounds will take, for --dry_run."""
   memory = program.memory_analysis()
   fields = {}

@@ -20,6 +20,7 @@ from fedjax_sim.core import checks
 from fedjax_sim.data import partition as partition_lib
 from fedjax_sim.data import sampling, sources
 from fedjax_sim.data.federated import FederatedData, federate
+from fedjax_sim.dispatches import Simulation
 from fedjax_sim.simulation import client_rows
 
 _PARTITIONS = {
@@ -114,7 +115,7 @@ class Experiment(NamedTuple):
     client_test: the clients' held-out examples, or None.
   """
 
-  simulation: simulator.Simulation
+  simulation: Simulation
   partition: partition_lib.Partition
   labels: np.ndarray | None
   client_test: FederatedData | None

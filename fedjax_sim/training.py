@@ -12,11 +12,11 @@ import jax
 
 from fedjax_sim import client_checkpoints, metrics, processes, reporting
 from fedjax_sim.checkpoint import Checkpoints
+from fedjax_sim.dispatches import Simulation
 from fedjax_sim.rows import DivergenceError, Row
 from fedjax_sim.simulation import sharding
 from fedjax_sim.simulation.engine import SimulationState
 from fedjax_sim.simulation.traffic import Traffic
-from fedjax_sim.simulator import Simulation
 
 METRICS_FILE = 'metrics.jsonl'
 

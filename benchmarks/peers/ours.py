@@ -1,4 +1,4 @@
-"""fedjax_sim, as a user of `fedjax_sim.simulator` gets it.
+"""fedjax_sim, as a user of `fedjax_sim.simulate` gets it.
 
 Timed: all of `Simulation.dispatches` for a turn's rounds, that is, planning on
 the host, one dispatch, scaling of pixels (the examples are uint8 on the
@@ -22,6 +22,7 @@ import fedjax_sim
 from benchmarks.peers.link import Link
 from fedjax_sim import algorithms, data, models, processes, simulator
 from fedjax_sim.data import sampling
+from fedjax_sim.dispatches import Simulation
 from fedjax_sim.simulation import sharding
 
 MODELS = {
@@ -31,7 +32,7 @@ MODELS = {
 }
 
 
-def build(link: Link, model) -> simulator.Simulation:
+def build(link: Link, model) -> Simulation:
   """The simulation, whose cohorts are those of all contenders."""
   task = link.task
   algorithm = algorithms.fedavg(
