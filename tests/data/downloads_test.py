@@ -53,6 +53,13 @@ def _mirror(world, monkeypatch):
   server.server_close()
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch):
+  """On a busy machine even a test's own server and npm take their time."""
+  monkeypatch.setattr(downloads, 'PROBE_S', 60.)
+  monkeypatch.setattr(downloads, 'STALL_S', 60.)
+
+
 def test_the_mirror_is_fetched_once(world, mirror):
   world.mnist.check(sources.load('mnist'))
   cache = world.root / 'cache' / 'mnist'
