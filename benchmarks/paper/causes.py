@@ -152,7 +152,8 @@ def measure(way: Way) -> dict[int, dict[str, list[float | None]]]:
       members, sweep.init(members), way.limit, active):
     for i, rows in progress.rows.items():
       curves[i] += [row['test/accuracy'] for row in rows]
-      if crossing(curves[i], way.every[-1]) is not None:
+      # Fewer looks may have met a peak that lies between the others'.
+      if None not in [crossing(curves[i], every) for every in way.every]:
         active.discard(i)
   return {every: {
       f'{rate:.4g}': [crossing(c, every) for c in curves[3 * k:3 * k + 3]]
