@@ -127,8 +127,6 @@ WAYS = (
         'biases 0.1', lambda: net(
             _early_tensorflow, 0.1, preprocess=scaled(-0.5, 0.5)),
         (-8, -6, -4), **_apart),
-    Way('non-IID', 'pixels -1 to 1', lambda: net(preprocess=scaled(-1, 1)),
-        (-10, -8, -6), **_apart),
 )
 
 
