@@ -90,8 +90,7 @@ class Checkpoints:
     except Exception as error:
       reason = str(error).partition('\n')[0]
       earlier = [r for r in self._manager.all_steps() if r < round_number]
-      way = (f'; without that folder the run would go on from round '
-             f'{max(earlier)}' if earlier else '')
+      way = f'; the one before it is {max(earlier)}' if earlier else ''
       raise ValueError(
           f'the checkpoint {self._directory / str(round_number)} can\'t be '
           f'read{way} ({type(error).__name__}: {reason:.200})') from error

@@ -52,8 +52,7 @@ def test_a_damaged_one_is_named_and_the_one_before_stays(tmp_path, read):
   with checkpoint.Checkpoints(tmp_path, keep=2) as saved:
     assert saved.latest() == 2
     with pytest.raises(ValueError, match=(
-        f"{tmp_path}/2 can't be read; without that folder the run would go on "
-        'from round 1')):
+        f"{tmp_path}/2 can't be read; the one before it is 1 ")):
       read(saved)
   shutil.rmtree(tmp_path / '2')
   with checkpoint.Checkpoints(tmp_path, keep=2) as saved:
