@@ -14,10 +14,12 @@ Needs nothing but NumPy, as every contender's environment has it.
 Letters: N clients, n examples each, M clients in a round's cohort, B batch.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -76,6 +78,18 @@ class Link:
     self.task = self.job.task
     self.set_threads = lambda threads: None
     self._round = 0
+
+  @contextlib.contextmanager
+  def compiling(self) -> Iterator[None]:
+    """Holds the job's `compile_lock`, if it names one.
+
+    XLA times kernels on a GPU while it compiles, and should do that alone.
+    """
+    path = self.job.options.get('compile_lock')
+    with open(path, 'w') if path else contextlib.nullcontext() as lock:
+      if lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+      yield
 
   def ready(self, device: str, *packages: str, **more) -> None:
     """Tells that setting up is done, on which device, with which packages."""

@@ -5,10 +5,15 @@ the host, one dispatch, scaling of pixels (the examples are uint8 on the
 device), local SGD, the average, sums of the training loss, the check for
 divergence, and the rows of metrics. Not timed: compiling, and the test set.
 
+Options that `simulator.build` takes are handed to it. `precision` is JAX's
+default for products, `graphs=False` leaves a GPU's loops to the host, and
+`convolution` is 'native' for XLA's own or 'patches' for one product.
+
 With the option `processes` there are so many, each with its part of the cores:
 the one that speed.py has started starts the others, which do what it does.
 """
 
+import functools
 import os
 import socket
 import subprocess
@@ -20,10 +25,21 @@ import optax
 
 import fedjax_sim
 from benchmarks.peers.link import Link
-from fedjax_sim import algorithms, data, models, processes, simulator
+from fedjax_sim import (
+    algorithms,
+    compilation,
+    data,
+    models,
+    processes,
+    simulator,
+)
 from fedjax_sim.data import sampling
 from fedjax_sim.dispatches import Simulation
+from fedjax_sim.models import layers
 from fedjax_sim.simulation import sharding
+
+_OWN_OPTIONS = ('processes', 'precision', 'graphs', 'convolution',
+                'compile_lock')
 
 MODELS = {
     '2nn': lambda: models.mnist_2nn(),
@@ -42,7 +58,8 @@ def build(link: Link, model) -> Simulation:
       [{'x': x, 'y': y} for x, y in zip(link.job.x, link.job.y, strict=True)])
   sampler = sampling.Sampler(
       lambda r: link.job.cohorts[r], task.clients, clients.num_clients)
-  options = {k: v for k, v in link.job.options.items() if k != 'processes'}
+  options = {k: v for k, v in link.job.options.items()
+             if k not in _OWN_OPTIONS}
   return simulator.build(model, algorithm, clients, sampler, **options)
 
 
@@ -67,16 +84,29 @@ def join(count: int) -> None:
   processes.join(coordinator, count, index)
 
 
+def configure(options: dict) -> None:
+  """Applies the options that are ours and no argument of a simulation."""
+  jax.config.update('jax_default_matmul_precision', options.get('precision'))
+  if not options.get('graphs', True):
+    compilation.options = functools.partial(compilation.options, graphs=False)
+  if options.get('convolution') == 'native':
+    layers.conv_general_dilated = jax.lax.conv_general_dilated
+  if options.get('convolution') == 'patches':
+    layers._MIN_ROW_INPUTS = 10**9
+
+
 def main() -> None:
   link = Link()
   count = link.job.options.get('processes', 1)
   if count > 1:
     join(count)
   fedjax_sim.use_all_cores()
+  configure(link.job.options)
   model = MODELS[link.task.model]()
   simulation = build(link, model)
   state = simulation.init()
-  program = simulation.compile(state)
+  with link.compiling():
+    program = simulation.compile(state)
   apply = jax.jit(lambda variables, x: model.apply(
       *variables, x, key=jax.random.key(0), train=False, mask=None)[0])
   link.ready(jax.devices()[0].device_kind, 'jax', 'jaxlib', 'flax', 'optax',

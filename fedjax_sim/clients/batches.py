@@ -81,6 +81,9 @@ def for_each_batch(
   num_steps = in_epoch if num_steps is None else num_steps
   num_steps = jnp.where(data.size > 0, num_steps, 0)
   divisor = jnp.maximum(in_epoch, 1)
+  # Then a step's place in its epoch is the loop's own counter, which all lanes
+  # share: a slice that starts alike in all lanes is no gather.
+  from_start = isinstance(first_step, int) and first_step == 0
   first_step = jnp.asarray(first_step, jnp.int32)
   end = first_step + num_steps
   first_epoch = first_step // divisor
@@ -101,7 +104,7 @@ def for_each_batch(
 
     def batch_step(j, carry):
       t = start + j
-      rows = _rows(data, order, t - epoch_start, width)
+      rows = _rows(data, order, j if from_start else t - epoch_start, width)
       return step(carry, Batch(*rows, step_key(key, t), t, data.examples))
 
     return loops.fori_lanes(count, batch_step, carry, narrow=data.ragged)
