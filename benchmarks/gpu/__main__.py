@@ -64,7 +64,9 @@ def main() -> None:
     say(f'{block.name}, at most {min(block.seconds, clock.left):.0f} s')
     with _noted(block.name):
       results = measure(
-          block, Clock(min(block.seconds, clock.left)), out / 'compile.lock')
+          block, Clock(min(block.seconds, clock.left)), out / 'compile.lock',
+          out / f'{block.name}.trace.json.gz'
+          if block.name in arguments.trace else None)
       _append(out, block=block.name, task=block.task._asdict(),
               predicted=block.predicted, contenders=results)
       print(report.lines(block.name, results), flush=True)
@@ -166,6 +168,8 @@ def _parse() -> argparse.Namespace:
   parser.add_argument('--report', action='store_true')
   parser.add_argument('--only', nargs='+', metavar='BLOCK',
                       help='names of blocks, cifar10, paper')
+  parser.add_argument('--trace', nargs='+', metavar='BLOCK', default=(),
+                      help='blocks whose first contender is profiled')
   parser.add_argument('--cells', nargs=argparse.REMAINDER,
                       help='last: what to tell benchmarks.paper, not --all')
   return parser.parse_args()

@@ -1,6 +1,7 @@
 """One block: processes start together, set up, and take turns."""
 
 import contextlib
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -29,7 +30,9 @@ class Clock:
     return self._end - time.monotonic()
 
 
-def measure(block: Block, clock: Clock, lock: Path) -> dict[str, Any]:
+def measure(
+    block: Block, clock: Clock, lock: Path, trace: Path | None = None
+) -> dict[str, Any]:
   """Measures a block; who fails or is too slow is left out.
 
   Args:
@@ -37,6 +40,7 @@ def measure(block: Block, clock: Clock, lock: Path) -> dict[str, Any]:
     clock: of the block.
     lock: a file that whoever compiles for the GPU holds: XLA times its kernels
       then, and must do that alone.
+    trace: gets a profile of one round of the first contender; None takes none.
 
   Returns:
     Contender -> what `speed.summary` gives, or `error` in words.
@@ -71,6 +75,12 @@ def measure(block: Block, clock: Clock, lock: Path) -> dict[str, Any]:
           worker.patience = max(1.0, clock.left)
           seconds = worker.ask('rounds', count=_rounds(results[name]))
           results[name]['seconds'].append(seconds['seconds'])
+    if trace and block.contenders[0].name in workers:
+      with contextlib.suppress(WorkerError):
+        workers[block.contenders[0].name].ask(
+            'rounds', count=1, trace=str(Path(folder) / 'trace'))
+        for file in Path(folder).rglob('*.trace.json.gz'):
+          shutil.copy(file, trace)
   return _summary(block, results)
 
 

@@ -6,6 +6,7 @@ one answer to each command:
   (at the start)                        {"device": ..., "versions": {...}}
   {"do": "rounds", "count": 5}          {"seconds": a round's, their mean}
   {"do": "rounds", ..., "threads": 1}   the same, with so many CPU threads
+  {"do": "rounds", ..., "trace": DIR}   the same, with a profile, where it can
   {"do": "evaluate"}                    {"accuracy": ..., "loss": ...}
   {"do": "stop"}                        none; the worker ends
 
@@ -68,6 +69,7 @@ class Link:
     job: what to do.
     task: its task.
     set_threads: called with a number of threads where a command has one.
+    trace: a folder for a profile of the rounds that are asked for, or None.
   """
 
   def __init__(self):
@@ -77,6 +79,7 @@ class Link:
     self.job = read_job(sys.argv[1])
     self.task = self.job.task
     self.set_threads = lambda threads: None
+    self.trace = None
     self._round = 0
 
   @contextlib.contextmanager
@@ -112,6 +115,7 @@ class Link:
       elif command['do'] == 'rounds':
         if 'threads' in command:
           self.set_threads(command['threads'])
+        self.trace = command.get('trace')
         begin, self._round = self._round, self._round + command['count']
         return self.job.cohorts[begin:self._round]
       else:

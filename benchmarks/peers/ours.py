@@ -13,6 +13,7 @@ With the option `processes` there are so many, each with its part of the cores:
 the one that speed.py has started starts the others, which do what it does.
 """
 
+import contextlib
 import functools
 import os
 import socket
@@ -118,10 +119,12 @@ def main() -> None:
     stop = int(state.server.round) + len(cohorts)
     sharding.agree(stop)
     begun = time.perf_counter()
-    ((state, _),) = simulation.dispatches(
-        program, state, stop, evaluate=lambda r: False,
-        rounds_per_dispatch=len(cohorts))
-    jax.block_until_ready(state)
+    with (jax.profiler.trace(link.trace) if link.trace
+          else contextlib.nullcontext()):
+      ((state, _),) = simulation.dispatches(
+          program, state, stop, evaluate=lambda r: False,
+          rounds_per_dispatch=len(cohorts))
+      jax.block_until_ready(state)
     return time.perf_counter() - begun
 
   if jax.process_index():
