@@ -51,6 +51,7 @@ def for_each_batch(
     batch_size: int | None,
     num_steps: jax.Array | None = None,
     first_step: jax.Array | int = 0,
+    by_size: bool | None = None,
     shuffle: bool = True,
 ) -> PyTree:
   """Folds `step` over a client's batches.
@@ -69,6 +70,9 @@ def for_each_batch(
     num_steps: int32 [], how many steps to do; None is one epoch.
     first_step: int32 [], the number of the first step: work that goes on
       where an earlier call with the same key ended.
+    by_size: whether clients with as many examples do as many steps, from the
+      same first one; None is True where `num_steps` is None and `first_step`
+      a plain number.
     shuffle: False takes the examples in their stored order.
 
   Returns:
@@ -77,6 +81,8 @@ def for_each_batch(
   if batch_size is not None:
     checks.positive_int('batch_size', batch_size)
   width = min(batch_size or data.max_size, data.max_size)
+  if by_size is None:
+    by_size = num_steps is None and isinstance(first_step, int)
   in_epoch = steps_per_epoch(data.size, batch_size)
   num_steps = in_epoch if num_steps is None else num_steps
   num_steps = jnp.where(data.size > 0, num_steps, 0)
@@ -89,6 +95,7 @@ def for_each_batch(
   first_epoch = first_step // divisor
   num_epochs = jnp.where(num_steps > 0, (end - 1) // divisor - first_epoch + 1,
                          0)
+  equal = by_size and not data.ragged
   padded_size = -(-data.max_size // width) * width
   order_key = random.named(key, 'order')
 
@@ -107,9 +114,10 @@ def for_each_batch(
       rows = _rows(data, order, j if from_start else t - epoch_start, width)
       return step(carry, Batch(*rows, step_key(key, t), t, data.examples))
 
-    return loops.fori_lanes(count, batch_step, carry, narrow=data.ragged)
+    return loops.fori_lanes(
+        count, batch_step, carry, narrow=data.ragged, equal=equal)
 
-  return loops.fori_lanes(num_epochs, epoch, carry, narrow=False)
+  return loops.fori_lanes(num_epochs, epoch, carry, narrow=False, equal=equal)
 
 
 def step_key(key: jax.Array, step: jax.Array) -> jax.Array:

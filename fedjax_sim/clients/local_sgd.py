@@ -59,6 +59,7 @@ def run_sgd(
     batch_size: int | None,
     num_steps: jax.Array | None = None,
     first_step: jax.Array | int = 0,
+    by_size: bool | None = None,
     step_scale: jax.Array | float = 1.0,
     correct: Callable[[PyTree, PyTree], PyTree] = lambda grads, params: grads,
     change_gradient: Callable[[Gradient], Gradient] = lambda gradient: gradient,
@@ -76,6 +77,7 @@ def run_sgd(
     batch_size: examples a step; None is all of them.
     num_steps: int32 [], how many steps; None is one epoch.
     first_step: int32 [], the number of the first, as in `for_each_batch`.
+    by_size: as in `for_each_batch`.
     step_scale: float32 [], multiplies every step: a learning-rate schedule by
       round relative to the optimizer's own rate.
     correct: `(gradients, params) -> gradients`, before the optimizer: proximal
@@ -114,7 +116,7 @@ def run_sgd(
       variables, opt_state, jnp.int32(0), {'loss': (zero, zero)})
   return batches.for_each_batch(
       data, step, local, key=key, batch_size=batch_size, num_steps=num_steps,
-      first_step=first_step)
+      first_step=first_step, by_size=by_size)
 
 
 class Broadcast(NamedTuple):
