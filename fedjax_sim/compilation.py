@@ -23,7 +23,7 @@ def keep_programs() -> None:
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
 
 
-def options(graphs: bool = True) -> dict[str, bool | str]:
+def options(graphs: bool | None = True) -> dict[str, bool | str]:
   """Compiler options for the rounds, on the default backend.
 
   On a CPU XLA copies weights that a step both reads and replaces, unless it is
@@ -32,10 +32,13 @@ def options(graphs: bool = True) -> dict[str, bool | str]:
   and conditionals in the graphs as well, a whole window of rounds is one.
 
   Args:
-    graphs: False leaves a GPU's loops to the host.
+    graphs: False leaves a GPU's loops to the host, None launches each kernel,
+      which a profile needs to tell them apart.
   """
   if jax.default_backend() == 'cpu':
     return {'xla_cpu_copy_insertion_use_region_analysis': True}
+  if jax.default_backend() == 'gpu' and graphs is None:
+    return {'xla_gpu_enable_command_buffer': ''}
   if jax.default_backend() == 'gpu' and graphs:
     return {'xla_gpu_enable_command_buffer': ','.join(_IN_GRAPHS)}
   return {}

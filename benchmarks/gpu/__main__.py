@@ -169,7 +169,7 @@ def _parse() -> argparse.Namespace:
   parser.add_argument('--only', nargs='+', metavar='BLOCK',
                       help='names of blocks, cifar10, paper')
   parser.add_argument('--trace', nargs='+', metavar='BLOCK', default=(),
-                      help='blocks whose first contender is profiled')
+                      help='blocks whose last contender is profiled')
   parser.add_argument('--cells', nargs=argparse.REMAINDER,
                       help='last: what to tell benchmarks.paper, not --all')
   return parser.parse_args()

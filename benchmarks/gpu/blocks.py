@@ -35,21 +35,23 @@ def _ours(name: str = 'ours', **options: Any) -> Contender:
   return CONTENDERS['ours']._replace(name=name, options=options)
 
 
+def _with(contender: Contender, **options: Any) -> Contender:
+  return contender._replace(options=contender.options | options)
+
+
 def _peers(*names: str) -> tuple[Contender, ...]:
   return tuple(CONTENDERS[name]._replace(environment='', threads=False)
                for name in names)
-
-
-def _with(contender: Contender, **options: Any) -> Contender:
-  return contender._replace(options=contender.options | options)
 
 
 def blocks() -> list[Block]:
   """All blocks, in the order in which they are measured."""
   everybody = _peers('jax', 'torch', 'torch_vmap')
   dense, image, text = (
-      TASKS[name] for name in ('mnist_2nn', 'mnist_cnn', 'char_lstm'))
+      TASKS[name]._replace(check_rounds=checked) for name, checked in (
+          ('mnist_2nn', 4), ('mnist_cnn', 2), ('char_lstm', 3)))
   exact = {'precision': 'highest'}
+  only_torch = tuple(_with(peer, **exact) for peer in _peers('torch'))
   return [
       Block('2nn_10', '2NN, 10 clients of 600', dense,
             (_ours(lanes=10), *everybody,
@@ -58,31 +60,28 @@ def blocks() -> list[Block]:
                  'ours_host_loops': 7}),
       Block('cnn_10', 'CNN, 10 clients of 600', image,
             (_ours(lanes=10), *everybody,
-             _ours('ours_native', lanes=10, convolution='native'),
-             _ours('ours_patches', lanes=10, convolution='patches')),
-            90, {'ours': 21, 'jax': 60, 'torch': 200, 'torch_vmap': 100}),
-      Block('2nn_100', '2NN, 100 clients of 600', dense._replace(clients=100),
-            (_ours(lanes=100), *everybody), 60,
-            {'ours': 13, 'jax': 20, 'torch': 1300, 'torch_vmap': 45}),
-      Block('2nn_1000', '2NN, 1,000 clients of 60',
-            dense._replace(clients=1000, examples=60),
-            (_ours(lanes=1000), *everybody,
-             _ours('ours_lanes_250', lanes=250)),
-            60, {'ours': 11, 'jax': 14, 'torch': 1400, 'torch_vmap': 15}),
+             _ours('ours_without_graphs', lanes=10, graphs=None)),
+            80, {'ours': 21, 'jax': 60, 'torch': 200, 'torch_vmap': 100}),
       Block('lstm_10', 'character LSTM, 10 clients of 40', text,
-            (_ours(lanes=10), *everybody), 80,
+            (_ours(lanes=10), *everybody), 90,
             {'ours': 31, 'jax': 60, 'torch': 160, 'torch_vmap': 900}),
-      Block('cnn_100', 'CNN, 100 clients of 600', image._replace(clients=100),
-            (_ours(lanes=100), *everybody,
-             _ours('ours_native', lanes=100, convolution='native')), 80,
+      Block('2nn_1000', '2NN, 1,000 clients of 60',
+            dense._replace(clients=1000, examples=60, check_rounds=2),
+            (_ours(lanes=1000), *everybody), 70,
+            {'ours': 11, 'jax': 14, 'torch': 1400, 'torch_vmap': 15}),
+      Block('2nn_100', '2NN, 100 clients of 600',
+            dense._replace(clients=100, check_rounds=2),
+            (_ours(lanes=100), *everybody), 70,
+            {'ours': 13, 'jax': 20, 'torch': 1300, 'torch_vmap': 45}),
+      Block('cnn_100', 'CNN, 100 clients of 600',
+            image._replace(clients=100, check_rounds=1),
+            (_ours(lanes=100), *everybody), 90,
             {'ours': 170, 'jax': 500, 'torch': 2000, 'torch_vmap': 600}),
       Block('2nn_10_float32', '2NN, 10 clients of 600, float32 products',
-            dense, (_ours(lanes=10, **exact), *(
-                _with(peer, **exact) for peer in _peers('torch'))), 45,
+            dense, (_ours(lanes=10, **exact), *only_torch), 45,
             {'ours': 5, 'torch': 130}),
       Block('cnn_10_float32', 'CNN, 10 clients of 600, float32 products',
-            image, (_ours(lanes=10, **exact), *(
-                _with(peer, **exact) for peer in _peers('torch'))), 45,
+            image, (_ours(lanes=10, **exact), *only_torch), 45,
             {'ours': 40, 'torch': 220}),
   ]
 

@@ -14,9 +14,10 @@ from benchmarks.gpu.blocks import Block
 
 # A turn takes about so long: many rounds where they are short, so that the
 # host's part of a dispatch counts as it does in a run.
-_TURN_SECONDS = 0.4
+_TURN_SECONDS = 0.25
 _MOST_ROUNDS = 100
-_TURNS = 7
+_TURNS = 5
+_LONGEST_SECONDS = 5.0
 
 
 class Clock:
@@ -40,7 +41,7 @@ def measure(
     clock: of the block.
     lock: a file that whoever compiles for the GPU holds: XLA times its kernels
       then, and must do that alone.
-    trace: gets a profile of one round of the first contender; None takes none.
+    trace: gets a profile of one round of the last contender; None takes none.
 
   Returns:
     Contender -> what `speed.summary` gives, or `error` in words.
@@ -69,15 +70,16 @@ def measure(
               f'{1e3 * results[name]["first"]:.2f} ms', flush=True)
     for turn in range(_TURNS):
       for name, worker in list(workers.items()):
-        if clock.left < 1 and turn > 2:
-          break
+        # Whoever takes seconds a round has a turn or two.
+        if turn * results[name]['first'] > _LONGEST_SECONDS or clock.left < 1:
+          continue
         with _excused(name, workers, results):
           worker.patience = max(1.0, clock.left)
           seconds = worker.ask('rounds', count=_rounds(results[name]))
           results[name]['seconds'].append(seconds['seconds'])
-    if trace and block.contenders[0].name in workers:
+    if trace and block.contenders[-1].name in workers:
       with contextlib.suppress(WorkerError):
-        workers[block.contenders[0].name].ask(
+        workers[block.contenders[-1].name].ask(
             'rounds', count=1, trace=str(Path(folder) / 'trace'))
         for file in Path(folder).rglob('*.trace.json.gz'):
           shutil.copy(file, trace)
@@ -110,9 +112,8 @@ def _rounds(result: dict[str, Any]) -> int:
 def _summary(block: Block, results) -> dict[str, Any]:
   reference = block.contenders[0].name
   complete = {name: r for name, r in results.items() if r.get('seconds')}
-  least = min((len(r['seconds']) for r in complete.values()), default=0)
-  renamed = {('ours' if name == reference else name): r | {
-      'seconds': r['seconds'][:least]} for name, r in complete.items()}
+  renamed = {('ours' if name == reference else name): r
+             for name, r in complete.items()}
   return {**speed.summary(block.task, renamed), **{
       name: {'error': r.get('error', 'no turn in time')}
       for name, r in results.items() if name not in complete}}

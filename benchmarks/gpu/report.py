@@ -22,11 +22,18 @@ _TITLES = {
 
 def lines(name: str, results: dict[str, dict[str, Any]]) -> str:
   """A block's results in a few words, for the log."""
-  return '\n'.join(
-      f'  {name}: {contender}: ' + (result['error'] if 'error' in result else
-      f'{1e3 * result["median"]:.2f} ms, {result["ratio"]:.2f} times ours'
-      + ('' if result['valid'] else ' INVALID'))
-      for contender, result in results.items())
+  return '\n'.join(f'  {name}: {contender}: {_in_words(result)}'
+                   for contender, result in results.items())
+
+
+def _in_words(result: dict[str, Any]) -> str:
+  if 'error' in result:
+    return result['error']
+  words = f'{1e3 * result["median"]:.2f} ms'
+  if 'ratio' in result:
+    words += f', {result["ratio"]:.2f} times ours'
+    words += '' if result['valid'] else ', INVALID'
+  return words
 
 
 def read() -> dict[str, dict[str, Any]]:
@@ -59,7 +66,7 @@ def entry(one: dict[str, Any], predicted: float | None) -> str:
   said = '-' if predicted is None else f'{predicted:g} ms'
   if 'error' in one:
     return f'- | - | {said}'
-  ratio = f'{one["ratio"]:.2f}' if one['valid'] else 'invalid'
+  ratio = f'{one["ratio"]:.2f}' if one.get('valid') else 'invalid'
   return f'{1e3 * one["median"]:.2f} ms | {ratio} | {said}'
 
 

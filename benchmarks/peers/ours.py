@@ -88,8 +88,8 @@ def join(count: int) -> None:
 def configure(options: dict) -> None:
   """Applies the options that are ours and no argument of a simulation."""
   jax.config.update('jax_default_matmul_precision', options.get('precision'))
-  if not options.get('graphs', True):
-    compilation.options = functools.partial(compilation.options, graphs=False)
+  compilation.options = functools.partial(
+      compilation.options, graphs=options.get('graphs', True))
   if options.get('convolution') == 'native':
     layers.conv_general_dilated = jax.lax.conv_general_dilated
   if options.get('convolution') == 'patches':

@@ -96,6 +96,7 @@ def for_each_batch(
   num_epochs = jnp.where(num_steps > 0, (end - 1) // divisor - first_epoch + 1,
                          0)
   equal = by_size and not data.ragged
+  full = equal and data.max_size % width == 0
   padded_size = -(-data.max_size // width) * width
   order_key = random.named(key, 'order')
 
@@ -111,7 +112,8 @@ def for_each_batch(
 
     def batch_step(j, carry):
       t = start + j
-      rows = _rows(data, order, j if from_start else t - epoch_start, width)
+      rows = _rows(data, order, j if from_start else t - epoch_start, width,
+                   full)
       return step(carry, Batch(*rows, step_key(key, t), t, data.examples))
 
     return loops.fori_lanes(
@@ -126,10 +128,17 @@ def step_key(key: jax.Array, step: jax.Array) -> jax.Array:
 
 
 def _rows(
-    data: ClientData, order: jax.Array, index: jax.Array, width: int
+    data: ClientData, order: jax.Array, index: jax.Array, width: int,
+    full: bool,
 ) -> tuple[jax.Array, jax.Array]:
-  """Rows and mask, [width], of the batch of that index."""
+  """Rows and mask, [width], of the batch of that index.
+
+  `full` says that no batch is partial: then the mask is a constant, and the
+  compiler leaves out whatever only serves it.
+  """
+  rows = jax.lax.dynamic_slice_in_dim(order, index * width, width)
+  if full:
+    return data.offset + rows, jnp.ones(width, bool)
   position = index * width + jnp.arange(width, dtype=jnp.int32)
   mask = position < data.size
-  rows = jax.lax.dynamic_slice_in_dim(order, index * width, width)
   return data.offset + jnp.where(mask, rows, 0), mask

@@ -24,7 +24,7 @@ def cross_entropy(outputs: jax.Array, examples: Any) -> jax.Array:
   logits = outputs.astype(jnp.float32)
   # Picked by a comparison: the gradient of a gather would be a scatter, whose
   # order of addition a GPU does not promise.
-  chosen = _without_gaps(labels)[..., None] == jnp.arange(logits.shape[-1])
+  chosen = jax.nn.one_hot(_without_gaps(labels), logits.shape[-1], dtype=bool)
   values = jax.nn.logsumexp(logits, axis=-1) - jnp.where(
       chosen, logits, 0).sum(axis=-1)
   return _example_means(values, labels)
