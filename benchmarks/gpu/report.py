@@ -12,11 +12,11 @@ PAGE = ROOT / 'docs' / 'gpu.md'
 _TITLES = {
     'ours': 'fedjax_sim',
     'ours_host_loops': 'fedjax_sim, loops driven by the host',
-    'ours_native': 'fedjax_sim, XLA\'s own convolution',
+    'ours_native': "fedjax_sim, XLA's own convolution",
     'ours_patches': 'fedjax_sim, convolution by patches',
     'ours_rows': 'fedjax_sim, convolution by rows',
     'ours_lanes_250': 'fedjax_sim, 250 lanes',
-    'ours_before': 'fedjax_sim, before the changes below',
+    'ours_without_graphs': 'fedjax_sim, kernels launched one by one',
 }
 
 
@@ -36,24 +36,33 @@ def _in_words(result: dict[str, Any]) -> str:
   return words
 
 
-def read() -> dict[str, dict[str, Any]]:
-  """The last result of each block."""
-  if not RESULTS.exists():
-    return {}
-  return {r['block']: r for r in map(json.loads, RESULTS.open())}
+def read() -> dict[str, list[dict[str, Any]]]:
+  """The results of each block, the last one last."""
+  blocks: dict[str, list[dict[str, Any]]] = {}
+  if RESULTS.exists():
+    for line in RESULTS.read_text().splitlines():
+      result = json.loads(line)
+      blocks.setdefault(result['block'], []).append(result)
+  return blocks
 
 
-def table(results: dict[str, dict[str, Any]]) -> str:
-  """A row for each contender of each block."""
+def table(results: dict[str, list[dict[str, Any]]]) -> str:
+  """A row for each contender of each block, ours of earlier runs as well."""
   rows = ['| | a round | times ours | predicted |', '|---|---|---|---|']
   for block in blocks_lib.blocks():
     if block.name not in results:
       continue
     rows.append(f'| **{block.title}** | | | |')
-    result = results[block.name]
-    for name, one in result['contenders'].items():
+    *earlier, last = results[block.name]
+    for name, one in last['contenders'].items():
       rows.append(f'| {title(name)} | ' + entry(
-          one, result['predicted'].get(name)) + ' |')
+          one, last['predicted'].get(name)) + ' |')
+    for run in earlier:
+      for name, one in run['contenders'].items():
+        if name.startswith('ours'):
+          rows.append(
+              f'| {title(name)}, revision {run["git_commit"][:7]} | '
+              f'{1e3 * one["median"]:.2f} ms | - | - |')
   return '\n'.join(rows)
 
 
@@ -73,7 +82,8 @@ def entry(one: dict[str, Any], predicted: float | None) -> str:
 def write() -> None:
   """Puts the table into the page."""
   results = read()
-  where = sorted({f'{r["device"]}, {r["date"]}' for r in results.values()})
+  where = sorted({f'{r["device"]}, {r["date"]}'
+                  for runs in results.values() for r in runs})
   text = f'{table(results)}\n\n{"; ".join(where)}.\n'
   PAGE.write_text(re.sub(
       r'(?<=<!-- gpu -->\n).*?(?=<!-- end gpu -->)', lambda _: text,

@@ -26,18 +26,14 @@ import optax
 
 import fedjax_sim
 from benchmarks.peers.link import Link
-from fedjax_sim import (
-    algorithms,
-    compilation,
-    data,
-    models,
-    processes,
-    simulator,
-)
+from fedjax_sim import algorithms, data, models
+from fedjax_sim.core import compilation
 from fedjax_sim.data import sampling
-from fedjax_sim.dispatches import Simulation
-from fedjax_sim.models import layers
-from fedjax_sim.simulation import sharding
+from fedjax_sim.experiment import processes
+from fedjax_sim.models import convolution
+from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.simulation.placement import sharding
+from fedjax_sim.simulation.simulation import Simulation
 
 _OWN_OPTIONS = ('processes', 'precision', 'graphs', 'convolution',
                 'compile_lock')
@@ -61,7 +57,7 @@ def build(link: Link, model) -> Simulation:
       lambda r: link.job.cohorts[r], task.clients, clients.num_clients)
   options = {k: v for k, v in link.job.options.items()
              if k not in _OWN_OPTIONS}
-  return simulator.build(model, algorithm, clients, sampler, **options)
+  return simulate_lib.build(model, algorithm, clients, sampler, **options)
 
 
 def join(count: int) -> None:
@@ -91,9 +87,9 @@ def configure(options: dict) -> None:
   compilation.options = functools.partial(
       compilation.options, graphs=options.get('graphs', True))
   if options.get('convolution') == 'native':
-    layers.conv_general_dilated = jax.lax.conv_general_dilated
+    convolution.conv_general_dilated = jax.lax.conv_general_dilated
   if options.get('convolution') == 'patches':
-    layers._MIN_ROW_INPUTS = 10**9
+    convolution._MIN_ROW_INPUTS = 10**9
 
 
 def main() -> None:

@@ -1,0 +1,186 @@
+"""A run's folder: its config, its metrics, whether it may go on there."""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from fedjax_sim.core import files
+
+Config = dict[str, Any]
+
+# These don't change what a round computes, so a run may go on with others.
+_FREE_FIELDS = frozenset([
+    'data_dir', 'rounds', 'eval_every', 'eval_batch_size', 'targets',
+    'on_divergence', 'devices', 'lanes', 'examples', 'client_state',
+    'micro_batch_size', 'rounds_per_dispatch', 'checkpoint_seconds',
+    'keep_checkpoints', 'tensorboard'])
+
+# Fields that configs did not have from the start, with what runs did before.
+_ADDED = {
+    'pixels': 'zero_to_one', 'test_examples': 0, 'server_tau': 1e-3,
+    'server_beta1': 0.9, 'server_beta2': 0.99, 'local_steps': 0,
+    'stragglers': 0.0, 'proximal': 0.0, 'control_option': 2,
+    'regularization': 0.1, 'mixing': 0.5, 'fairness': 1.0, 'clusters': 2,
+    'personal_params': 'dense_2', 'head_epochs': 10.0, 'personal_lr': 0.05,
+    'finetune_epochs': 0.0, 'moreau': 15.0}
+
+_PACKAGES = ('fedjax_sim', 'jax', 'jaxlib', 'flax', 'optax', 'numpy',
+             'orbax-checkpoint')
+
+
+def identity(config: Config) -> Config:
+  """The fields that a run's results depend on.
+
+  Without those that came later and are as before, so that runs go on whose
+  configs don't have them yet.
+  """
+  return {k: v for k, v in config.items()
+          if k not in _FREE_FIELDS and not (k in _ADDED and _ADDED[k] == v)}
+
+
+def short_hash(config: Config) -> str:
+  """Eight hex digits of the fields that a run's results depend on."""
+  text = json.dumps(identity(config), sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def prepare(path: Path) -> None:
+  """Makes the folder.
+
+  Raises:
+    ValueError: it can't be written.
+  """
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    probe = path / f'.write_test_{os.getpid()}'
+    probe.write_text('')
+    probe.unlink()
+  except OSError as error:
+    raise ValueError(
+        f"workdir {str(path)!r} can't be written: {error.strerror}. Name "
+        'another one with --workdir.') from error
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+  """What config.json says, or None if the folder holds no run.
+
+  Raises:
+    ValueError: the file is not one that a run wrote, or there are results
+      without it.
+  """
+  file = path / 'config.json'
+  if not file.exists():
+    for name in ('metrics.jsonl', 'checkpoints'):
+      # A run that ended while it was being set up leaves an empty folder.
+      if any(path.glob(f'{name}/[0-9]*')) or (path / name).is_file():
+        raise ValueError(
+            f'workdir {str(path)!r} has {name} but no config.json, so it is '
+            'not known which experiment it holds. Name another --workdir.')
+    return None
+  try:
+    record = json.loads(file.read_text())
+    _ = record['config'], record['resolved']
+  except (ValueError, KeyError, TypeError) as error:
+    raise ValueError(
+        f'{file} is not the record of a run: {error!r}. Name another --workdir '
+        'or move the folder away.') from error
+  return record
+
+
+def check_same(path: Path, record: dict[str, Any], config: Config) -> None:
+  """ValueError with the difference if the folder holds another experiment."""
+  old, new = identity(record['config']), identity(config)
+  if old == new:
+    return
+  names = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
+  difference = '\n'.join(
+      f'  {name}: {old.get(name)!r} there, {new.get(name)!r} now'
+      for name in names)
+  raise ValueError(
+      f'workdir {str(path)!r} holds a run of another config:\n{difference}\n'
+      'Name another one with --workdir, or leave it out to get one for this '
+      'config.')
+
+
+def write_record(
+    path: Path, config: Config, resolved: dict[str, Any],
+    earlier: dict[str, Any] | None,
+) -> None:
+  """Writes config.json: config, what was resolved, who ran it, versions."""
+  environments = list(earlier['environments']) if earlier else []
+  here = environment()
+  if not environments or environments[-1] != here:
+    environments.append(here)
+  record = {'config': config, 'resolved': resolved,
+            'environments': environments}
+  write_json(path / 'config.json', record)
+
+
+def environment() -> dict[str, Any]:
+  """Versions, device and commit: what else a run's bits depend on."""
+  device = jax.devices()[0]
+  return {
+      'versions': {name: _version(name) for name in _PACKAGES},
+      'python': platform.python_version(),
+      'device': f'{device.platform}: {device.device_kind}',
+      'machine': f'{_processor()}, {os.cpu_count()} cores',
+      'git_commit': _git_commit(),
+  }
+
+
+def _version(package: str) -> str | None:
+  """None for what runs from a folder without being installed."""
+  with contextlib.suppress(metadata.PackageNotFoundError):
+    return metadata.version(package)
+  return None
+
+
+def _processor() -> str:
+  """The processor's name, where the system tells it."""
+  with contextlib.suppress(OSError):
+    for line in Path('/proc/cpuinfo').read_text().splitlines():
+      if line.startswith('model name'):
+        return line.partition(':')[2].strip()
+  return platform.machine()
+
+
+def read_json(path: Path) -> Any:
+  """What a JSON file holds, None if there is none."""
+  return json.loads(path.read_text()) if path.exists() else None
+
+
+def write_json(path: Path, value: Any) -> None:
+  """Writes JSON atomically."""
+  text = json.dumps(value, indent=2, sort_keys=True)
+  with files.replacing(path) as file:
+    file.write(f'{text}\n'.encode())
+
+
+def as_json(value: Any) -> Any:
+  """What comes back after writing and reading: tuples become lists."""
+  return json.loads(json.dumps(value))
+
+
+def _git_commit() -> str | None:
+  """The commit of the source that runs, None outside a git checkout.
+
+  A folder that only lies within somebody's checkout has no commit.
+  """
+  root = Path(__file__).parents[2]
+  if not (root / '.git').exists():
+    return None
+  with contextlib.suppress(OSError, subprocess.SubprocessError):
+    git = lambda *args: subprocess.run(
+        ['git', '-C', str(Path(__file__).parent), *args], check=True,
+        capture_output=True, text=True, timeout=5).stdout.strip()
+    changed = '+changes' if git('status', '--porcelain', '-uno') else ''
+    return git('rev-parse', 'HEAD') + changed
+  return None
