@@ -10,7 +10,7 @@ from fedjax_sim.core import compilation
 
 SCRIPT = """
 import jax
-from fedjax_sim import compilation
+from fedjax_sim.core import compilation
 compilation.keep_programs()
 print(jax.config.jax_compilation_cache_dir)
 """
