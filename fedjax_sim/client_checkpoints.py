@@ -13,7 +13,7 @@ import numpy as np
 
 from fedjax_sim.checkpoint import Checkpoints
 from fedjax_sim.simulation.client_store import ClientStore
-from fedjax_sim.simulation.engine import SimulationState
+from fedjax_sim.simulation.rounds import SimulationState
 
 # In a run's folder.
 FOLDER = 'client_states'

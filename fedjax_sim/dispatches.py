@@ -28,7 +28,7 @@ from fedjax_sim.simulation import (
 from fedjax_sim.simulation import engine as engine_lib
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation.client_store import ClientStore
-from fedjax_sim.simulation.engine import SimulationState
+from fedjax_sim.simulation.rounds import SimulationState
 
 # Rounds that one compiled program can take at once. It holds only their plan
 # and their metrics, so it is generous; how many run at once is chosen by time.
@@ -93,7 +93,7 @@ class Simulation(NamedTuple):
     buffer_rows: of the examples of a window on a device, where it does.
     state_rows: of clients' states on a device, each window's, where they are
       stored on disk; else None.
-    eval_data: the test set on the devices, or None.
+    eval_data: evaluation sets by name, on the devices.
     programs: what `compile` has compiled.
   """
 
@@ -112,7 +112,7 @@ class Simulation(NamedTuple):
   owned: bool
   buffer_rows: int
   state_rows: int | None
-  eval_data: evaluation.EvalData | None
+  eval_data: dict[str, evaluation.EvalData]
   programs: dict[str, jax.stages.Compiled]
 
   def init(self, folder: Path | None = None) -> SimulationState:

@@ -19,7 +19,7 @@ from fedjax_sim.core.types import (
 )
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.simulation.client_store import ClientStore
-from fedjax_sim.simulation.engine import SimulationState
+from fedjax_sim.simulation.rounds import SimulationState
 
 # Stored states of clients are read so many bytes at a time, about.
 _BLOCK_BYTES = 2 ** 26
@@ -92,6 +92,13 @@ def evaluator(model: Model) -> Callable[[Variables, EvalData], MetricSums]:
     return jax.lax.scan(step, zeros, data)[0]
 
   return evaluate
+
+
+def of_sets(model: Model) -> Callable[[Variables, PyTree], dict]:
+  """`evaluator` for several sets: `{'test': EvalData, …}`."""
+  one = evaluator(model)
+  return lambda variables, sets: {
+      name: one(variables, data) for name, data in sets.items()}
 
 
 def report(sums: MetricSums) -> dict[str, float]:

@@ -18,7 +18,7 @@ from fedjax_sim.rows import Row
 from fedjax_sim.simulation import client_rows, ownership, sharding, streaming
 from fedjax_sim.simulation import engine as engine_lib
 from fedjax_sim.simulation import plan as plan_lib
-from fedjax_sim.simulation.engine import SimulationState
+from fedjax_sim.simulation.rounds import SimulationState, no_evaluation
 
 # Where training examples can lie, see `simulate`.
 EXAMPLES = ('auto', 'owned')
@@ -50,11 +50,11 @@ def build(
   for name, tree in (('train', train.examples), ('test', test)):
     if tree is not None:
       validation.check_examples(model, name, tree)
-  evaluate = lambda variables, eval_data: {}
-  batched = None
+  evaluate = no_evaluation
+  batched = {}
   if test is not None:
-    batched = evaluation.in_batches(test, eval_batch_size)
-    evaluate = evaluation.evaluator(model)
+    batched = {'test': evaluation.in_batches(test, eval_batch_size)}
+    evaluate = evaluation.of_sets(model)
   shapes = jax.eval_shape(
       model.init, jax.random.key(0), first_inputs(train))
   local_steps = np.asarray(algorithm.local_steps(train.sizes))
@@ -95,14 +95,14 @@ class _Placed(NamedTuple):
 
   placement: sharding.Placement
   examples: PyTree | None
-  eval_data: evaluation.EvalData | None
+  eval_data: dict[str, evaluation.EvalData]
 
   @classmethod
   def make(cls, devices: int, train, batched, owned) -> '_Placed':
     placement = sharding.place(devices)
-    if batched is not None:
-      batched = sharding.put(
-          evaluation.fill_up(batched, devices), placement.split())
+    batched = sharding.put(
+        {name: evaluation.fill_up(data, devices)
+         for name, data in batched.items()}, placement.split())
     if owned:
       examples = ownership.put(train, placement)
     elif mapped.is_mapped(train):  # Taken to be too large for the devices.

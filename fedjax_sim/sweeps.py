@@ -21,7 +21,7 @@ from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.simulation import members as members_lib
 from fedjax_sim.simulation import memory, sharding
 from fedjax_sim.simulation import plan as plan_lib
-from fedjax_sim.simulation.engine import Rounds, SimulationState
+from fedjax_sim.simulation.rounds import Rounds, SimulationState, no_evaluation
 
 _CAPACITY = 128
 # A dispatch is about this long where rounds are short …
@@ -93,9 +93,9 @@ class Sweep(NamedTuple):
     lanes: W.
     together: members that a device computes side by side.
     examples: those of all federations, one behind the other, on the devices.
-    eval_data: the test set on the devices, or None.
+    eval_data: evaluation sets by name, on the devices.
     size: rows, the members that there is room for, a multiple of the devices.
-    evaluate: `(Variables, eval_data) -> MetricSums`.
+    evaluate: `(Variables, sets) -> MetricSums of each`.
     capacity: R, the rounds that are planned at once.
     programs: what has been compiled.
   """
@@ -109,7 +109,7 @@ class Sweep(NamedTuple):
   lanes: int
   together: int
   examples: PyTree
-  eval_data: evaluation.EvalData | None
+  eval_data: dict[str, evaluation.EvalData]
   size: int
   evaluate: Callable
   capacity: int
@@ -118,12 +118,13 @@ class Sweep(NamedTuple):
   def rounds(self, hyperparameters) -> Rounds:
     """The rounds of one member."""
     sizes = np.concatenate([f.sizes for f in self.federations])
+    num_clients = self.federations[0].num_clients
     return Rounds(
-        self.make_algorithm(**hyperparameters),
-        self.federations[0].num_clients, 1, int(sizes.max()),
-        bool(np.ptp(sizes) > 0 or self.cohort_size % self.lanes),
-        self.cohort_size + self.lanes - 1,
-        self.federations[0].num_clients, self.evaluate)
+        algorithm=self.make_algorithm(**hyperparameters),
+        num_clients=num_clients, devices=1, max_size=int(sizes.max()),
+        ragged=bool(np.ptp(sizes) > 0 or self.cohort_size % self.lanes),
+        cohort_size=self.cohort_size, state_rows=num_clients,
+        evaluate=self.evaluate)
 
   def init(self, members: Sequence[Member]) -> SweepState:
     """The state before the first round."""
@@ -358,10 +359,10 @@ def build(
   _check_federations(federations)
   for data in federations:
     validation.check_examples(model, 'train', data.examples)
-  evaluate, eval_data = (lambda variables, eval_data: {}), None
+  evaluate, eval_data = no_evaluation, {}
   if test is not None:
     validation.check_examples(model, 'test', test)
-    evaluate = evaluation.evaluator(model)
+    evaluate = evaluation.of_sets(model)
   cpu = jax.default_backend() == 'cpu'
   if devices == 'auto':
     devices = min(len(jax.local_devices()), num_members)
@@ -374,7 +375,7 @@ def build(
   everywhere = placement.everywhere
   if test is not None:
     eval_data = sharding.put(
-        evaluation.in_batches(test, eval_batch_size), everywhere)
+        {'test': evaluation.in_batches(test, eval_batch_size)}, everywhere)
   examples = sharding.put(jax.tree.map(
       lambda *x: np.concatenate(x), *(f.examples for f in federations)),
       everywhere)

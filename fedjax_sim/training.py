@@ -15,7 +15,7 @@ from fedjax_sim.checkpoint import Checkpoints
 from fedjax_sim.dispatches import Simulation
 from fedjax_sim.rows import DivergenceError, Row
 from fedjax_sim.simulation import sharding
-from fedjax_sim.simulation.engine import SimulationState
+from fedjax_sim.simulation.rounds import SimulationState
 from fedjax_sim.simulation.traffic import Traffic
 
 METRICS_FILE = 'metrics.jsonl'
@@ -153,8 +153,10 @@ def train(
     if not processes.is_first():
       return
     for row in rows:
-      row['bytes_up'] = row['clients'] * traffic.up
-      row['bytes_down'] = row['clients'] * traffic.down
+      if traffic.up is not None:
+        row['bytes_up'] = row['clients'] * traffic.up
+      if traffic.down is not None:
+        row['bytes_down'] = row.get('started', row['clients']) * traffic.down
     metrics.append(folder / METRICS_FILE, rows)
     progress.update(rows)
     on_rows(rows)

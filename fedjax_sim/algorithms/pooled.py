@@ -61,7 +61,8 @@ def pooled_gradient(
   gradient, loss = jax.lax.fori_loop(
       0, (total + micro_batch_size - 1) // micro_batch_size, add,
       (jax.tree.map(jnp.zeros_like, variables.params), jnp.float32(0)))
+  weight = jnp.sum(weights)
   aggregate = Aggregate(
-      trees.divide_rows(gradient, jnp.sum(weights)), jnp.sum(weights),
-      jnp.sum(pool.present, dtype=jnp.int32), aux={})
+      trees.divide_rows(gradient, weight), weight, weight,
+      jnp.sum(pool.present, dtype=jnp.int32), sums={})
   return aggregate, {'loss': (loss, total.astype(jnp.float32))}

@@ -24,6 +24,7 @@ class Plan(NamedTuple):
     sizes: int32 [R, D, blocks, W], how many there are; 0 in an empty slot.
     rows: int32 [R, D, blocks, W], where the client's state is among those that
       the device holds; 0 in an empty slot.
+    places: int32 [R, D, blocks, W], the client's position in the cohort.
     evaluate: bool [R], whether to evaluate after the round.
   """
 
@@ -33,6 +34,7 @@ class Plan(NamedTuple):
   offsets: np.ndarray
   sizes: np.ndarray
   rows: np.ndarray
+  places: np.ndarray
   evaluate: np.ndarray
 
 
@@ -70,6 +72,7 @@ def plan_rounds(
   clients = np.zeros(shape, np.int32)
   occurrences = np.zeros(shape, np.int32)
   present = np.zeros(shape, bool)
+  places = np.zeros(shape, np.int32)
   for i, cohort in enumerate(cohorts):
     cohort = np.asarray(cohort)
     if owners is None and len(cohort) > devices * shape[2]:
@@ -88,6 +91,7 @@ def plan_rounds(
     clients[place] = cohort[by_device]
     occurrences[place] = occurrence[by_device]
     present[place] = True
+    places[place] = by_device
   flags = np.zeros(num_rounds, bool)
   flags[:len(evaluate)] = evaluate
   begin = np.where(present, offsets[clients], 0).astype(np.int32)
@@ -97,7 +101,7 @@ def plan_rounds(
   rows = np.where(present, clients - first_owned, 0).astype(np.int32)
   blocks = num_rounds, devices, num_blocks, lanes
   return Plan(*(x.reshape(blocks) for x in (
-      clients, occurrences, present, begin, sizes, rows)), flags)
+      clients, occurrences, present, begin, sizes, rows, places)), flags)
 
 
 def _does_not_fit(clients: int, num_blocks: int, lanes: int) -> ValueError:
