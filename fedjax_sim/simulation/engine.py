@@ -18,7 +18,7 @@ import numpy as np
 from fedjax_sim.core import checks
 from fedjax_sim.core.types import FederatedAlgorithm, PyTree, Variables
 from fedjax_sim.data.federated import FederatedData
-from fedjax_sim.simulation import ownership, sharding
+from fedjax_sim.simulation.placement import client_owners, sharding
 from fedjax_sim.simulation.plan import Plan
 from fedjax_sim.simulation.rounds import (
     Evaluate,
@@ -84,7 +84,7 @@ def build_engine(
   devices = placement.size
   ragged = bool(np.ptp(sizes) > 0 or cohort_size % (lanes * devices))
   if rows is None:
-    rows = ownership.clients_per_device(data.num_clients, devices)
+    rows = client_owners.clients_per_device(data.num_clients, devices)
   rounds = Rounds(
       algorithm=algorithm, num_clients=data.num_clients, devices=devices,
       max_size=int(sizes.max()), ragged=ragged, cohort_size=cohort_size,
@@ -104,7 +104,7 @@ def build_engine(
   return Engine(
       init=jax.jit(init, out_shardings=state),
       states=states,
-      owners=ownership.owners(data.num_clients, devices)
+      owners=client_owners.owners(data.num_clients, devices)
       if owned or jax.tree.leaves(states) else None,
       lower=compiled.lower)
 

@@ -25,7 +25,7 @@ from fedjax_sim.core.types import (
     ServerState,
     Slot,
 )
-from fedjax_sim.simulation import sharding
+from fedjax_sim.simulation.placement import sharding
 
 
 class AggregatorState(NamedTuple):

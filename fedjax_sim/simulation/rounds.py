@@ -21,13 +21,14 @@ from fedjax_sim.core.types import (
     Slot,
     Variables,
 )
-from fedjax_sim.simulation import exchange, sharding
+from fedjax_sim.simulation import exchange
 from fedjax_sim.simulation.exchange import (
     Exchange,
     Heard,
     Held,
     Surroundings,
 )
+from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.plan import Plan
 
 # (Variables, name of an evaluation set -> its data) -> metrics of each set.
