@@ -74,6 +74,41 @@ class ClientData(NamedTuple):
   ragged: bool
 
 
+class Slot(NamedTuple):
+  """One client in a round, as the plan has it.
+
+  A *cohort* is a `Slot` of arrays [M]: all clients of a round in the order in
+  which they were drawn.
+
+  Attributes:
+    client: int32 [], the client's number in the federation; 0 if empty.
+    occurrence: int32 [], how often the client came before in the same cohort
+      (0 unless sampled with replacement).
+    present: bool [], False in an empty slot.
+    offset: int32 [], where the client's examples begin in what the device
+      holds.
+    size: int32 [], how many there are; 0 in an empty slot.
+    state_index: int32 [], where the client's state lies among those that the
+      device holds; 0 in an empty slot.
+    place: int32 [], its position in the cohort.
+    arrives: bool [], whether the client's message reaches the server; None if
+      all do.
+    work: int32 [], local steps that it gets done; None for all of them.
+    lag: int32 [], server steps since its model left; None for 0.
+  """
+
+  client: jax.Array
+  occurrence: jax.Array
+  present: jax.Array
+  offset: jax.Array
+  size: jax.Array
+  state_index: jax.Array
+  place: jax.Array
+  arrives: jax.Array | None = None
+  work: jax.Array | None = None
+  lag: jax.Array | None = None
+
+
 class Message(NamedTuple):
   """What a client returns to the server.
 

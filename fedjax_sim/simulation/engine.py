@@ -9,6 +9,7 @@ One program serves any window of a plan's rounds, since where it begins and ends
 are traced scalars: a round's bits can't depend on how rounds are grouped.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ from fedjax_sim.core.types import (
   Pool,
   PyTree,
   ServerState,
+  Slot,
   Variables,
 )
 from fedjax_sim.data.federated import FederatedData
@@ -42,9 +44,9 @@ class SimulationState(NamedTuple):
     server: the algorithm's server state.
     aggregator: the shared state of the aggregation's transforms.
     clients: the algorithm's client states, PyTree [N, ...], N rounded up to a
-      multiple of the devices; each device has its part of the rows. Where they
-      are stored on disk, the `ClientStore` that holds these and `transforms`;
-      what the program takes are then the rows of some rounds' cohorts.
+      multiple of the devices; each device has its part of them. Where they
+      are stored on disk, the `StoredStates` that holds these and `transforms`;
+      what the program takes are then those of some rounds' cohorts.
     transforms: the transforms' client states, likewise; `()` where stored.
   """
 
@@ -70,7 +72,8 @@ class RoundOutputs(NamedTuple):
   finite: jax.Array
 
 
-class Engine(NamedTuple):
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Engine:
   """A compiled simulation of one algorithm on one federation.
 
   Attributes:
@@ -91,17 +94,6 @@ class Engine(NamedTuple):
   lower: Callable[..., jax.stages.Lowered]
 
 
-class _Slot(NamedTuple):
-  """One lane's client in a block: the fields of `Plan`, without axes."""
-
-  client: jax.Array
-  occurrence: jax.Array
-  present: jax.Array
-  offset: jax.Array
-  size: jax.Array
-  row: jax.Array
-
-
 def build_engine(
     algorithm: FederatedAlgorithm,
     data: FederatedData,
@@ -112,7 +104,7 @@ def build_engine(
     lanes: int,
     cohort_size: int,
     owned: bool = False,
-    rows: int | None = None,
+    num_states: int | None = None,
     evaluate: Evaluate = lambda variables, eval_data: {},
 ) -> Engine:
   """Builds the engine.
@@ -127,7 +119,7 @@ def build_engine(
     cohort_size: most clients in a round.
     owned: whether each device must compute the clients it owns, since it holds
       their examples.
-    rows: clients whose state a device holds; None is all that it owns.
+    num_states: clients whose state a device holds; None is all that it owns.
     evaluate: `(Variables, eval_data) -> MetricSums`, run after the rounds that
       the plan marks; each device is given its part of the arrays' first axis.
   """
@@ -135,17 +127,19 @@ def build_engine(
   sizes = data.sizes
   devices = placement.size
   ragged = bool(np.ptp(sizes) > 0 or cohort_size % (lanes * devices))
-  if rows is None:
-    rows = client_owners.clients_per_device(data.num_clients, devices)
+  if num_states is None:
+    num_states = client_owners.clients_per_device(data.num_clients, devices)
   rounds = Rounds(
-      algorithm, data.num_clients, devices, int(sizes.max()), ragged,
-      cohort_size + devices * (lanes - 1), rows, evaluate)
+      algorithm=algorithm, num_clients=data.num_clients, devices=devices,
+      max_size=int(sizes.max()), ragged=ragged,
+      num_slots=cohort_size + devices * (lanes - 1), num_states=num_states,
+      evaluate=evaluate)
   everywhere, split = placement.everywhere, placement.split()
   state = SimulationState(everywhere, everywhere, split, split)
   slots = placement.split(axis=1)
   compiled = sharding.spread(
       rounds.run, placement,
-      in_specs=(examples, state, Plan(*[slots] * 6, everywhere),
+      in_specs=(examples, state, Plan(slots, everywhere),
                 everywhere, everywhere, everywhere, split),
       out_specs=(state, everywhere), donate_argnums=1)
   init = lambda variables, key: rounds.init(
@@ -164,8 +158,10 @@ def client_states(
     algorithm: FederatedAlgorithm, data: FederatedData, variables: Variables
 ) -> tuple[PyTree, PyTree]:
   """Shapes of one client's state, and of the transforms' for it."""
-  rounds = Rounds(algorithm, data.num_clients, 1, int(data.sizes.max()), True,
-                  1, 1, lambda variables, eval_data: {})
+  rounds = Rounds(
+      algorithm=algorithm, num_clients=data.num_clients, devices=1,
+      max_size=int(data.sizes.max()), ragged=True, num_slots=1, num_states=1,
+      evaluate=lambda variables, eval_data: {})
   state = jax.eval_shape(
       lambda variables, key: rounds.init(_one_example(data), variables, key),
       variables, jax.random.key(0))
@@ -181,7 +177,8 @@ def _one_example(data: FederatedData) -> PyTree:
       data.examples)
 
 
-class Rounds(NamedTuple):
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Rounds:
   """The pure functions of the engine, with what is static about them.
 
   Attributes:
@@ -191,7 +188,7 @@ class Rounds(NamedTuple):
     max_size: most examples of a client.
     ragged: whether clients differ in their number of local steps.
     num_slots: most messages of a round, empty slots included.
-    rows: clients whose state a device holds.
+    num_states: clients whose state a device holds.
     evaluate: as in `build_engine`.
   """
 
@@ -201,7 +198,7 @@ class Rounds(NamedTuple):
   max_size: int
   ragged: bool
   num_slots: int
-  rows: int
+  num_states: int
   evaluate: Evaluate
 
   def total(self, tree):
@@ -223,8 +220,8 @@ class Rounds(NamedTuple):
     message = jax.eval_shape(
         lambda examples: self.client_output(
             examples, server, client_state).message, examples)
-    rows = self.rows * self.devices
-    stack = lambda x: jnp.broadcast_to(x, (rows, *x.shape))
+    count = self.num_states * self.devices
+    stack = lambda x: jnp.broadcast_to(x, (count, *x.shape))
     copies = lambda tree: jax.tree.map(lambda x: stack(jnp.asarray(x)), tree)
     return SimulationState(
         server, algorithm.aggregator.init(message), copies(client_state),
@@ -235,7 +232,8 @@ class Rounds(NamedTuple):
     data = ClientData(examples, jnp.int32(0), jnp.int32(0),
                       self.max_size, self.ragged)
     nobody = jnp.zeros(1, jnp.int32)
-    slots = _Slot(nobody, nobody, nobody > 0, nobody, nobody, nobody)
+    slots = Slot(
+        nobody, nobody, nobody > 0, nobody, nobody, nobody, nobody)
     broadcast = self.broadcast(
         examples, server, jax.random.key(0), slots, total=lambda tree: tree)
     return self.algorithm.client(
@@ -275,10 +273,8 @@ class Rounds(NamedTuple):
     algorithm = self.algorithm
     aggregator = algorithm.aggregator
     key = random.round_key(key, state.server.round)
-    # Of the device's axis there is one row here.
-    slots = jax.tree.map(lambda x: x[0], _Slot(
-        plan.clients, plan.occurrences, plan.present, plan.offsets,
-        plan.sizes, plan.rows))
+    # Of the devices' axis there is one here.
+    slots = jax.tree.map(lambda x: x[0], plan.slots)
     broadcast = self.broadcast(examples, state.server, key, slots)
     pooled = algorithm.pooled and algorithm.pooled(
         broadcast, self.pool(examples, key, slots))
@@ -303,7 +299,7 @@ class Rounds(NamedTuple):
         clients, transforms)
     return state, self.outputs(state, train, aggregate.count, plan, eval_data)
 
-  def blocks(self, one_client, state: SimulationState, slots: _Slot):
+  def blocks(self, one_client, state: SimulationState, slots: Slot):
     """This device's blocks: accumulator, clients' new states, metrics."""
     message, metrics = self.shapes(one_client, state, slots)
     accumulator = self.algorithm.aggregator.reducer.init(
@@ -316,7 +312,7 @@ class Rounds(NamedTuple):
             one_client, carry, jax.tree.map(lambda x: x[i], slots)),
         (accumulator, state.clients, state.transforms, zeros))
 
-  def pool(self, examples, key, slots: _Slot) -> Pool:
+  def pool(self, examples, key, slots: Slot) -> Pool:
     """The data of all slots [blocks, W] in a row."""
     slots = jax.tree.map(jnp.ravel, slots)
     return Pool(
@@ -325,7 +321,7 @@ class Rounds(NamedTuple):
             slots.client, slots.occurrence))
 
   def client(
-      self, examples, broadcast, aggregator_state, key, slot: _Slot,
+      self, examples, broadcast, aggregator_state, key, slot: Slot,
       client_state, transform_state,
   ):
     """One slot of a block: the client's work and its message's transforms."""
@@ -349,14 +345,14 @@ class Rounds(NamedTuple):
         row(row(slots)), row(state.clients), row(state.transforms)))
     return message, metrics
 
-  def block(self, one_client, carry, slots: _Slot):
+  def block(self, one_client, carry, slots: Slot):
     """W clients side by side, their messages accumulated."""
     accumulator, clients, transforms, totals = carry
-    rows = lambda tree: jax.tree.map(lambda x: x[slots.row], tree)
+    rows = lambda tree: jax.tree.map(lambda x: x[slots.state_index], tree)
     messages, new_clients, new_transforms, metrics = _over_lanes(one_client)(
         slots, rows(clients), rows(transforms))
     # An empty slot writes outside of the arrays, that is, nowhere.
-    target = jnp.where(slots.present, slots.row, self.rows)
+    target = jnp.where(slots.present, slots.state_index, self.num_states)
     write = lambda old, new: jax.tree.map(
         lambda x, y: x.at[target].set(y, mode='drop'), old, new)
     metrics = trees.where(

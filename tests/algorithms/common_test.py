@@ -1,5 +1,6 @@
 """What every algorithm promises, whatever it computes."""
 
+import dataclasses
 import functools
 from unittest import mock
 
@@ -14,6 +15,7 @@ from fedjax_sim.core import trees
 from fedjax_sim.core.types import Aggregate, ClientData, Pool
 from fedjax_sim.data import sampling
 from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.simulation.drive import drive
 from tests import toys
 from tests.algorithms.cases import CASES, some_always
 
@@ -44,12 +46,10 @@ def build(algorithm, lanes=2, devices=1, model=MODEL):
 
 def run(simulation, cohorts=COHORTS, per_dispatch=None):
   """The state after rounds with these cohorts."""
-  simulation = simulation._replace(sampler=sampler_of(cohorts))
-  initial = simulation.init()
-  *_, (state, _) = simulation.dispatches(
-      simulation.compile(initial), initial, len(cohorts),
-      evaluate=lambda r: False, rounds_per_dispatch=per_dispatch)
-  return jax.device_get(state)
+  simulation = dataclasses.replace(simulation, sampler=sampler_of(cohorts))
+  *_, last = drive(simulation, simulation.init(), len(cohorts),
+                   rounds_per_dispatch=per_dispatch)
+  return jax.device_get(last.state)
 
 
 @functools.cache
@@ -62,7 +62,7 @@ def reference(name):
     return MODEL.apply(*args, **kwargs)
 
   simulation = build(CASES[name](MODEL._replace(apply=apply)))
-  simulation.compile(simulation.init())
+  _ = simulation.program.compiled
   before = len(traced)
   state = run(simulation)
   return simulation, state, (before, len(traced))
@@ -171,7 +171,7 @@ def unlucky(name):
     simulation = build(algorithm._replace(
         aggregator=algorithm.aggregator._replace(client=client), pooled=None,
         prepare=algorithm.prepare and prepare))
-    simulation.compile(simulation.init())
+    _ = simulation.program.compiled
   return simulation
 
 
