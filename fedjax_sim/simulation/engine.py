@@ -28,7 +28,7 @@ from fedjax_sim.simulation.rounds import (
 )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Engine:
   """A compiled simulation of one algorithm on one federation.
 
@@ -60,7 +60,7 @@ def build_engine(
     lanes: int,
     cohort_size: int,
     owned: bool = False,
-    rows: int | None = None,
+    num_states: int | None = None,
     evaluate: Evaluate = no_evaluation,
 ) -> Engine:
   """Builds the engine.
@@ -75,7 +75,7 @@ def build_engine(
     cohort_size: most clients in a round.
     owned: whether each device must compute the clients it owns, since it holds
       their examples.
-    rows: clients whose state a device holds; None is all that it owns.
+    num_states: clients whose state a device holds; None is all that it owns.
     evaluate: an `Evaluate`, run after the rounds that the plan marks; each
       device is given its part of the arrays' first axis.
   """
@@ -83,18 +83,18 @@ def build_engine(
   sizes = data.sizes
   devices = placement.size
   ragged = bool(np.ptp(sizes) > 0 or cohort_size % (lanes * devices))
-  if rows is None:
-    rows = client_owners.clients_per_device(data.num_clients, devices)
+  if num_states is None:
+    num_states = client_owners.clients_per_device(data.num_clients, devices)
   rounds = Rounds(
       algorithm=algorithm, num_clients=data.num_clients, devices=devices,
       max_size=int(sizes.max()), ragged=ragged, cohort_size=cohort_size,
-      state_rows=rows, evaluate=evaluate)
+      num_states=num_states, evaluate=evaluate)
   everywhere, split = placement.everywhere, placement.split()
   state = SimulationState(everywhere, everywhere, split, split)
   slots = placement.split(axis=1)
   compiled = sharding.spread(
       rounds.run, placement,
-      in_specs=(examples, state, Plan(*[slots] * 7, everywhere),
+      in_specs=(examples, state, Plan(slots, everywhere),
                 everywhere, everywhere, everywhere, split),
       out_specs=(state, everywhere), donate_argnums=1)
   init = lambda variables, key: rounds.init(
@@ -116,7 +116,7 @@ def client_states(
   rounds = Rounds(
       algorithm=algorithm, num_clients=data.num_clients, devices=1,
       max_size=int(data.sizes.max()), ragged=True, cohort_size=1,
-      state_rows=1)
+      num_states=1)
   state = jax.eval_shape(
       lambda variables, key: rounds.init(_one_example(data), variables, key),
       variables, jax.random.key(0))

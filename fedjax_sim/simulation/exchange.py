@@ -36,7 +36,7 @@ class AggregatorState(NamedTuple):
 
 
 class Held(NamedTuple):
-  """What a device holds of its clients, [state_rows, ...].
+  """What a device holds of its clients, [num_states, ...].
 
   Attributes:
     states: the algorithm's.
@@ -123,7 +123,7 @@ def exchanges(algorithm: FederatedAlgorithm, **static) -> 'list[Exchange]':
           for phase, name in zip(every, names, strict=True)]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Exchange:
   """The pure functions of an exchange, with what is static about it.
 
@@ -137,7 +137,7 @@ class Exchange:
     max_size: most examples of a client.
     ragged: whether clients differ in their number of local steps.
     cohort_size: M, most clients of a round.
-    state_rows: clients whose state a device holds.
+    num_states: clients whose state a device holds.
   """
 
   phase: Phase
@@ -149,7 +149,7 @@ class Exchange:
   max_size: int
   ragged: bool
   cohort_size: int
-  state_rows: int
+  num_states: int
 
   def init(self, message: Message, key) -> tuple[AggregatorState, PyTree]:
     """The aggregation's first state, and a client's first memory.
@@ -285,7 +285,7 @@ class Exchange:
         slots, *held)
     messages = messages._replace(slot=slots)
     # Who is absent writes outside of the arrays, that is, nowhere.
-    target = jnp.where(messages.present, slots.state_index, self.state_rows)
+    target = jnp.where(messages.present, slots.state_index, self.num_states)
     clients = jax.tree.map(
         lambda x, y: x.at[target].set(y, mode='drop'), clients,
         Held(states, memories))

@@ -6,7 +6,7 @@ import numpy as np
 from fedjax_sim.simulation import evaluation
 from fedjax_sim.simulation.rounds import RoundOutputs
 
-Row = dict[str, float | int]
+Record = dict[str, float | int]
 
 
 class DivergenceError(ArithmeticError):
@@ -15,11 +15,12 @@ class DivergenceError(ArithmeticError):
   Attributes:
     round: the round after which it was seen, counted from 1.
     clients: the client ids of that round's cohort.
-    rows: rows of the dispatch before that round, good ones.
+    records: of the dispatch before that round, good ones.
   """
 
-  def __init__(self, round_number: int, clients: list[str], rows: list[Row]):
-    self.round, self.clients, self.rows = round_number, clients, rows
+  def __init__(
+      self, round_number: int, clients: list[str], records: list[Record]):
+    self.round, self.clients, self.records = round_number, clients, records
     super().__init__(
         f'The loss or the model became NaN or infinite in round {round_number},'
         f' with clients {", ".join(clients)}. A smaller client_lr, or gradient '
@@ -33,8 +34,8 @@ def is_good(outputs: RoundOutputs) -> bool:
   return bool(outputs.finite and np.all(np.isfinite(sums)))
 
 
-def row(number: int, outputs: RoundOutputs, evaluated: bool) -> Row:
-  """The row of one round: its number (from 1), means of metrics, clients.
+def record(number: int, outputs: RoundOutputs, evaluated: bool) -> Record:
+  """The record of one round: its number (from 1), means of metrics, clients.
 
   With `started` where messages may be lost, and the bytes that vary.
   """
@@ -48,7 +49,7 @@ def row(number: int, outputs: RoundOutputs, evaluated: bool) -> Row:
       **_traffic(outputs)}
 
 
-def _traffic(outputs: RoundOutputs) -> Row:
+def _traffic(outputs: RoundOutputs) -> Record:
   """What only the program knows of who took part and of bytes."""
   fields = {}
   started = outputs.count if outputs.started is None else outputs.started

@@ -48,9 +48,9 @@ class SimulationState(NamedTuple):
     server: the algorithm's server state.
     aggregator: for each exchange of a round, what its aggregation keeps.
     clients: the algorithm's client states, PyTree [N, ...], N rounded up to a
-      multiple of the devices; each device has its part of the rows. Where they
-      are stored on disk, the `ClientStore` that holds these and `transforms`;
-      what the program takes are then the rows of some rounds' cohorts.
+      multiple of the devices; each device has its part of them. Where they are
+      stored on disk, the `StoredStates` that holds these and `transforms`; what
+      the program takes are then those of some rounds' cohorts.
     transforms: for each exchange of a round, the transforms' memories of
       clients, likewise; `()` where stored.
   """
@@ -100,7 +100,7 @@ class Walked(NamedTuple):
   up: float | jax.Array
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Rounds:
   """The pure functions of rounds, with what is static about them.
 
@@ -111,7 +111,7 @@ class Rounds:
     max_size: most examples of a client.
     ragged: whether clients differ in their number of local steps.
     cohort_size: M, most clients of a round.
-    state_rows: clients whose state a device holds.
+    num_states: clients whose state a device holds.
     evaluate: an `Evaluate`, run after the rounds that the plan marks.
   """
 
@@ -121,7 +121,7 @@ class Rounds:
   max_size: int
   ragged: bool
   cohort_size: int
-  state_rows: int
+  num_states: int
   evaluate: Evaluate = no_evaluation
 
   @property
@@ -130,7 +130,7 @@ class Rounds:
     return exchange.exchanges(
         self.algorithm, num_clients=self.num_clients, devices=self.devices,
         max_size=self.max_size, ragged=self.ragged,
-        cohort_size=self.cohort_size, state_rows=self.state_rows)
+        cohort_size=self.cohort_size, num_states=self.num_states)
 
   def init(self, examples, variables: Variables, key) -> SimulationState:
     """The state before the first round."""
@@ -143,7 +143,7 @@ class Rounds:
     first = [one.init(message, random.named(key, 'aggregator'))
              for one, message in zip(self.exchanges, messages, strict=True)]
     aggregators, memories = zip(*first, strict=True)
-    rows = self.state_rows * self.devices
+    rows = self.num_states * self.devices
     stack = lambda x: jnp.broadcast_to(x, (rows, *x.shape))
     copies = lambda tree: jax.tree.map(lambda x: stack(jnp.asarray(x)), tree)
     return SimulationState(
@@ -155,7 +155,7 @@ class Rounds:
     slot = jax.tree.map(lambda x: x[0], cohort)
     around = Surroundings(
         examples, key, jax.tree.map(lambda x: x[None], cohort))
-    alone = dataclasses.replace(self, devices=1, cohort_size=1, state_rows=1)
+    alone = dataclasses.replace(self, devices=1, cohort_size=1, num_states=1)
     heard, walked = Heard(), []
     for one in alone.exchanges:
       message = one.phase.broadcast(server, *heard.aggregates)
@@ -182,7 +182,8 @@ class Rounds:
     """Runs rounds `first` to `last - 1` of the plan."""
     aggregator = self.algorithm.aggregator
     if aggregator.transform is None and aggregator.reducer.plain:
-      plan = plan._replace(places=None)  # Nothing asks for it.
+      # Nothing asks for places.
+      plan = plan._replace(slots=plan.slots._replace(place=None))
     step = lambda state, plan: self.round(
         examples, state, plan, key, eval_data)
     shapes = jax.eval_shape(
@@ -203,8 +204,8 @@ class Rounds:
   def round(self, examples, state: SimulationState, plan, key, eval_data):
     """One round and what is reported of it."""
     key = random.round_key(key, state.server.round)
-    # Of the device's axis there is one row here.
-    slots = jax.tree.map(lambda x: x[0], slots_of(plan))
+    # Of the devices' axis there is one here.
+    slots = jax.tree.map(lambda x: x[0], plan.slots)
     around = Surroundings(examples, key, slots)
     heard, clients, results, memories = Heard(), state.clients, [], []
     for one, own, memory in zip(
@@ -247,12 +248,6 @@ class Rounds:
   def total(self, tree):
     """The sum over devices."""
     return sharding.total(tree) if self.devices > 1 else tree
-
-
-def slots_of(plan: Plan) -> Slot:
-  """A plan's slots."""
-  return Slot(plan.clients, plan.occurrences, plan.present, plan.offsets,
-              plan.sizes, plan.rows, plan.places)
 
 
 def _metrics(exchanges, results) -> dict[str, jax.Array]:

@@ -18,6 +18,20 @@ class Traffic(NamedTuple):
   down: float | None
   up: float | None
 
+  def of(self, clients: int, started: int) -> dict[str, float]:
+    """The fields of a round's record that don't vary from round to round.
+
+    Args:
+      clients: whose messages arrived.
+      started: who took part.
+    """
+    fields = {}
+    if self.up is not None:
+      fields['bytes_up'] = clients * self.up
+    if self.down is not None:
+      fields['bytes_down'] = started * self.down
+    return fields
+
 
 def per_client(
     algorithm: FederatedAlgorithm, examples: PyTree, variables: Variables
@@ -36,7 +50,7 @@ def per_client(
       lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), examples)
   rounds = Rounds(
       algorithm=algorithm, num_clients=1, devices=1, max_size=1, ragged=False,
-      cohort_size=1, state_rows=1)
+      cohort_size=1, num_states=1)
   bits = []
 
   def walk(examples, variables, key):

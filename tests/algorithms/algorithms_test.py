@@ -48,7 +48,7 @@ def test_pooled_fedsgd_is_fedavg_with_one_full_step(weighting, micro, lanes):
   got = run(pooled, data, client_fraction=0.6, lanes=lanes)
   want = run(want, data, client_fraction=0.6)
   assert_same(got, want)
-  for a, b in zip(got.rows, want.rows, strict=True):
+  for a, b in zip(got.records, want.records, strict=True):
     np.testing.assert_allclose(a['train/loss'], b['train/loss'], rtol=1e-5)
     assert a['clients'] == b['clients'] == 3
 

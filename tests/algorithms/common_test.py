@@ -1,5 +1,6 @@
 """What every algorithm promises, whatever it computes."""
 
+import dataclasses
 import functools
 from unittest import mock
 
@@ -16,6 +17,7 @@ from fedjax_sim.core.types import Aggregate, ClientData
 from fedjax_sim.data import sampling
 from fedjax_sim.simulation import exchange
 from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.simulation.drive import drive
 from tests import toys
 from tests.algorithms.cases import CASES, some_always
 
@@ -46,12 +48,10 @@ def build(algorithm, lanes=2, devices=1, model=MODEL):
 
 def run(simulation, cohorts=COHORTS, per_dispatch=None):
   """The state after rounds with these cohorts."""
-  simulation = simulation._replace(sampler=sampler_of(cohorts))
-  initial = simulation.init()
-  *_, (state, _) = simulation.dispatches(
-      simulation.compile(initial), initial, len(cohorts),
-      evaluate=lambda r: False, rounds_per_dispatch=per_dispatch)
-  return jax.device_get(state)
+  simulation = dataclasses.replace(simulation, sampler=sampler_of(cohorts))
+  *_, last = drive(simulation, simulation.init(), len(cohorts),
+                   rounds_per_dispatch=per_dispatch)
+  return jax.device_get(last.state)
 
 
 @functools.cache
@@ -159,7 +159,7 @@ def unlucky(name):
     algorithm = CASES[name](MODEL)
     simulation = build(algorithm._replace(aggregator=aggregation.aggregator(
         aggregation.transform('loses', client=client))))
-    simulation.compile(simulation.init())
+    _ = simulation.program.compiled
   return simulation
 
 

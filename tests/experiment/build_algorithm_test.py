@@ -36,7 +36,7 @@ def test_every_algorithm_can_be_named(name):
   config = config_of(algorithm=name, local_epochs=1 if alone else 2)
   validate(config)
   result = train(make_algorithm(config, MODEL), rounds=1)
-  assert np.isfinite(result.rows[-1]['train/loss'])
+  assert np.isfinite(result.records[-1]['train/loss'])
 
 
 @pytest.mark.parametrize('changes, algorithm', [

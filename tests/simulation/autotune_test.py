@@ -9,6 +9,7 @@ from fedjax_sim.core import files
 from fedjax_sim.data import sampling
 from fedjax_sim.simulation import autotune
 from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.simulation.drive import drive
 from fedjax_sim.simulation.placement import device_memory
 from tests import toys
 
@@ -54,10 +55,8 @@ def test_the_real_measurement_changes_no_result():
   chosen, given = build('auto'), build(2)
   results = []
   for simulation in (chosen, given):
-    state = simulation.init()
-    *_, (state, _) = simulation.dispatches(
-        simulation.compile(state), state, 3, evaluate=lambda r: False)
-    results.append(np.asarray(state.server.variables.params['w']))
+    *_, last = drive(simulation, simulation.init(), 3)
+    results.append(np.asarray(last.state.server.variables.params['w']))
   assert chosen.lanes in autotune.candidates(4)
   np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-6)
 
@@ -91,7 +90,7 @@ def test_a_run_that_cannot_fit_says_so(monkeypatch):
     build('auto')
   simulation = build(4)
   with pytest.raises(ValueError, match='lanes = 4'):
-    simulation.compile(simulation.init())
+    _ = simulation.program.compiled
 
 
 def test_a_damaged_cache_is_measured_over(tmp_path):

@@ -17,7 +17,8 @@ from fedjax_sim.data.federated import federate
 from fedjax_sim.experiment.checkpoints import Checkpoints
 from fedjax_sim.simulation import autotune
 from fedjax_sim.simulation import simulate as simulate_lib
-from fedjax_sim.simulation.placement import client_states, sharding
+from fedjax_sim.simulation.drive import drive
+from fedjax_sim.simulation.placement import sharding, stored_states
 from tests import toys
 from tests.simulation.engine_test import *  # noqa: F403
 from tests.simulation.sketches_test import *  # noqa: F403
@@ -48,7 +49,7 @@ def run_on(devices, algorithm=None, rounds=4, lanes=2, **options):
 def test_the_number_of_devices_does_not_matter(devices, lanes):
   want, got = run_on(1, lanes=2), run_on(devices, lanes=lanes)
   assert_close(got.variables, want.variables, 1e-6)  # noqa: F405
-  for a, b in zip(got.rows, want.rows, strict=True):
+  for a, b in zip(got.records, want.records, strict=True):
     assert a['clients'] == b['clients']
     assert a.keys() == b.keys()
     for name in {'train/loss', 'test/loss', 'test/accuracy'} & a.keys():
@@ -80,10 +81,10 @@ def test_what_a_device_owns_lies_on_it():
         shard.data[:sum(part)], data.examples['x'][first:first + sum(part)])
   plan = simulation.plan(0, [False])
   for device in range(4):
-    present = plan.present[0, device]
-    assert set(plan.clients[0, device][present] // 3) <= {device}
+    present = plan.slots.present[0, device]
+    assert set(plan.slots.client[0, device][present] // 3) <= {device}
   window = simulation.window(0, 1)
-  steps = [(-(-plan.sizes[0, d] // 10)).sum() for d in range(4)]
+  steps = [(-(-plan.slots.size[0, d] // 10)).sum() for d in range(4)]
   assert window.imbalance[0] == pytest.approx(max(steps) / np.mean(steps) - 1)
 
 
@@ -104,7 +105,7 @@ def test_each_device_holds_its_own_clients_state():
   assert [s.data.shape for s in held.addressable_shards] == [(2, 2)] * 2
   plan = simulation.plan(0, [False] * 5)
   for device in range(2):
-    held = plan.clients[:, device][plan.present[:, device]]
+    held = plan.slots.client[:, device][plan.slots.present[:, device]]
     assert set(held) <= {2 * device, 2 * device + 1}
 
 
@@ -118,9 +119,8 @@ def test_a_run_goes_on_with_another_number_of_devices(tmp_path):
 
   def go_on(devices, state, stop):
     one = simulation(devices)
-    *_, (state, _) = one.dispatches(
-        one.compile(state), state, stop, evaluate=lambda r: False)
-    return state
+    *_, last = drive(one, state, stop)
+    return last.state
 
   whole = sharding.gather(go_on(1, simulation(1).init(), 6))
   with Checkpoints(tmp_path, keep=3) as checkpoints:
@@ -136,7 +136,7 @@ def test_a_run_goes_on_with_another_number_of_devices(tmp_path):
 
 
 def test_stored_states_give_the_same_bits_on_several_devices(monkeypatch):
-  monkeypatch.setattr(client_states, '_BUFFER_BYTES', 1)
+  monkeypatch.setattr(stored_states, '_BUFFER_BYTES', 1)
   points = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
   data = federate({'x': points, 'y': np.ones(40, np.float32)},
                   toys.partition_of([2] * 20))
@@ -150,7 +150,7 @@ def test_stored_states_give_the_same_bits_on_several_devices(monkeypatch):
   got, want = run('stored').state, run('device').state
   assert_equal = lambda a, b: jax.tree.map(np.testing.assert_array_equal, a, b)
   assert_equal(got.server, want.server)
-  clients, transforms = got.clients.read(np.arange(20))
+  clients, transforms = got.clients.store.read(np.arange(20))
   assert_equal(clients, jax.tree.map(lambda x: x[:20], want.clients))
   assert clients.value['w'].any(axis=1).sum() > 10
 
