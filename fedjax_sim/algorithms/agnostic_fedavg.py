@@ -151,5 +151,6 @@ def agnostic_fedavg(
 
 def _by_domain(losses, domains, num_domains):
   """MetricSums of each domain: (losses or 0, 1 or 0), float32 [B]."""
-  own = lambda d: (domains == d).astype(losses.dtype)
-  return {f'domain {d}': (losses * own(d), own(d)) for d in range(num_domains)}
+  inside = lambda d: (domains == d).astype(losses.dtype)
+  return {f'domain {d}': (losses * inside(d), inside(d))
+          for d in range(num_domains)}
