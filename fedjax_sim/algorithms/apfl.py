@@ -83,7 +83,7 @@ def apfl(
   def joint(gradient: Gradient) -> Gradient:
     """The gradients of w, v and a on a batch, from that of one model."""
     def joint_gradient(variables: Variables, batch):
-      params, states = variables
+      params, states, _ = variables
       w, v = params['w'], params['v']
       a = jnp.clip(params['alpha'], 0, 1) if adaptive else alpha
       grads, w_state, metrics = gradient(Variables(w, states['w']), batch)
@@ -102,9 +102,9 @@ def apfl(
     v = personal_models.start_of(state.personal, w)
     start = Variables(
         {'w': w.params, 'v': v.params, 'alpha': state.alpha},
-        {'w': w.model_state, 'v': v.model_state})
+        {'w': w.model_state, 'v': v.model_state}, w.frozen)
     local = train.run(start, data, key, server.round, change_gradient=joint)
-    params, states = local.variables
+    params, states, _ = local.variables
     a = jnp.clip(params['alpha'], 0, 1) if adaptive else state.alpha
     personal = personal_models.started(Variables(params['v'], states['v']))
     return local, Variables(params['w'], states['w']), Mixture(personal, a)
@@ -121,7 +121,7 @@ def apfl(
     first = train_both(base.broadcast(state), mixture, data, key)[2]
     (personal, _), a = trees.where(mixture.personal.started, mixture, first)
     return Variables(_mix(a, personal.params, state.variables.params),
-                     personal.model_state)
+                     personal.model_state, state.variables.frozen)
 
   return base._replace(
       client_init=lambda variables: Mixture(

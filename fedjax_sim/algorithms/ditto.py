@@ -20,7 +20,7 @@ from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.algorithms.personal_models import PersonalModel
 from fedjax_sim.clients.local_sgd import Broadcast, difference
 from fedjax_sim.clients.local_training import local_training
-from fedjax_sim.core import checks, random, trees
+from fedjax_sim.core import checks, frozen, random, trees
 from fedjax_sim.core.types import (
     Aggregator,
     ClientOutput,
@@ -87,7 +87,9 @@ def ditto(
 
   def personalize(state, personal: PersonalModel, data, key) -> Variables:
     first = train_personal(base.broadcast(state), personal, data, key)
-    return trees.where(personal.started, personal.variables, first)
+    chosen = trees.where(
+        personal.started, personal.variables, frozen.without(first))
+    return chosen._replace(frozen=first.frozen)
 
   return base._replace(
       client_init=personal_models.none_yet, personalize=personalize)

@@ -131,4 +131,4 @@ def apply_mean(
   return Variables(
       optax.apply_updates(variables.params, updates),
       jax.tree.map(jnp.add, variables.model_state, mean.model_state),
-  ), opt_state
+      variables.frozen), opt_state
