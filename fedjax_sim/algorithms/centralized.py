@@ -73,8 +73,7 @@ def centralized_sgd(
         num_steps=num_steps, first_step=trainer.num_steps,
         step_scale=scale, opt_state=trainer.opt_state)
     # A weight of one makes the mean exact: nothing is rounded on the way.
-    message = Message(
-        local.variables, jnp.float32(1), jnp.array(True), aux={})
+    message = Message(local.variables, jnp.float32(1))
     trainer = TrainerState(local.opt_state, trainer.num_steps + num_steps)
     return ClientOutput(message, trainer, local.metrics)
 
@@ -89,6 +88,6 @@ def centralized_sgd(
       broadcast=lambda state: (
           state.variables, state.extra, state.round),
       client=client,
-      aggregator=aggregation.chain(reduce=aggregation.weighted_mean()),
+      aggregator=aggregation.aggregator(),
       server=server,
       personalize=lambda state, client_state, data, key: state.variables)

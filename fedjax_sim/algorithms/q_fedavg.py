@@ -74,7 +74,7 @@ def q_fedavg(
                  for x in jax.tree.leaves(message.update.params))
     rate = client_lr * train.step_scale(server.round)
     curvature = weight * q * loss ** (q - 1) * square / rate
-    return ClientOutput(message._replace(aux={'curvature': curvature}),
+    return ClientOutput(message._replace(sums={'curvature': curvature}),
                         client_state, local.metrics)
 
   base = from_client_update(
@@ -82,7 +82,7 @@ def q_fedavg(
 
   def server(state: ServerState, aggregate: Aggregate, key) -> ServerState:
     weight = aggregate.weight
-    bound = weight + aggregate.aux['curvature']  # H / L
+    bound = weight + aggregate.sums['curvature']  # H / L
     damping = jnp.where(weight > 0, weight / jnp.where(weight > 0, bound, 1), 0)
     params = jax.tree.map(
         lambda x: (damping * x).astype(x.dtype), aggregate.mean.params)

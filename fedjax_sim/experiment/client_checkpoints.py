@@ -9,8 +9,8 @@ import functools
 from pathlib import Path
 
 from fedjax_sim.experiment.checkpoints import Checkpoints
-from fedjax_sim.simulation.engine import SimulationState
 from fedjax_sim.simulation.placement import client_states
+from fedjax_sim.simulation.rounds import SimulationState
 
 # In a run's folder.
 FOLDER = 'client_states'

@@ -201,6 +201,6 @@ def _write(
   """Appends what is new to the members' metrics."""
   for member, records in progress.records.items():
     for record in records:
-      record['bytes_up'] = record['clients'] * traffic.up
-      record['bytes_down'] = record['clients'] * traffic.down
+      clients = record['clients']
+      record.update(traffic.of(clients, record.get('started', clients)))
     metrics.append(files[member], records)

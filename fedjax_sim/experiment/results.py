@@ -7,8 +7,8 @@ import numpy as np
 
 from fedjax_sim.experiment import loop, metrics, plots, workdir
 from fedjax_sim.experiment.checkpoints import save_npz
-from fedjax_sim.simulation.engine import SimulationState
 from fedjax_sim.simulation.evaluation import ClientMetrics
+from fedjax_sim.simulation.rounds import SimulationState
 
 CLIENTS_FILE = 'clients.json'
 

@@ -14,9 +14,9 @@ import jax
 
 from fedjax_sim.core.types import PyTree
 from fedjax_sim.simulation import records as records_lib
-from fedjax_sim.simulation.engine import RoundOutputs, SimulationState
 from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.records import DivergenceError, Record
+from fedjax_sim.simulation.rounds import RoundOutputs, SimulationState
 from fedjax_sim.simulation.traffic import Traffic
 
 # A dispatch is about this long: short enough for progress and Ctrl-C, long

@@ -18,8 +18,8 @@ from fedjax_sim.core.types import (
   Variables,
 )
 from fedjax_sim.data.federated import FederatedData
-from fedjax_sim.simulation.engine import SimulationState
 from fedjax_sim.simulation.placement import client_states
+from fedjax_sim.simulation.rounds import SimulationState
 
 
 class EvalData(NamedTuple):
@@ -89,6 +89,13 @@ def evaluator(model: Model) -> Callable[[Variables, EvalData], MetricSums]:
     return jax.lax.scan(step, zeros, data)[0]
 
   return evaluate
+
+
+def of_sets(model: Model) -> Callable[[Variables, PyTree], dict]:
+  """`evaluator` for several sets: `{'test': EvalData, …}`."""
+  one = evaluator(model)
+  return lambda variables, sets: {
+      name: one(variables, data) for name, data in sets.items()}
 
 
 def report(sums: MetricSums) -> dict[str, float]:

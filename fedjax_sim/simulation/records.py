@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from fedjax_sim.simulation import evaluation
-from fedjax_sim.simulation.engine import RoundOutputs
+from fedjax_sim.simulation.rounds import RoundOutputs
 
 # None is a number that is not finite, once it has been in a file.
 Record = dict[str, float | int | None]
@@ -36,11 +36,28 @@ def is_good(outputs: RoundOutputs) -> bool:
 
 
 def record(number: int, outputs: RoundOutputs, evaluated: bool) -> Record:
-  """The record of one round: its number (from 1), means of metrics, clients."""
-  test = evaluation.report(outputs.test) if evaluated else {}
+  """The record of one round: its number (from 1), means of metrics, clients.
+
+  With `started` where messages may be lost, and the bytes that vary.
+  """
+  sets = {'train': outputs.train, **(outputs.test if evaluated else {})}
   return {
       'round': number,
-      **{f'train/{name}': value
-         for name, value in evaluation.report(outputs.train).items()},
-      **{f'test/{name}': value for name, value in test.items()},
-      'clients': int(outputs.count)}
+      **{f'{name}/{metric}': value for name, sums in sets.items()
+         for metric, value in evaluation.report(sums).items()},
+      **{name: float(value) for name, value in outputs.aggregation.items()},
+      'clients': int(outputs.count),
+      **_traffic(outputs)}
+
+
+def _traffic(outputs: RoundOutputs) -> Record:
+  """What only the program knows of who took part and of bytes."""
+  fields = {}
+  started = outputs.count if outputs.started is None else outputs.started
+  if outputs.started is not None:
+    fields['started'] = int(started)
+  if outputs.bits_up is not None:
+    fields['bytes_up'] = float(outputs.bits_up) / 8
+  if outputs.bits_down is not None:
+    fields['bytes_down'] = float(outputs.bits_down) / 8 * int(started)
+  return fields

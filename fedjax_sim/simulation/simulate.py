@@ -16,7 +16,6 @@ from fedjax_sim.simulation import autotune, check_examples, evaluation
 from fedjax_sim.simulation import engine as engine_lib
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation.drive import drive
-from fedjax_sim.simulation.engine import SimulationState
 from fedjax_sim.simulation.placement import (
   client_owners,
   client_states,
@@ -26,6 +25,7 @@ from fedjax_sim.simulation.placement import (
 )
 from fedjax_sim.simulation.program import Program
 from fedjax_sim.simulation.records import Record
+from fedjax_sim.simulation.rounds import SimulationState, no_evaluation
 from fedjax_sim.simulation.simulation import Simulation, first_inputs
 
 # Rounds that one compiled program can take at once. It holds only their plan
@@ -63,11 +63,10 @@ def build(
   for name, tree in (('train', train.examples), ('test', test)):
     if tree is not None:
       check_examples.check_examples(model, name, tree)
-  evaluate = lambda variables, eval_data: {}
-  batched = None
+  evaluate, batched = no_evaluation, {}
   if test is not None:
-    batched = evaluation.in_batches(test, eval_batch_size)
-    evaluate = evaluation.evaluator(model)
+    batched = {'test': evaluation.in_batches(test, eval_batch_size)}
+    evaluate = evaluation.of_sets(model)
   shapes = jax.eval_shape(
       model.init, jax.random.key(0), first_inputs(train))
   local_steps = np.asarray(algorithm.local_steps(train.sizes))
@@ -118,14 +117,14 @@ class _Placed(NamedTuple):
 
   placement: sharding.Placement
   examples: PyTree | None
-  eval_data: evaluation.EvalData | None
+  eval_data: dict[str, evaluation.EvalData]
 
   @classmethod
   def make(cls, devices: int, train, batched, owned) -> '_Placed':
     placement = sharding.place(devices)
-    if batched is not None:
-      batched = sharding.to_devices(
-          evaluation.fill_up(batched, devices), placement.split())
+    batched = sharding.to_devices(
+        {name: evaluation.fill_up(data, devices)
+         for name, data in batched.items()}, placement.split())
     if owned:
       examples = client_owners.to_owners(train, placement)
     elif mapped.is_mapped(train):  # Taken to be too large for the devices.

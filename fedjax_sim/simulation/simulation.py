@@ -17,7 +17,6 @@ from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.simulation import engine as engine_lib
 from fedjax_sim.simulation import evaluation, traffic
 from fedjax_sim.simulation import plan as plan_lib
-from fedjax_sim.simulation.engine import SimulationState
 from fedjax_sim.simulation.placement import (
   client_owners,
   client_states,
@@ -28,6 +27,7 @@ from fedjax_sim.simulation.placement.client_store import ClientStore
 from fedjax_sim.simulation.placement.stored_states import StoredStates
 from fedjax_sim.simulation.program import Program
 from fedjax_sim.simulation.records import Record
+from fedjax_sim.simulation.rounds import SimulationState
 
 
 class Window(NamedTuple):
@@ -85,7 +85,7 @@ class Simulation:
     example_buffer: examples of a window on a device, where it brings them.
     state_buffer: clients whose states a device holds in a window, where they
       are stored on disk; else None.
-    eval_data: the test set on the devices, or None.
+    eval_data: evaluation sets by name, on the devices.
   """
 
   model: Model
@@ -106,7 +106,7 @@ class Simulation:
   owned: bool
   example_buffer: int
   state_buffer: int | None
-  eval_data: evaluation.EvalData | None
+  eval_data: dict[str, evaluation.EvalData]
 
   def init(self, folder: Path | None = None) -> SimulationState:
     """The state before the first round.

@@ -18,9 +18,13 @@ from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.simulation import check_examples, evaluation, sweep_program
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation import traffic as traffic_lib
-from fedjax_sim.simulation.engine import Rounds, SimulationState
 from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.program import Program
+from fedjax_sim.simulation.rounds import (
+  Rounds,
+  SimulationState,
+  no_evaluation,
+)
 
 _CAPACITY = 128
 
@@ -79,7 +83,7 @@ class Sweep:
     lanes: W.
     together: members that a device computes side by side.
     examples: those of all federations, one behind the other, on the devices.
-    eval_data: the test set on the devices, or None.
+    eval_data: evaluation sets by name, on the devices.
     size: places for members, a multiple of the devices.
     capacity: R, the rounds that are planned at once.
   """
@@ -95,7 +99,7 @@ class Sweep:
   lanes: int
   together: int
   examples: PyTree
-  eval_data: evaluation.EvalData | None
+  eval_data: dict[str, evaluation.EvalData]
   size: int
   capacity: int
 
@@ -204,10 +208,10 @@ def build(
   _check_federations(federations)
   for data in federations:
     check_examples.check_examples(model, 'train', data.examples)
-  evaluate, eval_data = (lambda variables, eval_data: {}), None
+  evaluate, eval_data = no_evaluation, {}
   if test is not None:
     check_examples.check_examples(model, 'test', test)
-    evaluate = evaluation.evaluator(model)
+    evaluate = evaluation.of_sets(model)
   cpu = jax.default_backend() == 'cpu'
   if devices == 'auto':
     devices = min(len(jax.local_devices()), num_members)
@@ -221,7 +225,7 @@ def build(
   everywhere = placement.everywhere
   if test is not None:
     eval_data = sharding.to_devices(
-        evaluation.in_batches(test, eval_batch_size), everywhere)
+        {'test': evaluation.in_batches(test, eval_batch_size)}, everywhere)
   examples = sharding.to_devices(jax.tree.map(
       lambda *x: np.concatenate(x), *(f.examples for f in federations)),
       everywhere)
@@ -248,7 +252,7 @@ def _make_rounds(
       algorithm=make_algorithm(**hyperparameters), num_clients=num_clients,
       devices=1, max_size=int(sizes.max()),
       ragged=bool(np.ptp(sizes) > 0 or cohort_size % lanes),
-      num_slots=cohort_size + lanes - 1, num_states=num_clients,
+      cohort_size=cohort_size, num_states=num_clients,
       evaluate=evaluate)
 
 

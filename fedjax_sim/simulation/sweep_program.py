@@ -15,9 +15,9 @@ import numpy as np
 from jax import numpy as jnp
 
 from fedjax_sim.core.types import PyTree, Slot
-from fedjax_sim.simulation.engine import Rounds, SimulationState
 from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.plan import Plan
+from fedjax_sim.simulation.rounds import Rounds, SimulationState
 
 # Numeric hyperparameters, traced -> a member's rounds.
 MakeRounds = Callable[[Mapping[str, jax.Array]], Rounds]

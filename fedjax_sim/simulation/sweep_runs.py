@@ -16,9 +16,9 @@ from fedjax_sim.data import sampling
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation import sweep_program
 from fedjax_sim.simulation import traffic as traffic_lib
-from fedjax_sim.simulation.engine import SimulationState
 from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.records import Record
+from fedjax_sim.simulation.rounds import SimulationState
 from fedjax_sim.simulation.sweep import Member, Sweep, SweepState
 
 # Where rounds are long, a dispatch takes no more members than this allows.

@@ -13,7 +13,6 @@ import numpy as np
 
 from fedjax_sim.core import trees
 from fedjax_sim.core.types import PyTree
-from fedjax_sim.simulation.engine import SimulationState
 from fedjax_sim.simulation.placement import (
   client_owners,
   device_memory,
@@ -23,6 +22,7 @@ from fedjax_sim.simulation.placement import (
 from fedjax_sim.simulation.placement.client_store import ClientStore
 from fedjax_sim.simulation.placement.stored_states import TABLE, StoredStates
 from fedjax_sim.simulation.plan import Plan
+from fedjax_sim.simulation.rounds import SimulationState
 
 # Where clients' states can lie, see `simulate`.
 CHOICES = ('auto', 'device', 'stored')

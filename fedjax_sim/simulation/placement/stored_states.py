@@ -15,9 +15,9 @@ import numpy as np
 
 from fedjax_sim.core import trees
 from fedjax_sim.core.types import PyTree
-from fedjax_sim.simulation.engine import SimulationState
 from fedjax_sim.simulation.placement import client_owners, sharding
 from fedjax_sim.simulation.placement.client_store import ClientStore
+from fedjax_sim.simulation.rounds import SimulationState
 
 # In a checkpoint, in place of clients' states; and where it is there.
 _TABLE = 'client_store_records'
