@@ -25,8 +25,9 @@ def command(folder, *flags):
   return [sys.executable, ROOT / 'run.py',
           f'--config={ROOT}/configs/digits_quickstart.py',
           f'--workdir={folder}', f'--config.rounds={ROUNDS}',
-          '--config.partition=quantity', '--config.lanes=2',
-          '--config.rounds_per_dispatch=2', '--config.checkpoint_seconds=0',
+          '--config.model=logistic_regression', '--config.partition=quantity',
+          '--config.lanes=2', '--config.rounds_per_dispatch=5',
+          '--config.checkpoint_seconds=0',
           *flags]
 
 
@@ -52,7 +53,8 @@ def assert_same_run(folder, want):
 def run_here(folder):
   """The same run in this process, on one device."""
   config = digits_quickstart.get_config()
-  config.update(rounds=ROUNDS, partition='quantity', lanes=2, devices=1)
+  config.update(rounds=ROUNDS, model='logistic_regression',
+                partition='quantity', lanes=2, devices=1)
   assert run_lib.run(config.lock(), 'test', workdir_path=folder) == 0
 
 

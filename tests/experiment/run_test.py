@@ -21,7 +21,7 @@ from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients import local_sgd
 from fedjax_sim.core.types import ClientOutput
 from fedjax_sim.experiment import build as build_lib
-from fedjax_sim.experiment import metrics, workdir
+from fedjax_sim.experiment import metrics, plots, workdir
 from fedjax_sim.experiment import run as run_lib
 from fedjax_sim.simulation import autotune
 
@@ -33,6 +33,12 @@ def _own_cache(tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv('FEDJAX_SIM_CACHE_DIR', str(tmp_path_factory.mktemp('cache')))
     yield
+
+
+@pytest.fixture(autouse=True)
+def _no_figures(monkeypatch):
+  """They take most of a short run; the run called `finished` draws them."""
+  monkeypatch.setattr(plots, '_save', lambda figure, path: Path(path).touch())
 
 
 def small_config(**changes):
