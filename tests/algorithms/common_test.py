@@ -106,6 +106,7 @@ def test_devices_do_not_matter(name):
                jax.tree.leaves(one.clients))
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize('name', NAMES)
 def test_rounds_per_dispatch_do_not_change_a_bit(name):
   simulation, want, _ = reference(name)

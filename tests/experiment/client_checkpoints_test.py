@@ -145,6 +145,7 @@ def spoil(folder, flushed):
   now.tofile(file)
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize('call', [2, 3])
 @pytest.mark.parametrize('stage', STAGES)
 def test_a_kill_at_any_stage(
@@ -186,6 +187,7 @@ def test_two_kills_and_what_the_folder_holds(
   assert state.clients.num_records <= 1 + len(SIZES) + 2 * 3
 
 
+@pytest.mark.bits
 def test_a_run_goes_on_with_states_elsewhere(simulations, whole, tmp_path):
   for first in ('stored', 'device'):
     other = {'stored': 'device', 'device': 'stored'}[first]

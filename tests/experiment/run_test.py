@@ -310,6 +310,7 @@ def wait_for_rounds(folder, number, process):
   raise AssertionError('no progress')
 
 
+@pytest.mark.bits
 def test_a_run_goes_on_bit_for_bit_after_a_kill_and_after_ctrl_c(tmp_path):
   whole, cut = tmp_path / 'whole', tmp_path / 'cut'
   process = start(cut)

@@ -12,7 +12,6 @@ import numpy as np
 import optax
 import pytest
 
-import fedjax_sim
 from fedjax_sim import algorithms
 from fedjax_sim.core import trees
 from fedjax_sim.data import sampling
@@ -141,6 +140,7 @@ def test_a_run_goes_on_with_another_number_of_devices(tmp_path):
       state.server.variables, whole.server.variables, 1e-6)
 
 
+@pytest.mark.bits
 def test_stored_states_give_the_same_bits_on_several_devices(monkeypatch):
   monkeypatch.setattr(client_states, '_BUFFER_BYTES', 1)
   points = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
@@ -176,10 +176,6 @@ def test_sums_use_the_mesh_and_others_merge_in_order():
 def test_more_devices_than_there_are():
   with pytest.raises(ValueError, match='from 1 to 8.*got 9'):
     run_on(9)
-
-
-def test_cores_that_are_set_already_stay():
-  assert fedjax_sim.use_all_cores() == 8
 
 
 def test_lanes_are_those_of_a_device():
