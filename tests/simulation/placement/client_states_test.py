@@ -85,7 +85,9 @@ def stored():
   return run('stored')
 
 
-@pytest.mark.parametrize('rows,dispatch', [(3, None), (5, 4), (None, 1)])
+@pytest.mark.bits
+@pytest.mark.parametrize('rows,dispatch', [
+    (3, None), (None, 1), pytest.param(5, 4, marks=pytest.mark.slow)])
 def test_stored_states_give_the_same_bits(
     monkeypatch, on_device, rows, dispatch):
   """Also where a window holds few rounds, or one alone."""
