@@ -31,7 +31,8 @@ _DRY_RUN = flags.DEFINE_bool(
 
 def main(argv: list[str]) -> int:
   # After the flags: --help stays fast.
-  from fedjax_sim import experiment, processes, sweep_experiment
+  from fedjax_sim.experiment import processes, run_sweep
+  from fedjax_sim.experiment import run as run_lib
   if len(argv) > 1:
     raise app.UsageError(f'unknown argument {argv[1]!r}')
   name = Path(config_flags.get_config_filename(flags.FLAGS['config'])).stem
@@ -50,11 +51,11 @@ def main(argv: list[str]) -> int:
     elif _PROCESSES.value != 1:
       return processes.launch(_PROCESSES.value, _command)
     if _SWEEP.value:
-      return sweep_experiment.run(
-          _CONFIG.value, name, sweep_experiment.parse(
+      return run_sweep.run(
+          _CONFIG.value, name, run_sweep.parse(
               _CONFIG.value, _SWEEP.value), _WORKDIR.value)
-    return experiment.run(_CONFIG.value, name, workdir_path=_WORKDIR.value,
-                          dry_run=_DRY_RUN.value)
+    return run_lib.run(_CONFIG.value, name, workdir_path=_WORKDIR.value,
+                       dry_run=_DRY_RUN.value)
   except ValueError as error:
     print(f'error: {error}', file=sys.stderr)
     processes.leave(1)
@@ -62,7 +63,7 @@ def main(argv: list[str]) -> int:
   except KeyboardInterrupt:  # Before the first round, or for the second time.
     print('stopped; the same command goes on from the last checkpoint',
           file=sys.stderr)
-    return experiment.EXIT_STOPPED
+    return run_lib.EXIT_STOPPED
 
 
 def _command(index: int, coordinator: str) -> list[str]:

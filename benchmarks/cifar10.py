@@ -25,8 +25,10 @@ import optax
 from flax import linen as nn
 
 import fedjax_sim
-from fedjax_sim import algorithms, data, models, simulator, workdir
+from fedjax_sim import algorithms, data, models
 from fedjax_sim.data import partition, sampling
+from fedjax_sim.experiment import workdir
+from fedjax_sim.simulation import simulate as simulate_lib
 from fedjax_sim.simulation.plan import evaluate_after
 
 RESULTS = Path(__file__).parent / 'results' / 'cifar10.jsonl'
@@ -71,7 +73,7 @@ def main() -> None:
   model = models.from_linen(Net())
   parts = [part[:EXAMPLES] for part in partition.iid(
       len(train['y']), CLIENTS, seed=0)]
-  simulation = simulator.build(
+  simulation = simulate_lib.build(
       model, algorithms.fedavg(model, optax.sgd(0.1), batch_size=10),
       data.federate(train, parts), sampling.uniform(CLIENTS, COHORT, seed=0),
       test=test)

@@ -76,7 +76,7 @@ def personal(model):
 
 def count_bytes() -> dict[str, int]:
   """What goes from and to stores from now on."""
-  from fedjax_sim.simulation.client_store import ClientStore
+  from fedjax_sim.simulation.placement.client_store import ClientStore
   moved = {'read': 0, 'written': 0}
   read, write = ClientStore.read, ClientStore.write
 
@@ -117,12 +117,14 @@ def measure(folder: Path, client_state: str) -> dict[str, float]:
   """In a new process: see above."""
   import jax
 
-  from fedjax_sim import client_checkpoints, data, models, simulator
-  from fedjax_sim.checkpoint import Checkpoints
+  from fedjax_sim import data, models
   from fedjax_sim.data import sampling
+  from fedjax_sim.experiment import client_checkpoints
+  from fedjax_sim.experiment.checkpoints import Checkpoints
+  from fedjax_sim.simulation import simulate as simulate_lib
   federation = data.open_mapped(folder / 'federation')
   model = models.logistic_regression()
-  simulation = simulator.build(
+  simulation = simulate_lib.build(
       model, personal(model), federation,
       sampling.uniform(federation.num_clients, COHORT, seed=0), devices=1,
       lanes=1, client_state=client_state)
@@ -164,7 +166,7 @@ def main() -> None:
     result = measure(arguments.folder, arguments.measure)
     (arguments.folder / 'result.json').write_text(json.dumps(result))
     return
-  from fedjax_sim import workdir
+  from fedjax_sim.experiment import workdir
   rows = []
   for count, where in ((arguments.beside, 'device'),
                        (arguments.beside, 'stored'),

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedjax_sim import metrics
+from fedjax_sim.experiment import metrics
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / 'results' / 'configs.jsonl'

@@ -25,9 +25,11 @@ import numpy as np
 import optax
 
 import fedjax_sim
-from fedjax_sim import algorithms, data, models, simulator, training, workdir
-from fedjax_sim.checkpoint import Checkpoints
+from fedjax_sim import algorithms, data, models
 from fedjax_sim.data import partition, sampling
+from fedjax_sim.experiment import loop, workdir
+from fedjax_sim.experiment.checkpoints import Checkpoints
+from fedjax_sim.simulation import simulate as simulate_lib
 from fedjax_sim.simulation.plan import evaluate_after
 
 RESULTS = Path(__file__).parent / 'results' / 'host.jsonl'
@@ -45,7 +47,7 @@ def share(simulation, program) -> float:
     device += time.perf_counter() - begun
     return result
 
-  cadence = training.Cadence(
+  cadence = loop.Cadence(
       rounds=ROUNDS, evaluate=evaluate_after(1, ROUNDS),
       rounds_per_dispatch=None, checkpoint_seconds=30.0,
       stop_on_divergence=True, targets=(0.97,))
@@ -53,7 +55,7 @@ def share(simulation, program) -> float:
   with tempfile.TemporaryDirectory() as folder:
     with Checkpoints(Path(folder) / 'checkpoints', keep=1) as checkpoints:
       begun = time.perf_counter()
-      training.train(
+      loop.train(
           simulation, waiting, state, cadence, folder=Path(folder),
           checkpoints=checkpoints, bytes_per_client=0)
       return 1 - device / (time.perf_counter() - begun)
@@ -64,7 +66,7 @@ def main() -> None:
   mnist = data.load('mnist')
   model = models.mnist_2nn()
   parts = partition.shards(mnist.train['y'], 100, 2, seed=0)
-  simulation = simulator.build(
+  simulation = simulate_lib.build(
       model, algorithms.fedavg(model, optax.sgd(0.1), batch_size=10),
       data.federate(mnist.train, parts), sampling.uniform(100, 10, seed=0),
       test=mnist.test)

@@ -9,7 +9,8 @@ takes:
 
   convolution  lax.conv_general_dilated; all taps side by side and one product
                ('patches'); a product a kernel row ('rows'); minimal filtering
-               along the rows ('tiles'); the last three are in models/layers.py
+               along the rows ('tiles'); the last three are in
+               models/convolution.py
   max-pooling  flax's, by windows, and ours, by selects between slices
   LSTM layer   lax.scan differentiated automatically, and models/recurrent.py
 
@@ -29,8 +30,10 @@ from flax import linen as nn
 from jax import lax
 from jax import numpy as jnp
 
-from fedjax_sim import compilation, models, workdir
-from fedjax_sim.models import layers, recurrent
+from fedjax_sim import models
+from fedjax_sim.core import compilation
+from fedjax_sim.experiment import workdir
+from fedjax_sim.models import convolution, recurrent
 
 RESULTS = Path(__file__).parent / 'results' / 'kernels.jsonl'
 BATCH, STEPS = 10, 20
@@ -63,15 +66,15 @@ def convolution_forms(side, inputs, outputs, kernel):
   rng = np.random.default_rng(0)
   x = jnp.float32(rng.normal(size=(BATCH, side, side, inputs)))
   w = jnp.float32(rng.normal(size=(kernel, kernel, inputs, outputs)) * 0.03)
-  frame = layers._frame(x, w, (1, 1), 'SAME', (1, 1))
+  frame = convolution._frame(x, w, (1, 1), 'SAME', (1, 1))
   dot = functools.partial(
       lax.dot_general, preferred_element_type=jnp.float32)
   forms = {'lax': lambda x, w: lax.conv_general_dilated(
       x, w, (1, 1), 'SAME', dimension_numbers=_LAYOUT)}
   for name in ('patches', 'rows', 'tiles'):
-    form = getattr(layers, f'_by_{name}')
+    form = getattr(convolution, f'_by_{name}')
     forms[name] = lambda x, w, form=form: form(x, w, frame, dot)
-  forms['chosen'] = lambda x, w: layers.conv_general_dilated(
+  forms['chosen'] = lambda x, w: convolution.conv_general_dilated(
       x, w, (1, 1), 'SAME', dimension_numbers=_LAYOUT)
   return {name: steps(form, x, w) for name, form in forms.items()}
 

@@ -57,12 +57,13 @@ def measure(folder: Path) -> dict[str, float]:
   import optax
 
   import fedjax_sim
-  from fedjax_sim import algorithms, data, models, simulator
+  from fedjax_sim import algorithms, data, models
   from fedjax_sim.data import sampling
+  from fedjax_sim.simulation import simulate as simulate_lib
   fedjax_sim.use_all_cores()
   federation = data.open_mapped(folder)
   model = models.mnist_2nn()
-  simulation = simulator.build(
+  simulation = simulate_lib.build(
       model, algorithms.fedavg(model, optax.sgd(0.05), batch_size=10),
       federation, sampling.uniform(federation.num_clients, COHORT, seed=0),
       devices=len(jax.devices()), lanes=1)
@@ -90,7 +91,7 @@ def main() -> None:
   parser.add_argument('--measure', type=Path, help='used by the script itself')
   parser.add_argument('--join', nargs=2, help='used by the script itself')
   arguments = parser.parse_args()
-  from fedjax_sim import processes, workdir
+  from fedjax_sim.experiment import processes, workdir
   if arguments.measure:
     if arguments.join:
       processes.join(

@@ -29,7 +29,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import contenders
-from fedjax_sim import data, workdir
+from fedjax_sim import data
+from fedjax_sim.experiment import workdir
 
 PAGE = contenders.ROOT / 'docs' / 'migration.md'
 RESULTS = Path(__file__).parent / 'results' / 'migration.jsonl'

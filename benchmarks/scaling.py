@@ -25,8 +25,10 @@ import numpy as np
 import optax
 
 from benchmarks import scaling_model
-from fedjax_sim import algorithms, data, models, simulator, workdir
+from fedjax_sim import algorithms, data, models
 from fedjax_sim.data import sampling
+from fedjax_sim.experiment import workdir
+from fedjax_sim.simulation import simulate as simulate_lib
 
 RESULTS = Path(__file__).parent / 'results' / 'scaling.jsonl'
 FIGURE = Path(__file__).parent.parent / 'docs' / 'scaling.png'
@@ -59,7 +61,7 @@ class Point:
     parts = np.split(np.arange(total), total // n)
     model = models.from_linen(models.dense.Dense(
         (hidden, hidden, 10), jax.nn.initializers.glorot_uniform()))
-    self._simulation = simulator.build(
+    self._simulation = simulate_lib.build(
         model,
         algorithms.fedavg(model, optax.sgd(0.01), epochs=E, batch_size=B),
         data.federate({'x': x, 'y': y}, parts),

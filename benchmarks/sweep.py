@@ -28,9 +28,12 @@ import numpy as np
 import optax
 
 import fedjax_sim
-from fedjax_sim import algorithms, data, models, simulator, sweeps, workdir
+from fedjax_sim import algorithms, data, models
 from fedjax_sim.core.types import Model
 from fedjax_sim.data import partition, sampling
+from fedjax_sim.experiment import workdir
+from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.simulation import sweep as sweep_lib
 
 RESULTS = Path(__file__).parent / 'results' / 'sweep.jsonl'
 README = Path(__file__).parents[1] / 'README.md'
@@ -100,7 +103,7 @@ class _Single:
   """A run of its own."""
 
   def __init__(self, model, algorithm, clients, cohort, test):
-    self._simulation = simulator.build(
+    self._simulation = simulate_lib.build(
         model, algorithm, clients,
         sampling.uniform(clients.num_clients, cohort, 0), test=test,
         devices=len(jax.devices()), lanes=1)
@@ -120,8 +123,8 @@ class _Sweep:
   """All rates at once."""
 
   def __init__(self, model, make, clients, cohort, test):
-    self._members = [sweeps.Member(0, {'rate': rate}) for rate in RATES]
-    self._sweep = sweeps.build(
+    self._members = [sweep_lib.Member(0, {'rate': rate}) for rate in RATES]
+    self._sweep = sweep_lib.build(
         model, make, [clients], cohort_size=cohort, num_members=len(RATES),
         example=self._members[0].hyperparameters, test=test)
 

@@ -3,19 +3,13 @@
 Importing it starts no JAX backend and reads no data.
 """
 
-from fedjax_sim import (
-    aggregation,
-    algorithms,
-    data,
-    evaluation,
-    interpolation,
-    models,
-)
-from fedjax_sim.clients.for_each import for_each_client
-from fedjax_sim.devices import use_all_cores
-from fedjax_sim.rows import DivergenceError
-from fedjax_sim.simulator import Result, simulate
-from fedjax_sim.sweeps import sweep
+from fedjax_sim import aggregation, algorithms, data, fedjax, models
+from fedjax_sim.core.cpu_devices import use_all_cores
+from fedjax_sim.fedjax import for_each_client
+from fedjax_sim.simulation import evaluation, interpolation
+from fedjax_sim.simulation.records import DivergenceError
+from fedjax_sim.simulation.simulate import Result, simulate
+from fedjax_sim.simulation.sweep import sweep
 
 __all__ = [
     'DivergenceError',
@@ -24,6 +18,7 @@ __all__ = [
     'algorithms',
     'data',
     'evaluation',
+    'fedjax',
     'for_each_client',
     'interpolation',
     'models',

@@ -10,7 +10,7 @@ from benchmarks import configs, contenders, personalization, speed, tasks
 from benchmarks.algorithms import __main__ as comparison
 from benchmarks.algorithms import entries, report, times
 from benchmarks.peers import link
-from fedjax_sim.data import sources
+from fedjax_sim.data.sets import load as load_lib
 
 
 def result(seed, rounds, accuracy):
@@ -147,7 +147,7 @@ def test_evaluation_counts_every_label_and_loss_is_in_nats():
 def test_clients_that_are_unseen_share_nothing_with_the_others(monkeypatch):
   examples = {'x': np.arange(1000), 'y': np.arange(1000) % 10}
   monkeypatch.setattr(
-      personalization.data, 'load', lambda name, folder: sources.Dataset(
+      personalization.data, 'load', lambda name, folder: load_lib.Dataset(
           name, examples, examples, num_classes=10))
   groups, num_classes = personalization.federations('fashion_mnist', 20, None)
   assert num_classes == 10

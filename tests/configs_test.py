@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from fedjax_sim import algorithm_from_config, from_config, models
+from fedjax_sim import models
+from fedjax_sim.experiment import build as build_lib
+from fedjax_sim.experiment import build_algorithm
 
 CONFIGS = sorted(
     path for path in (Path(__file__).parent.parent / 'configs').glob('*.py')
@@ -21,9 +23,9 @@ def test_fields_are_valid_together(path):
   space = {}
   exec(compile(path.read_text(), path, 'exec'), space)
   config = space['get_config']()
-  from_config.validate(config)
+  build_lib.validate(config)
   model = models.build(config.model, 10, config.loss, config.pixels)
-  algorithm_from_config.make_algorithm(config, model)
+  build_algorithm.make_algorithm(config, model)
 
 
 def test_the_command_is_its_own(path):

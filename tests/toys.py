@@ -4,11 +4,11 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from fedjax_sim import simulator
 from fedjax_sim.core import random
 from fedjax_sim.core.types import ClientData, Model, Variables
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import federate
+from fedjax_sim.simulation import simulate as simulate_lib
 
 
 def linear_model(init_scale=0.0):
@@ -146,7 +146,7 @@ def run_cohorts(model, algorithm, data, cohorts, lanes=2):
   """The state after rounds with these cohorts, given one by one."""
   sampler = sampling.Sampler(
       lambda r: np.array(cohorts[r]), max(map(len, cohorts)), data.num_clients)
-  simulation = simulator.build(model, algorithm, data, sampler, lanes=lanes)
+  simulation = simulate_lib.build(model, algorithm, data, sampler, lanes=lanes)
   initial = simulation.init()
   *_, (state, _) = simulation.dispatches(
       simulation.compile(initial), initial, len(cohorts),

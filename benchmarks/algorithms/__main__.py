@@ -32,17 +32,12 @@ import numpy as np
 
 import fedjax_sim
 from benchmarks.algorithms import entries, times
-from fedjax_sim import (
-    compilation,
-    data,
-    evaluation,
-    metrics,
-    models,
-    sweeps,
-    workdir,
-)
+from fedjax_sim import data, evaluation, models
+from fedjax_sim.core import compilation
 from fedjax_sim.core.types import FederatedAlgorithm, Model
 from fedjax_sim.data import partition
+from fedjax_sim.experiment import metrics, workdir
+from fedjax_sim.simulation import sweep as sweep_lib
 from fedjax_sim.simulation import traffic
 
 RESULTS = Path(__file__).parents[1] / 'results' / 'algorithms.jsonl'
@@ -85,15 +80,15 @@ class Outcome(NamedTuple):
   """Curves and last states of the members of a sweep."""
 
   curves: list[list[float]]
-  state: sweeps.SweepState
+  state: sweep_lib.SweepState
 
 
 def run(
     task: Task, make: Callable[..., FederatedAlgorithm],
-    members: list[sweeps.Member],
+    members: list[sweep_lib.Member],
 ) -> Outcome:
   """Test accuracies after every round; shorter where a member diverged."""
-  sweep = sweeps.build(
+  sweep = sweep_lib.build(
       task.model, make, task.train, cohort_size=COHORT,
       num_members=len(members), example=members[0].hyperparameters,
       test=task.test)
@@ -151,7 +146,8 @@ def looks(
   order = sorted(range(len(settings)), key=rank if by == 'rounds' else own)
   for i in order[:_LOOKS if by == 'rounds' else 1]:
     others = run(task, make, [
-        sweeps.Member(SEEDS[k], settings[i], k) for k in range(1, len(SEEDS))])
+        sweep_lib.Member(SEEDS[k], settings[i], k)
+        for k in range(1, len(SEEDS))])
     found.append(Look(
         settings[i], [tuning.curves[i], *others.curves],
         [tuning.state.of(i), *map(others.state.of, (0, 1))]))
@@ -165,7 +161,7 @@ def measure(task: Task, entry: entries.Entry) -> dict[str, Any]:
   make = lambda **numbers: entry.make(task.model, **numbers)
   settings = [dict(zip(entry.grid, values, strict=True))
               for values in itertools.product(*entry.grid.values())]
-  tuning = run(task, make, [sweeps.Member(0, s, 0) for s in settings])
+  tuning = run(task, make, [sweep_lib.Member(0, s, 0) for s in settings])
   tried = looks(task, make, settings, tuning, entry.by)
   best = min(tried, key=lambda look: sorted(look.rounds)[1:])
   algorithm = make(**best.setting)

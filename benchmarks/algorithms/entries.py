@@ -6,7 +6,7 @@ from typing import NamedTuple
 import optax
 
 from fedjax_sim import algorithms
-from fedjax_sim.clients.training import local_training
+from fedjax_sim.clients.local_training import local_training
 from fedjax_sim.core.types import FederatedAlgorithm
 
 _WORK = {'epochs': 2, 'batch_size': 50}

@@ -8,9 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from fedjax_sim import data, simulator, workdir
+from fedjax_sim import data
 from fedjax_sim.core.types import FederatedAlgorithm, Model
 from fedjax_sim.data import sampling
+from fedjax_sim.experiment import workdir
+from fedjax_sim.simulation import simulate as simulate_lib
 
 RESULTS = Path(__file__).parents[1] / 'results' / 'algorithm_times.jsonl'
 TURNS, ROUNDS = 5, 5
@@ -38,7 +40,7 @@ def measure(
   lanes = -(-cohort_size // devices)
 
   def runner(algorithm):
-    simulation = simulator.build(
+    simulation = simulate_lib.build(
         model, algorithm, train, sampler, devices=devices, lanes=lanes)
     program = simulation.compile(simulation.init())
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from benchmarks.paper import cells, results, store
 from benchmarks.paper.cells import Cell
-from fedjax_sim import reporting
+from fedjax_sim.experiment import reporting
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -27,18 +27,12 @@ from jax.nn import initializers
 
 import fedjax_sim
 from benchmarks.paper import results
-from fedjax_sim import (
-    algorithms,
-    compilation,
-    data,
-    metrics,
-    models,
-    sweeps,
-    workdir,
-)
-from fedjax_sim.core import types
+from fedjax_sim import algorithms, data, models
+from fedjax_sim.core import compilation, types
 from fedjax_sim.data import partition
+from fedjax_sim.experiment import metrics, workdir
 from fedjax_sim.models import adapters, losses
+from fedjax_sim.simulation import sweep as sweep_lib
 
 RESULTS = Path(__file__).parents[1] / 'results' / 'paper' / 'causes.jsonl'
 TARGET, SEEDS = 0.97, (0, 1, 2)
@@ -138,9 +132,9 @@ def measure(way: Way) -> dict[int, dict[str, list[float | None]]]:
              mnist.train['y'], 100, 2, seed=seed)}[way.clients]
   federations = [data.federate(mnist.train, law(seed)) for seed in SEEDS]
   model = way.model()
-  members = [sweeps.Member(seed, {'rate': rate}, i)
+  members = [sweep_lib.Member(seed, {'rate': rate}, i)
              for rate in way.rates for i, seed in enumerate(SEEDS)]
-  sweep = sweeps.build(
+  sweep = sweep_lib.build(
       model, lambda rate: algorithms.fedavg(
           model, optax.sgd(rate), batch_size=10), federations,
       cohort_size=10, num_members=len(members), example=members[0][1],

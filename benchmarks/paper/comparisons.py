@@ -25,7 +25,9 @@ import numpy as np
 
 import fedjax_sim
 from configs import default
-from fedjax_sim import compilation, from_config, workdir
+from fedjax_sim.core import compilation
+from fedjax_sim.experiment import build as build_lib
+from fedjax_sim.experiment import workdir
 
 RESULTS = (
     Path(__file__).parents[1] / 'results' / 'paper' / 'comparisons.jsonl')
@@ -81,7 +83,7 @@ def measure(way: Way) -> dict[str, list[float | None]]:
   config.update(way.fields)
   settings = [{'client_lr': rate, 'seed': seed}
               for rate in way.rates for seed in SEEDS]
-  sweep, members = from_config.build_sweep(config, settings)
+  sweep, members = build_lib.build_sweep(config, settings)
   final = [None] * len(members)
   for progress in sweep.dispatches(
       members, sweep.init(members), config.rounds, set(range(len(members))),

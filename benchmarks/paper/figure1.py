@@ -22,11 +22,12 @@ import numpy as np
 import optax
 from jax import numpy as jnp
 
-from fedjax_sim import data, interpolation, models, workdir
+from fedjax_sim import data, interpolation, models
 from fedjax_sim.clients import batches
 from fedjax_sim.clients.local_sgd import LocalState, run_sgd
 from fedjax_sim.core import files, random
 from fedjax_sim.core.types import ClientData, Model
+from fedjax_sim.experiment import workdir
 
 ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / 'benchmarks' / 'results' / 'paper' / 'figure1.jsonl'

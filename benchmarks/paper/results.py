@@ -1,6 +1,6 @@
 """What a record says about its cell: best rate, median, spread, curve.
 
-Rounds to a target come from `fedjax_sim.metrics.rounds_to_target`. Over seeds
+Rounds to a target come from `experiment.metrics.rounds_to_target`. Over seeds
 the median is told, with the range; a seed that has not crossed counts as
 infinitely many rounds.
 """

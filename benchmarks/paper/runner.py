@@ -26,9 +26,11 @@ from benchmarks.paper import cells as cells_lib
 from benchmarks.paper import grid, results, store
 from benchmarks.paper.cells import Cell
 from configs import default
-from fedjax_sim import compilation, from_config, metrics, sweeps, workdir
-from fedjax_sim.checkpoint import Checkpoints
-from fedjax_sim.core import checks, files
+from fedjax_sim.core import checks, compilation, files
+from fedjax_sim.experiment import build as build_lib
+from fedjax_sim.experiment import metrics, workdir
+from fedjax_sim.experiment.checkpoints import Checkpoints
+from fedjax_sim.simulation import sweep as sweep_lib
 
 # A cell that has not crossed is given up after this many times the paper's
 # figure, and at least so many rounds.
@@ -165,11 +167,11 @@ class _Search:
     if self._sweep is None or self._sweep.size < len(settings):
       self._sweep = None  # Its memory first.
       # Later rates come one or two at a time, and use the same program.
-      self._sweep, members = from_config.build_sweep(
+      self._sweep, members = build_lib.build_sweep(
           self._config, settings,
           num_members=max(len(settings), 3 * len(self._seeds)))
     else:
-      members = from_config.sweep_members(self._config, settings)
+      members = build_lib.sweep_members(self._config, settings)
     race = _Race(self._cell, self._sweep, members, rates, self._seeds,
                  self._folder, self._limit, self._best_beside(rates))
     print(f'{self._cell.key}: rates {", ".join(rates)}, seeds '
@@ -254,7 +256,7 @@ class _Race:
       self._stopped[i] = why or 'limit'
     return True
 
-  def _record(self, progress: sweeps.Progress) -> None:
+  def _record(self, progress: sweep_lib.Progress) -> None:
     for i, rows in progress.rows.items():
       for name in ('test_accuracy', 'train_loss'):
         self._curves[i][name] += [
@@ -308,7 +310,7 @@ class _Race:
                           for i in own]}
     return outcome, [self._curves[i] for i in own]
 
-  def _restore(self, saved: Checkpoints) -> sweeps.SweepState:
+  def _restore(self, saved: Checkpoints) -> sweep_lib.SweepState:
     initial = self._sweep.init(self._members)
     about, latest = _read_json(self._folder / 'race.json'), saved.latest()
     if latest is None or about.get('name') != self._name:
@@ -319,7 +321,7 @@ class _Race:
     for name in ('curves', 'stopped'):
       setattr(self, f'_{name}', kept[name])
     print(f'  goes on after {max(kept["done"])} rounds', flush=True)
-    return sweeps.SweepState(
+    return sweep_lib.SweepState(
         saved.restore(latest, initial.states),
         np.array(kept['members'], np.int32), np.array(kept['done'], np.int32))
 

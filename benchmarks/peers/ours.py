@@ -20,10 +20,12 @@ import optax
 
 import fedjax_sim
 from benchmarks.peers.link import Link
-from fedjax_sim import algorithms, data, models, processes, simulator
+from fedjax_sim import algorithms, data, models
 from fedjax_sim.data import sampling
-from fedjax_sim.dispatches import Simulation
-from fedjax_sim.simulation import sharding
+from fedjax_sim.experiment import processes
+from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.simulation.placement import sharding
+from fedjax_sim.simulation.simulation import Simulation
 
 MODELS = {
     '2nn': lambda: models.mnist_2nn(),
@@ -43,7 +45,7 @@ def build(link: Link, model) -> Simulation:
   sampler = sampling.Sampler(
       lambda r: link.job.cohorts[r], task.clients, clients.num_clients)
   options = {k: v for k, v in link.job.options.items() if k != 'processes'}
-  return simulator.build(model, algorithm, clients, sampler, **options)
+  return simulate_lib.build(model, algorithm, clients, sampler, **options)
 
 
 def join(count: int) -> None:

@@ -14,7 +14,6 @@ from fedjax_sim.algorithms.fedprox import fedprox
 from fedjax_sim.algorithms.fedrep import fedrep
 from fedjax_sim.algorithms.fedsgd import fedsgd
 from fedjax_sim.algorithms.finetune import finetune
-from fedjax_sim.algorithms.from_steps import from_steps
 from fedjax_sim.algorithms.ifca import ifca
 from fedjax_sim.algorithms.mime import mime, mimelite
 from fedjax_sim.algorithms.per_fedavg import per_fedavg
@@ -48,7 +47,6 @@ __all__ = [
     'fedyogi',
     'finetune',
     'from_client_update',
-    'from_steps',
     'ifca',
     'mime',
     'mimelite',

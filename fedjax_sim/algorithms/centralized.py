@@ -14,7 +14,7 @@ from jax import numpy as jnp
 from fedjax_sim import aggregation
 from fedjax_sim.clients import batches
 from fedjax_sim.clients.local_sgd import run_sgd
-from fedjax_sim.clients.training import Schedule
+from fedjax_sim.clients.local_training import Schedule
 from fedjax_sim.core import checks
 from fedjax_sim.core.types import (
   Aggregate,

@@ -19,7 +19,7 @@ from fedjax_sim.algorithms import own_models
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.algorithms.own_models import Own
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.training import local_training
+from fedjax_sim.clients.local_training import local_training
 from fedjax_sim.core import checks, random, trees
 from fedjax_sim.core.types import (
     Aggregator,

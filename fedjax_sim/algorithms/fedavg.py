@@ -23,7 +23,7 @@ from jax import numpy as jnp
 
 from fedjax_sim import aggregation
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.training import local_training
+from fedjax_sim.clients.local_training import local_training
 from fedjax_sim.core import checks
 from fedjax_sim.core.types import (
   Aggregate,
@@ -54,7 +54,7 @@ def fedavg(
       which replaces the model by the clients' average.
     aggregator: None is `chain(reduce=weighted_mean())`.
     **training: epochs, steps, batch_size, stragglers, proximal, weighting,
-      client_schedule, micro_batch_size, as `clients.training.local_training`
+      client_schedule, micro_batch_size, as `clients.local_training`
       describes them.
 
   Returns:

@@ -19,7 +19,7 @@ from fedjax_sim.algorithms.parts import (
     join,
 )
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.training import local_training
+from fedjax_sim.clients.local_training import local_training
 from fedjax_sim.core.types import (
     Aggregator,
     ClientOutput,

@@ -17,7 +17,7 @@ from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.algorithms.pooled import pooled_gradient
 from fedjax_sim.clients import gradients
 from fedjax_sim.clients.local_sgd import WEIGHTINGS
-from fedjax_sim.clients.training import Schedule
+from fedjax_sim.clients.local_training import Schedule
 from fedjax_sim.core import checks
 from fedjax_sim.core.types import (
     Aggregator,

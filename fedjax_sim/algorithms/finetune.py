@@ -9,7 +9,7 @@ Personalization" (2019), and Yu, Bagdasaryan, Shmatikov, "Salvaging Federated
 Learning by Local Adaptation" (2020). The rounds stay those of the algorithm.
 """
 
-from fedjax_sim.clients.training import LocalTraining
+from fedjax_sim.clients.local_training import LocalTraining
 from fedjax_sim.core import random
 from fedjax_sim.core.types import FederatedAlgorithm, Variables
 

@@ -20,17 +20,17 @@ from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast, difference
+from fedjax_sim.clients.local_training import local_training
 from fedjax_sim.clients.measure import local_loss
-from fedjax_sim.clients.training import local_training
 from fedjax_sim.core import checks
 from fedjax_sim.core.types import (
-    Aggregate,
-    Aggregator,
-    ClientOutput,
-    FederatedAlgorithm,
-    Model,
-    ServerState,
-    Variables,
+  Aggregate,
+  Aggregator,
+  ClientOutput,
+  FederatedAlgorithm,
+  Model,
+  ServerState,
+  Variables,
 )
 
 

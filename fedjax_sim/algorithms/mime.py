@@ -29,7 +29,7 @@ from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.algorithms.pooled import pooled_gradient
 from fedjax_sim.clients import gradients
 from fedjax_sim.clients.local_sgd import difference
-from fedjax_sim.clients.training import local_training
+from fedjax_sim.clients.local_training import local_training
 from fedjax_sim.core import checks, random, trees
 from fedjax_sim.core.types import (
     Aggregator,

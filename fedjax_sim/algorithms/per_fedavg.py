@@ -18,7 +18,7 @@ from jax import numpy as jnp
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients import batches
 from fedjax_sim.clients.local_sgd import Broadcast, Gradient, difference
-from fedjax_sim.clients.training import local_training
+from fedjax_sim.clients.local_training import local_training
 from fedjax_sim.core import checks, random
 from fedjax_sim.core.types import (
     Aggregator,

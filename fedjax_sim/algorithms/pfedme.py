@@ -18,7 +18,7 @@ import optax
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast, Gradient, difference
-from fedjax_sim.clients.training import local_training
+from fedjax_sim.clients.local_training import local_training
 from fedjax_sim.core import checks, random
 from fedjax_sim.core.types import (
     Aggregator,

@@ -1,7 +1,6 @@
-"""Data: sources, partitions, federations, cohorts. NumPy, on the host."""
+"""Data: sets, partitions, federations, cohorts. NumPy, on the host."""
 
 from fedjax_sim.data import partition, sampling
-from fedjax_sim.data.batching import padded_batch, shuffle_repeat_batch
 from fedjax_sim.data.federated import (
     FederatedData,
     federate,
@@ -9,7 +8,7 @@ from fedjax_sim.data.federated import (
     single,
 )
 from fedjax_sim.data.mapped import open_mapped, write_mapped
-from fedjax_sim.data.sources import Dataset, load
+from fedjax_sim.data.sets.load import Dataset, load
 from fedjax_sim.data.sqlite import iterate_sqlite, read_sqlite, write_sqlite
 
 __all__ = [
@@ -20,11 +19,9 @@ __all__ = [
     'iterate_sqlite',
     'load',
     'open_mapped',
-    'padded_batch',
     'partition',
     'read_sqlite',
     'sampling',
-    'shuffle_repeat_batch',
     'single',
     'write_mapped',
     'write_sqlite',

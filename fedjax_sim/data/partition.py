@@ -18,7 +18,6 @@ import numpy as np
 
 from fedjax_sim.core import checks
 from fedjax_sim.data.partition_summary import (
-    Partition,
     as_labels,
     check,
     label_counts,
@@ -30,6 +29,7 @@ __all__ = [
     'Partition', 'check', 'dirichlet', 'iid', 'label_counts', 'natural',
     'quantity', 'shards', 'sizes_of', 'split', 'summary']
 
+Partition = list[np.ndarray]
 
 
 def iid(

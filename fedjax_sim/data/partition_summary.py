@@ -1,4 +1,4 @@
-"""What a partition is, whether it is one, and what it looks like.
+"""Whether a partition is one, and what it looks like.
 
 Letters: N clients, E examples in all, L distinct labels.
 """
@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedjax_sim.core import checks
-
-Partition = list[np.ndarray]
 
 
 class Summary(NamedTuple):

@@ -8,9 +8,9 @@ from fedjax_sim.models.adapters import (
 )
 from fedjax_sim.models.augment import cifar_crops
 from fedjax_sim.models.cnn import cifar_cnn, mnist_cnn
+from fedjax_sim.models.convolution import conv_general_dilated
 from fedjax_sim.models.dense import course_mlp, logistic_regression, mnist_2nn
 from fedjax_sim.models.language import shakespeare_lstm, word_lstm
-from fedjax_sim.models.layers import conv_general_dilated
 from fedjax_sim.models.linen import from_linen
 from fedjax_sim.models.losses import (
     LOSSES,

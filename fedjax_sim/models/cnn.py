@@ -9,13 +9,13 @@ from jax.nn import initializers
 
 from fedjax_sim.core import checks, types
 from fedjax_sim.models import (
-    adapters,
-    augment,
-    layers,
-    linen,
-    losses,
-    normalization,
-    pooling,
+  adapters,
+  augment,
+  convolution,
+  linen,
+  losses,
+  normalization,
+  pooling,
 )
 
 Initializer = Callable[..., jax.Array]
@@ -39,7 +39,7 @@ class MnistCNN(nn.Module):
     for i, features in enumerate((32, 64)):
       x = nn.Conv(
           features, (5, 5), padding='SAME', kernel_init=self.kernel_init,
-          conv_general_dilated=layers.conv_general_dilated,
+          conv_general_dilated=convolution.conv_general_dilated,
           name=f'conv_{i}')(x)
       # ReLU is monotone: after the pooling it is the same, on a quarter.
       x = nn.relu(pooling.max_pool(x, (2, 2), (2, 2)))
@@ -117,7 +117,7 @@ def _tutorial_conv(bias: float) -> nn.Conv:
       64, (5, 5), padding='SAME',
       kernel_init=initializers.truncated_normal(0.05),
       bias_init=initializers.constant(bias),
-      conv_general_dilated=layers.conv_general_dilated)
+      conv_general_dilated=convolution.conv_general_dilated)
 
 
 def _tutorial_dense(width: int, deviation: float, bias: float) -> nn.Dense:

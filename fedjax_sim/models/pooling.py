@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
-from fedjax_sim.models import layers
+from fedjax_sim.models import convolution
 
 
 def max_pool(
@@ -80,7 +80,7 @@ def _pool(x, window, strides, padding, init, reduce: Callable) -> jax.Array:
         f'shorter than the shape of the inputs, {x.shape}.')
   if isinstance(padding, str):
     padding = lax.padtype_to_pads(x.shape[first:-1], window, strides, padding)
-  x = layers.pad_or_crop(x, padding, first, init)
+  x = convolution.pad_or_crop(x, padding, first, init)
   # A lone window's stride means nothing; its own size takes the faster way.
   strides = tuple(
       size if n < size + stride else stride for n, size, stride

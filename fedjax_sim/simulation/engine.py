@@ -18,18 +18,18 @@ from jax import numpy as jnp
 
 from fedjax_sim.core import checks, random, trees
 from fedjax_sim.core.types import (
-    Aggregate,
-    ClientData,
-    FederatedAlgorithm,
-    Message,
-    MetricSums,
-    Pool,
-    PyTree,
-    ServerState,
-    Variables,
+  Aggregate,
+  ClientData,
+  FederatedAlgorithm,
+  Message,
+  MetricSums,
+  Pool,
+  PyTree,
+  ServerState,
+  Variables,
 )
 from fedjax_sim.data.federated import FederatedData
-from fedjax_sim.simulation import ownership, sharding
+from fedjax_sim.simulation.placement import client_owners, sharding
 from fedjax_sim.simulation.plan import Plan
 
 Evaluate = Callable[[Variables, PyTree], MetricSums]
@@ -136,7 +136,7 @@ def build_engine(
   devices = placement.size
   ragged = bool(np.ptp(sizes) > 0 or cohort_size % (lanes * devices))
   if rows is None:
-    rows = ownership.clients_per_device(data.num_clients, devices)
+    rows = client_owners.clients_per_device(data.num_clients, devices)
   rounds = Rounds(
       algorithm, data.num_clients, devices, int(sizes.max()), ragged,
       cohort_size + devices * (lanes - 1), rows, evaluate)
@@ -155,7 +155,7 @@ def build_engine(
   return Engine(
       init=jax.jit(init, out_shardings=state),
       states=states,
-      owners=ownership.owners(data.num_clients, devices)
+      owners=client_owners.owners(data.num_clients, devices)
       if owned or jax.tree.leaves(states) else None,
       lower=compiled.lower)
 

@@ -5,9 +5,10 @@ import pytest
 from flax import linen as nn
 from jax import numpy as jnp
 
-from fedjax_sim import algorithms, models, simulator
+from fedjax_sim import algorithms, models
 from fedjax_sim.core import random
 from fedjax_sim.data.federated import federate, single
+from fedjax_sim.simulation import simulate as simulate_lib
 from tests import numpy_fedavg, toys
 
 MODEL = toys.softmax_model()
@@ -16,7 +17,7 @@ SIZES = [1, 17, 10, 20, 5]
 
 def run(algorithm, data, rounds=3, **kwargs):
   kwargs = {'client_fraction': 1.0, 'lanes': 2, **kwargs}
-  return simulator.simulate(MODEL, algorithm, data, rounds=rounds, **kwargs)
+  return simulate_lib.simulate(MODEL, algorithm, data, rounds=rounds, **kwargs)
 
 
 def assert_same(a, b, tolerance=1e-6):
@@ -61,7 +62,7 @@ def test_pooled_fedsgd_drops_what_the_clients_would_drop():
 
   model = models.from_linen(Dropping())
   data = toys.softmax_data(SIZES)
-  got, want = (simulator.simulate(
+  got, want = (simulate_lib.simulate(
       model, algorithm, data, rounds=3, client_fraction=1.0) for algorithm in (
           algorithms.fedsgd(model, 0.3),
           algorithms.fedavg(model, optax.sgd(0.3), batch_size=None)))
@@ -77,7 +78,7 @@ def test_fedsgd_does_not_pool_the_statistics_of_batch_norm():
 
   model = models.from_linen(Norm())
   data = toys.softmax_data(SIZES)
-  got, want = (simulator.simulate(
+  got, want = (simulate_lib.simulate(
       model, algorithm, data, rounds=2, client_fraction=1.0) for algorithm in (
           algorithms.fedsgd(model, 0.3),
           algorithms.fedavg(model, optax.sgd(0.3), batch_size=None)))
@@ -112,7 +113,7 @@ def test_schedule_scales_each_round():
   """With one full step a round, rate 0.4 * 0.5^t by hand."""
   data = toys.points_data([np.array([[2.0, 0], [4, 0]])])
   model = toys.quadratic_model()
-  result = simulator.simulate(
+  result = simulate_lib.simulate(
       model, algorithms.fedavg(model, optax.sgd(0.4), batch_size=None,
                                client_schedule=lambda r: 0.5 ** r),
       data, rounds=3, client_fraction=1.0)
@@ -144,7 +145,7 @@ def test_clipping_and_weight_decay_of_the_client():
   data = toys.points_data([np.array([[4.0, 5.0]])])  # gradient (-3, -4)
   optimizer = optax.chain(optax.clip_by_global_norm(1.0),
                           optax.add_decayed_weights(0.1), optax.sgd(0.5))
-  result = simulator.simulate(
+  result = simulate_lib.simulate(
       model, algorithms.fedavg(model, optimizer), data, rounds=1,
       client_fraction=1.0)
   want = np.array([1, 1]) - 0.5 * (np.array([-0.6, -0.8]) + 0.1)
@@ -232,8 +233,8 @@ def test_model_state_is_averaged():
           model_state={'seen': jnp.float32(0)}), apply=apply)
   data = federate(toys.softmax_data([2, 6]).examples, toys.partition_of([2, 6]))
   algorithm = algorithms.fedavg(model, optax.sgd(0.1), batch_size=None)
-  result = simulator.simulate(model, algorithm, data, rounds=1,
-                             client_fraction=1.0)
+  result = simulate_lib.simulate(model, algorithm, data, rounds=1,
+                                 client_fraction=1.0)
   assert result.variables.model_state['seen'] == (2 * 2 + 6 * 6) / 8
 
 
@@ -244,7 +245,7 @@ def test_model_state_is_averaged():
 def test_simulate_names_what_is_of_the_wrong_kind(change, message):
   arguments = {'model': MODEL, 'train': toys.softmax_data(SIZES), **change}
   with pytest.raises(ValueError, match=message):
-    simulator.simulate(
+    simulate_lib.simulate(
         algorithm=algorithms.fedavg(MODEL, optax.sgd(0.1)), rounds=1,
         client_fraction=1.0, **arguments)
 

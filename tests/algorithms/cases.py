@@ -7,7 +7,7 @@ import optax
 import pytest
 from jax import numpy as jnp
 
-from fedjax_sim import algorithms
+from fedjax_sim import algorithms, fedjax
 from fedjax_sim.core.types import FederatedAlgorithm
 from tests.algorithms import tutorial
 
@@ -22,7 +22,7 @@ def sgd_in_steps(model, rate=0.1):
     return jax.tree.map(
         lambda p, g: p - rate * g, params, jax.grad(loss)(params))
 
-  return algorithms.from_steps(
+  return fedjax.from_steps(
       lambda shared, key: shared, step,
       lambda shared, params: jax.tree.map(jnp.subtract, params, shared),
       server_update=lambda params, opt_state, mean: (

@@ -9,11 +9,11 @@ import pytest
 from jax import numpy as jnp
 
 import fedjax_sim
-from fedjax_sim import simulator
 from fedjax_sim.clients import local_sgd
 from fedjax_sim.core import trees
 from fedjax_sim.core.types import Aggregate, ClientData, Pool
 from fedjax_sim.data import sampling
+from fedjax_sim.simulation import simulate as simulate_lib
 from tests import toys
 from tests.algorithms.cases import CASES, some_always
 
@@ -38,8 +38,8 @@ def sampler_of(cohorts):
 
 
 def build(algorithm, lanes=2, devices=1, model=MODEL):
-  return simulator.build(model, algorithm, DATA, sampler_of(COHORTS),
-                         lanes=lanes, devices=devices)
+  return simulate_lib.build(model, algorithm, DATA, sampler_of(COHORTS),
+                            lanes=lanes, devices=devices)
 
 
 def run(simulation, cohorts=COHORTS, per_dispatch=None):

@@ -5,7 +5,8 @@ import numpy as np
 import optax
 import pytest
 
-from fedjax_sim import algorithms, simulator
+from fedjax_sim import algorithms
+from fedjax_sim.simulation import simulate as simulate_lib
 from tests import toys
 
 QUADRATIC = toys.quadratic_model()
@@ -17,8 +18,8 @@ DATA = toys.points_data(
 
 
 def run(algorithm, rounds, model=QUADRATIC, data=DATA):
-  result = simulator.simulate(model, algorithm, data, rounds=rounds,
-                              client_fraction=1.0, lanes=1)
+  result = simulate_lib.simulate(model, algorithm, data, rounds=rounds,
+                                 client_fraction=1.0, lanes=1)
   return np.asarray(result.variables.params['w'])
 
 
@@ -110,7 +111,7 @@ def test_model_state_is_averaged_and_not_normalized():
   model = QUADRATIC._replace(
       init=lambda key, x: QUADRATIC.init(key, x)._replace(
           model_state={'steps': np.float32(0)}), apply=apply)
-  result = simulator.simulate(
+  result = simulate_lib.simulate(
       model, algorithms.fednova(model, 0.1, batch_size=2), DATA, rounds=1,
       client_fraction=1.0, lanes=1)
   steps = jax.device_get(result.variables.model_state['steps'])

@@ -2,7 +2,8 @@ import numpy as np
 import optax
 import pytest
 
-from fedjax_sim import aggregation, algorithms, simulator
+from fedjax_sim import aggregation, algorithms
+from fedjax_sim.simulation import simulate as simulate_lib
 from tests import toys
 
 MODEL = toys.softmax_model()
@@ -10,8 +11,8 @@ DATA = toys.softmax_data([1, 17, 10, 20, 5])
 
 
 def run(algorithm, data=DATA, model=MODEL, rounds=3):
-  return simulator.simulate(model, algorithm, data, rounds=rounds,
-                            client_fraction=1.0, lanes=2)
+  return simulate_lib.simulate(model, algorithm, data, rounds=rounds,
+                               client_fraction=1.0, lanes=2)
 
 
 def weights(result):

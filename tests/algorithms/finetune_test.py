@@ -3,7 +3,7 @@ import numpy as np
 import optax
 
 from fedjax_sim import algorithms, evaluation
-from fedjax_sim.clients.training import local_training
+from fedjax_sim.clients.local_training import local_training
 from tests import toys
 
 MODEL = toys.quadratic_model()

@@ -6,9 +6,10 @@ import optax
 import pytest
 from jax import numpy as jnp
 
-from fedjax_sim import algorithms, simulator
+from fedjax_sim import algorithms
 from fedjax_sim.core.types import Variables
 from fedjax_sim.data.federated import federate
+from fedjax_sim.simulation import simulate as simulate_lib
 from tests import toys
 
 MODEL = toys.curved_model()
@@ -27,8 +28,8 @@ def gradient(w, rows):
 
 
 def run(algorithm, rounds=4, data=DATA, model=MODEL):
-  result = simulator.simulate(model, algorithm, data, rounds=rounds,
-                              client_fraction=1.0, lanes=1)
+  result = simulate_lib.simulate(model, algorithm, data, rounds=rounds,
+                                 client_fraction=1.0, lanes=1)
   return np.asarray(result.variables.params['w'])
 
 

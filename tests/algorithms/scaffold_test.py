@@ -4,14 +4,15 @@ import numpy as np
 import optax
 import pytest
 
-from fedjax_sim import algorithms, simulator
+from fedjax_sim import algorithms
+from fedjax_sim.simulation import simulate as simulate_lib
 from tests import toys
 
 MODEL = toys.curved_model()
 
 
 def run(algorithm, rounds, data=None):
-  result = simulator.simulate(
+  result = simulate_lib.simulate(
       MODEL, algorithm, data or toys.curved_data(), rounds=rounds,
       client_fraction=1.0, lanes=1)
   return np.asarray(result.variables.params['w'])

@@ -8,8 +8,9 @@ from jax import numpy as jnp
 
 import fedjax_sim
 from configs import default
-from fedjax_sim import algorithms, from_config
+from fedjax_sim import algorithms
 from fedjax_sim.algorithms import optimizers
+from fedjax_sim.experiment import build as build_lib
 from tests import toys
 
 RNG = np.random.default_rng(0)
@@ -79,7 +80,7 @@ def test_by_name_in_a_config():
   config = default.get_config()
   config.update({'server_optimizer': 'fedyogi', 'server_lr': 0.3,
                  'server_beta1': 0.5, 'server_beta2': 0.8, 'server_tau': 0.1})
-  from_config.validate(config)
+  build_lib.validate(config)
   got = optimizers.by_name(
       'server', config.server_optimizer, config.server_lr, 0.0, tau=0.1,
       beta1=0.5, beta2=0.8)
@@ -87,7 +88,7 @@ def test_by_name_in_a_config():
       weights_of(got), weights_of(algorithms.fedyogi(0.3, 0.5, 0.8, 0.1)))
   # The config's numbers arrive where they belong.
   model = toys.softmax_model()
-  algorithm = from_config.make_algorithm(config, model)
+  algorithm = build_lib.make_algorithm(config, model)
   variables = model.init(jax.random.key(0), np.zeros((1, 4), np.float32))
   state = algorithm.init(variables, jax.random.key(0), 3)
   np.testing.assert_allclose(state.opt_state.v['b'], 0.1 ** 2, rtol=1e-6)
@@ -111,7 +112,7 @@ def test_numbers_out_of_range(bad):
   config = default.get_config()
   config.update({f'server_{name}': value for name, value in bad.items()})
   with pytest.raises(ValueError, match=f'server_{next(iter(bad))}'):
-    from_config.validate(config)
+    build_lib.validate(config)
 
 
 def test_a_rate_is_positive_or_a_schedule():

@@ -38,7 +38,7 @@ def test_the_page_of_algorithms_names_them_all_and_its_code_runs():
   page = (tutorial.DOCS / 'algorithms.md').read_text()
   told = set(re.findall(r'`([a-z_]+)`', '\n'.join(
       line.split('|')[1] for line in page.splitlines() if '|' in line)))
-  assert told == set(algorithms.__all__) - {'from_client_update', 'from_steps'}
+  assert told == set(algorithms.__all__) - {'from_client_update'}
 
 
 def test_it_is_short():

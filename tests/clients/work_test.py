@@ -4,8 +4,9 @@ import optax
 import pytest
 from jax import numpy as jnp
 
-from fedjax_sim import algorithms, simulator
+from fedjax_sim import algorithms
 from fedjax_sim.clients.work import local_work
+from fedjax_sim.simulation import simulate as simulate_lib
 from tests import toys
 
 SIZES = np.array([0, 1, 9, 10, 11, 37])
@@ -48,7 +49,7 @@ def test_drawn_work_is_done_and_differs_from_round_to_round():
       model, optax.sgd(0.1), batch_size=1, stragglers=1.0)
   seen, before = set(), 8.0
   for rounds in range(1, 7):
-    result = simulator.simulate(
+    result = simulate_lib.simulate(
         model, algorithm, data, rounds=rounds, client_fraction=1.0)
     distance = 8.0 - float(result.variables.params['w'][0])
     steps = np.log(before / distance) / -np.log(0.9)

@@ -8,7 +8,7 @@ from jax.nn import initializers
 
 from fedjax_sim import models
 from fedjax_sim.core import trees
-from fedjax_sim.data import sources
+from fedjax_sim.data.sets import load as load_lib
 from fedjax_sim.models import dense
 
 KEY = jax.random.key
@@ -105,8 +105,8 @@ def test_the_course_model_drops_half_of_its_hidden_layer():
 @pytest.mark.mnist
 def test_the_course_model_standardizes_by_the_moments_of_mnist():
   try:
-    images = sources.load('mnist').train['x'] / 255
-  except sources.DataUnavailableError as error:
+    images = load_lib.load('mnist').train['x'] / 255
+  except load_lib.DataUnavailableError as error:
     pytest.skip(str(error))
   assert round(images.mean(), 4) == dense.MNIST_MEAN
   assert round(images.std(), 4) == dense.MNIST_DEVIATION

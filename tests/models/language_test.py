@@ -8,10 +8,11 @@ from jax import numpy as jnp
 from jax.nn import initializers
 
 import fedjax_sim
-from fedjax_sim import algorithms, models, validation
+from fedjax_sim import algorithms, models
 from fedjax_sim.core import trees
 from fedjax_sim.data import federated
 from fedjax_sim.models import language
+from fedjax_sim.simulation import check_examples
 from tests.models import numpy_lstm
 
 KEY = jax.random.key
@@ -144,7 +145,7 @@ def test_inputs_of_another_vocabulary_than_the_labels_are_fine():
   examples = lines()
   examples['y'] = np.where(examples['x'] % 2, 1, 0)  # Tags, not next tokens.
   examples['x'] = examples['x'] + VOCABULARY
-  validation.check_examples(small(), 'train', examples)
+  check_examples.check_examples(small(), 'train', examples)
 
 
 @pytest.mark.parametrize('model, tokens', [

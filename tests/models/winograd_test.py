@@ -8,8 +8,8 @@ import pytest
 from jax import lax
 from jax import numpy as jnp
 
-from fedjax_sim.models import layers, winograd
-from tests.models.layers_test import LAST
+from fedjax_sim.models import convolution, winograd
+from tests.models.convolution_test import LAST
 
 # name: sizes, kernel, c_in, c_out, strides, padding
 CASES = {
@@ -35,7 +35,7 @@ def problem(name):
 
 def num_products(x, k, **arguments):
   jaxpr = jax.make_jaxpr(
-      functools.partial(layers.conv_general_dilated, **arguments))(x, k)
+      functools.partial(convolution.conv_general_dilated, **arguments))(x, k)
   return str(jaxpr).count('dot_general[')
 
 
@@ -61,12 +61,12 @@ def test_value_and_gradients_are_close_to_those_in_float64(name):
   """Errors at most 2e-5 of the largest value, in all three."""
   x, k, arguments = problem(name)
   assert num_products(x, k, **arguments) > 1
-  def value_and_gradients(convolution, x, k):
-    y, pull = jax.vjp(functools.partial(convolution, **arguments), x, k)
+  def value_and_gradients(convolve, x, k):
+    y, pull = jax.vjp(functools.partial(convolve, **arguments), x, k)
     slopes = np.random.default_rng(1).normal(size=y.shape)
     return y, *pull(slopes.astype(y.dtype))
 
-  got = value_and_gradients(layers.conv_general_dilated, x, k)
+  got = value_and_gradients(convolution.conv_general_dilated, x, k)
   with jax.enable_x64(True):
     want = jax.device_get(value_and_gradients(
         lax.conv_general_dilated, np.float64(x), np.float64(k)))
@@ -77,7 +77,7 @@ def test_value_and_gradients_are_close_to_those_in_float64(name):
 
 def test_vmap_over_kernels():
   x, k, arguments = problem('valid')
-  convolve = functools.partial(layers.conv_general_dilated, **arguments)
+  convolve = functools.partial(convolution.conv_general_dilated, **arguments)
   kernels = np.stack([k, 2 * k, -k])
   got = jax.vmap(convolve, (None, 0))(x, kernels)
   want = convolve(x, k)

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.paper import results
 from benchmarks.paper.cells import BY_KEY
-from fedjax_sim import metrics
+from fedjax_sim.experiment import metrics
 
 CELL = BY_KEY['mnist_2nn/iid/C0.1/E1/B10']
 

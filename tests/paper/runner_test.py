@@ -5,7 +5,7 @@ import math
 import pytest
 
 from benchmarks.paper import cells, runner, store
-from fedjax_sim import sweeps
+from fedjax_sim.simulation import sweep as sweep_lib
 
 CELL = cells.Cell('mnist_2nn', 'iid', 'fedavg', 0.5, 1, 10, (0.8,), {4: (6,)})
 
@@ -75,7 +75,7 @@ def test_a_budget_cuts_and_the_next_run_goes_on(tmp_path, monkeypatch, rates):
   runner.run([CELL], seeds=2, rates=rates)
   want = outcome()
   move_to(tmp_path, 'two', monkeypatch)
-  monkeypatch.setattr(sweeps, '_DISPATCH_SECONDS', 0.0)  # A round each.
+  monkeypatch.setattr(sweep_lib, '_DISPATCH_SECONDS', 0.0)  # A round each.
   states = []
   for _ in range(200):
     runner.run([CELL], seeds=2, rates=rates, budget_minutes=1e-9)
@@ -112,7 +112,7 @@ class OneDispatch:
 
 
 def test_what_begins_again_takes_nothing_away(tmp_path, monkeypatch):
-  monkeypatch.setattr(sweeps, '_DISPATCH_SECONDS', 0.0)  # A round each.
+  monkeypatch.setattr(sweep_lib, '_DISPATCH_SECONDS', 0.0)  # A round each.
   monkeypatch.setattr(runner, 'Budget', OneDispatch)
   search = {'seeds': 1, 'rates': [0.003]}
   for _ in range(5):
@@ -144,7 +144,7 @@ def test_a_kill_costs_the_dispatch_that_was_running(tmp_path, monkeypatch):
   runner.run([CELL], seeds=2, rates=[0.1, 0.03])
   want = outcome()
   move_to(tmp_path, 'two', monkeypatch)
-  monkeypatch.setattr(sweeps, '_DISPATCH_SECONDS', 0.0)
+  monkeypatch.setattr(sweep_lib, '_DISPATCH_SECONDS', 0.0)
   save, rounds = runner._Race._save, []
 
   def dies(when):

@@ -4,9 +4,10 @@ import optax
 import pytest
 from jax import numpy as jnp
 
-from fedjax_sim import DivergenceError, algorithms, simulator
+from fedjax_sim import DivergenceError, algorithms
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import federate
+from fedjax_sim.simulation import simulate as simulate_lib
 from tests import numpy_fedavg, toys
 
 MODEL = toys.softmax_model()
@@ -17,7 +18,7 @@ def run(data, *, rounds=3, lanes=4, model=MODEL, cohort=6, dispatch=None,
         algorithm=None, seed=0, **kwargs):
   algorithm = algorithm or algorithms.fedavg(
       model, optax.sgd(0.1), epochs=2, batch_size=10, **kwargs)
-  return simulator.simulate(
+  return simulate_lib.simulate(
       model, algorithm, data, rounds=rounds, clients_per_round=cohort,
       lanes=lanes, rounds_per_dispatch=dispatch, seed=seed)
 
@@ -133,7 +134,7 @@ def test_second_call_does_not_compile_again():
 def test_evaluation_flags_and_rows():
   data = toys.softmax_data(SIZES)
   test = toys.softmax_data([55], seed=0).examples
-  result = simulator.simulate(
+  result = simulate_lib.simulate(
       MODEL, algorithms.fedavg(MODEL, optax.sgd(0.1)), data, rounds=7,
       client_fraction=1.0, test=test, eval_every=3)
   evaluated = [r['round'] for r in result.rows if 'test/accuracy' in r]

@@ -13,7 +13,7 @@ from fedjax_sim import aggregation
 from fedjax_sim.algorithms.fedavg import fedavg
 from fedjax_sim.core import trees
 from fedjax_sim.core.types import Aggregate, Reducer
-from fedjax_sim.simulator import simulate
+from fedjax_sim.simulation.simulate import simulate
 from tests import toys
 
 MODEL = toys.quadratic_model()

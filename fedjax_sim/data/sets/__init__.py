@@ -1,0 +1,1 @@
+"""The data sets: where each comes from, and how its files are read."""

@@ -1,0 +1,1 @@
+"""An experiment: from a config to a trained model and its record."""

@@ -1,0 +1,280 @@
+"""An experiment: from a config to a trained model and its record."""
+
+import contextlib
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from fedjax_sim.core import compilation, cpu_devices, trees
+from fedjax_sim.data import partition as partition_lib
+from fedjax_sim.experiment import (
+  build_algorithm,
+  client_checkpoints,
+  loop,
+  metrics,
+  plots,
+  processes,
+  reporting,
+  workdir,
+)
+from fedjax_sim.experiment.build import Experiment, Shape, build, validate
+from fedjax_sim.experiment.checkpoints import Checkpoints, save_npz
+from fedjax_sim.simulation import evaluation
+from fedjax_sim.simulation.placement import sharding
+from fedjax_sim.simulation.plan import evaluate_after
+from fedjax_sim.simulation.records import DivergenceError
+from fedjax_sim.simulation.simulation import Simulation
+
+EXIT_DONE, EXIT_DIVERGED, EXIT_STOPPED = 0, 2, 130
+
+
+def run(
+    config: ConfigDict,
+    name: str,
+    *,
+    workdir_path: str | None = None,
+    dry_run: bool = False,
+) -> int:
+  """Runs an experiment to its end, from where an earlier call left it.
+
+  Args:
+    config: like configs/default.py.
+    name: of the config, for the default workdir runs/<name>-<hash>.
+    workdir_path: another workdir.
+    dry_run: build all and say what would be done; write nothing.
+
+  Returns:
+    The exit code: 0 done, 2 diverged, 130 stopped by a signal.
+
+  Raises:
+    ValueError: bad input, before any work.
+  """
+  validate(config)
+  reporting.check_tensorboard(config.tensorboard)
+  begun = time.perf_counter()
+  compilation.keep_programs()
+  # In a process where JAX runs already, what it runs on is what there is.
+  with contextlib.suppress(ValueError):
+    cpu_devices.use_all_cores()
+  plain = workdir.as_json(config.to_dict())
+  folder = Path(
+      workdir_path or Path('runs') / f'{name}-{workdir.short_hash(plain)}')
+  if dry_run:
+    print('compiling the rounds, to tell what they take', flush=True)
+    experiment = build(config, Shape(config.devices, config.lanes))
+    state = experiment.simulation.init()
+    program = experiment.simulation.compile(state)
+    reporting.print_fields(_header(config, experiment, folder, state)
+                           | _cost(experiment.simulation, state, program))
+    return EXIT_DONE
+  if not processes.is_first():
+    return _run_in(folder, config, plain, begun)
+  workdir.prepare(folder)
+  with loop.exclusive(folder):
+    return _run_in(folder, config, plain, begun)
+
+
+def _run_in(
+    folder: Path, config: ConfigDict, plain: workdir.Config, begun: float
+) -> int:
+  """`run`, in a folder that this process holds."""
+  record = workdir.read_record(folder)
+  shape = Shape(config.devices, config.lanes)
+  if record is not None:
+    workdir.check_same(folder, record, plain)
+    shape = _shape_before(record, shape)
+  shape = _of_first(shape)
+  with Checkpoints(folder / 'checkpoints', config.keep_checkpoints) as saved:
+    if (saved.latest() or 0) >= config.rounds:
+      print(f'{folder} is finished, with {saved.latest()} rounds. More: '
+            '--config.rounds=')
+      _print_closing(folder, config)
+      return EXIT_DONE
+    if 'auto' in shape:
+      print('devices and lanes: measuring what is fastest, unless it is known',
+            flush=True)
+    experiment = build(config, shape)
+    simulation = experiment.simulation
+    if processes.is_first():
+      workdir.write_record(
+          folder, plain, Shape(simulation.placement.size,
+                               simulation.lanes)._asdict(), record)
+    return _train(folder, config, experiment, saved, begun)
+
+
+def _of_first(shape: Shape) -> Shape:
+  """The first process's, which may have written the record by now."""
+  numbers = [-1, -1]
+  if processes.is_first():
+    numbers = [0 if n == 'auto' else n for n in shape]
+  return Shape(*(int(n) or 'auto' for n in sharding.agree(*numbers)))
+
+
+def _shape_before(record, wanted: Shape) -> Shape:
+  """What 'auto' became in an earlier part of the run, where that is possible.
+
+  Bits depend on it: another shape sums in another order.
+  """
+  before = record['resolved']
+  same = all(record['config'].get(name, value) == value
+             for name, value in wanted._asdict().items())
+  present = len(jax.devices())
+  possible = before.get('devices', 1) <= present
+  if jax.process_count() > 1:  # Every process takes part.
+    possible = before.get('devices', 1) == present
+  if same and possible:
+    return Shape(before.get('devices', 1), before['lanes'])
+  return wanted
+
+
+def _train(
+    folder: Path, config: ConfigDict, experiment: Experiment,
+    checkpoints: Checkpoints, begun: float,
+) -> int:
+  """Trains, evaluates the clients, writes what the folder should hold."""
+  simulation = experiment.simulation
+  initial = simulation.init(folder / client_checkpoints.FOLDER)
+  reporting.print_fields(_header(config, experiment, folder, initial))
+  if processes.is_first():
+    plots.partition_figure(
+        experiment.partition, experiment.labels, folder / 'partition.png')
+  state = loop.restore(checkpoints, folder, initial)
+  if int(state.server.round):
+    print(f'resumed after round {int(state.server.round)}')
+  program = simulation.compile(state)
+  try:
+    events = config.tensorboard and processes.is_first()
+    with reporting.event_writer(folder, events) as write_events:
+      outcome = loop.train(
+          simulation, program, state, _cadence(config), folder=folder,
+          checkpoints=checkpoints, begun=begun, on_rows=write_events,
+          traffic=simulation.bytes_per_client())
+  except DivergenceError as error:
+    latest = checkpoints.latest()
+    good = ('there is no checkpoint before it' if latest is None else
+            f'the last good checkpoint is {folder}/checkpoints/{latest}')
+    print(f'diverged: {error} Of this run, {good}.')
+    return EXIT_DIVERGED
+  state = sharding.gather(outcome.state)
+  if processes.is_first():
+    _write_results(folder, config, experiment, state)
+    _print_closing(folder, config)
+  if outcome.interrupted:
+    print('stopped; the same command goes on from here')
+    return EXIT_STOPPED
+  return EXIT_DONE
+
+
+def _cadence(config: ConfigDict) -> loop.Cadence:
+  return loop.Cadence(
+      rounds=config.rounds,
+      evaluate=evaluate_after(config.eval_every, config.rounds),
+      rounds_per_dispatch=config.rounds_per_dispatch or None,
+      checkpoint_seconds=config.checkpoint_seconds,
+      stop_on_divergence=config.on_divergence == 'stop',
+      targets=config.targets)
+
+
+def _header(
+    config: ConfigDict, experiment: Experiment, folder: Path, state
+) -> dict[str, str]:
+  """What is about to be done, for people."""
+  simulation = experiment.simulation
+  variables = state.server.variables
+  device = jax.devices()[0]
+  sizes = partition_lib.summary(experiment.partition, experiment.labels)
+  local = 'B = infinity' if config.full_batch else f'B = {config.batch_size}'
+  return {
+      'model': f'{config.model}, {trees.size(variables.params):,} parameters '
+               f'({reporting.byte_text(trees.num_bytes(variables))})',
+      'algorithm': f'{config.algorithm}{_own(config)}, {_work(config)}, '
+                   f'{local}, {config.client_optimizer} at '
+                   f'{config.client_lr:g}, server {config.server_optimizer} at '
+                   f'{config.server_lr:g}',
+      'data': f'{config.dataset}, {config.partition}: {sizes}',
+      'cohort': f'{simulation.sampler.max_cohort} of '
+                f'{simulation.train.num_clients} clients a round, '
+                f'{config.rounds} rounds',
+      **_client_state(simulation),
+      'device': f'{device.device_kind} ({device.platform}), '
+                f'devices {simulation.placement.size}, lanes '
+                f'{simulation.lanes} ({simulation.lanes_reason})',
+      'workdir': str(folder),
+  }
+
+
+def _client_state(simulation: Simulation) -> dict[str, str]:
+  """What clients keep, if anything, and where it is."""
+  rows = jax.tree.leaves(simulation.engine.states)
+  if not rows:
+    return {}
+  each = trees.num_bytes(simulation.engine.states) / len(rows[0])
+  where = 'on the devices' if simulation.state_rows is None else 'on disk'
+  total = reporting.byte_text(each * simulation.train.num_clients)
+  return {'client state': f'{reporting.byte_text(each)} a client, {total} '
+                          f'in all, {where}'}
+
+
+def _own(config: ConfigDict) -> str:
+  """The numbers that its algorithm has of its own."""
+  own = build_algorithm.own_fields(config)
+  return f' ({", ".join(f"{k} {v}" for k, v in own.items())})' if own else ''
+
+
+def _work(config: ConfigDict) -> str:
+  """How much a client does."""
+  text = f'E = {config.local_epochs:g}'
+  if config.local_steps:
+    text = f'{config.local_steps} steps'
+  if config.stragglers:
+    text += f' ({config.stragglers:.0%} of clients a part of it)'
+  return text
+
+
+def _cost(simulation: Simulation, state, program) -> dict[str, str]:
+  """What the compiled rounds will take, for --dry_run."""
+  memory = program.memory_analysis()
+  fields = {}
+  if memory is not None:
+    fields['memory'] = (
+        f'{reporting.byte_text(memory.argument_size_in_bytes)} of data, model '
+        f'and client state, {reporting.byte_text(memory.temp_size_in_bytes)} '
+        'while a round runs')
+  flops = simulation.training_flops(state.server.variables)
+  examples = simulation.sampler.max_cohort * np.mean(simulation.train.sizes)
+  fields['cost'] = (
+      f'{flops / 1e6:.3g} MFLOP an example and local epoch, '
+      f'{flops * examples / 1e9:.3g} GFLOP a round and local epoch')
+  return fields
+
+
+def _write_results(folder, config, experiment: Experiment, state) -> None:
+  """The final parameters, the curve, and the clients' own metrics."""
+  simulation = experiment.simulation
+  save_npz(folder / 'final_params.npz', state.server.variables._asdict())
+  rows = metrics.read(folder / loop.METRICS_FILE)
+  if any('test/accuracy' in row for row in rows):
+    plots.curves(rows, folder / 'accuracy.png', targets=config.targets,
+                 title=folder.name)
+  if experiment.client_test is not None:
+    summary = evaluation.evaluate_clients(
+        simulation.model, simulation.algorithm, state, simulation.train,
+        experiment.client_test, key=jax.random.key(config.seed),
+        lanes=simulation.lanes).summary()
+    workdir.write_json(folder / 'clients.json', {
+        k: v if np.isfinite(v) else None for k, v in summary.items()})
+
+
+def _print_closing(folder: Path, config: ConfigDict) -> None:
+  rows = metrics.read(folder / loop.METRICS_FILE)
+  fields = reporting.closing_fields(rows, config.targets)
+  clients = workdir.read_json(folder / 'clients.json')
+  if clients is not None:
+    fields['clients\' own test accuracy'] = ', '.join(
+        f'{name} {clients[f"accuracy/{name}"]:.4f}'
+        for name in ('mean', 'p10', 'p50', 'p90', 'worst'))
+  print()
+  reporting.print_fields(fields)

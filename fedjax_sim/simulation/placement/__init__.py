@@ -1,0 +1,1 @@
+"""What lies where: examples and clients' states, on devices and on disk."""

@@ -1,0 +1,229 @@
+"""`simulate`: rounds from Python, and how a simulation is put together."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from fedjax_sim.core import checks
+from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree, Variables
+from fedjax_sim.data import mapped, sampling
+from fedjax_sim.data.federated import FederatedData
+from fedjax_sim.simulation import autotune, check_examples, evaluation
+from fedjax_sim.simulation import engine as engine_lib
+from fedjax_sim.simulation import plan as plan_lib
+from fedjax_sim.simulation.engine import SimulationState
+from fedjax_sim.simulation.placement import (
+  client_owners,
+  client_states,
+  sharding,
+  streamed_examples,
+)
+from fedjax_sim.simulation.records import Row
+from fedjax_sim.simulation.simulation import Simulation, first_inputs
+
+# Where training examples can lie, see `simulate`.
+EXAMPLES = ('auto', 'owned')
+
+
+def build(
+    model: Model,
+    algorithm: FederatedAlgorithm,
+    train: FederatedData,
+    sampler: sampling.Sampler,
+    *,
+    test: PyTree | None = None,
+    seed: int = 0,
+    devices: int | str = 'auto',
+    lanes: int | str = 'auto',
+    examples: str = 'auto',
+    client_state: str = 'auto',
+    eval_batch_size: int = 1000,
+) -> Simulation:
+  """Puts a simulation together; see `simulate` for the arguments."""
+  checks.one_of('examples', examples, EXAMPLES)
+  checks.one_of('client_state', client_state, client_states.CHOICES)
+  if sampler.num_clients != train.num_clients:
+    raise ValueError(
+        f'the sampler draws from num_clients = {sampler.num_clients}, the '
+        f'federation has {train.num_clients}.')
+  for name, value in (('lanes', lanes), ('devices', devices)):
+    checks.positive_int_or_auto(name, value)
+  for name, tree in (('train', train.examples), ('test', test)):
+    if tree is not None:
+      check_examples.check_examples(model, name, tree)
+  evaluate = lambda variables, eval_data: {}
+  batched = None
+  if test is not None:
+    batched = evaluation.in_batches(test, eval_batch_size)
+    evaluate = evaluation.evaluator(model)
+  shapes = jax.eval_shape(
+      model.init, jax.random.key(0), first_inputs(train))
+  local_steps = np.asarray(algorithm.local_steps(train.sizes))
+  rows = streamed_examples.buffer_rows(train, sampler.max_cohort)
+  states = engine_lib.client_states(algorithm, train, shapes)
+  # Arrays are put on a number of devices once, whatever the lanes.
+  owned = examples == 'owned'
+  placed = functools.cache(
+      lambda count: _Placed.make(count, train, batched, owned))
+
+  def make(devices: int, lanes: int) -> Simulation:
+    placement, held, eval_data = placed(devices)
+    state_rows = None
+    if client_states.is_stored(
+        client_state, states, train.num_clients, devices):
+      state_rows = client_states.buffer_rows(
+          states, train.num_clients, devices, sampler.max_cohort)
+    key = jax.jit(lambda: jax.random.key(seed),
+                  out_shardings=placement.everywhere)()
+    engine = engine_lib.build_engine(
+        algorithm, train, shapes, placement=placement,
+        examples=placement.split() if owned or held is None
+        else placement.everywhere, lanes=lanes,
+        cohort_size=sampler.max_cohort, owned=owned, rows=state_rows,
+        evaluate=evaluate)
+    return Simulation(
+        model, algorithm, train, sampler, engine, placement, lanes, 'given',
+        local_steps, seed, key, held, owned, rows, state_rows, eval_data, {})
+
+  if owned and devices == 'auto':  # One device would own all.
+    devices = min(len(jax.devices()), train.num_clients)
+  chosen, reason = autotune.choose(make, sampler.max_cohort, devices, lanes)
+  return chosen._replace(lanes_reason=reason)
+
+
+class _Placed(NamedTuple):
+  """What lies on the devices and doesn't change."""
+
+  placement: sharding.Placement
+  examples: PyTree | None
+  eval_data: evaluation.EvalData | None
+
+  @classmethod
+  def make(cls, devices: int, train, batched, owned) -> '_Placed':
+    placement = sharding.place(devices)
+    if batched is not None:
+      batched = sharding.put(
+          evaluation.fill_up(batched, devices), placement.split())
+    if owned:
+      examples = client_owners.put(train, placement)
+    elif mapped.is_mapped(train):  # Taken to be too large for the devices.
+      examples = None
+    else:
+      examples = sharding.put(train.examples, placement.everywhere)
+    return cls(placement, examples, batched)
+
+
+class Result(NamedTuple):
+  """What `simulate` returns.
+
+  Attributes:
+    state: the `SimulationState` after the last round. Its `clients` are a
+      `ClientStore` where they were stored on disk, in a file that is gone with
+      it.
+    rows: a dict for each round: `round` (from 1), `train/loss`, `test/loss`,
+      `test/accuracy` (where evaluated), `clients`, `seconds`.
+  """
+
+  state: SimulationState
+  rows: list[Row]
+
+  @property
+  def variables(self) -> Variables:
+    """The global model; of an algorithm with several, all of them."""
+    return self.state.server.variables
+
+  def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Rounds and values of a metric where it was measured."""
+    points = [(row['round'], row[name]) for row in self.rows if name in row]
+    if not points:
+      names = sorted({key for row in self.rows for key in row})
+      raise ValueError(
+          f'no row has metric {name!r}; there are {", ".join(names)}.')
+    rounds, values = zip(*points, strict=True)
+    return np.array(rounds), np.array(values)
+
+
+def simulate(
+    model: Model,
+    algorithm: FederatedAlgorithm,
+    train: FederatedData,
+    *,
+    rounds: int,
+    clients_per_round: int | None = None,
+    client_fraction: float | None = None,
+    test: PyTree | None = None,
+    eval_every: int = 1,
+    seed: int = 0,
+    devices: int | str = 'auto',
+    lanes: int | str = 'auto',
+    examples: str = 'auto',
+    client_state: str = 'auto',
+    rounds_per_dispatch: int | None = None,
+    on_dispatch: Callable[[list[Row]], None] = lambda rows: None,
+) -> Result:
+  """Trains a federation for a number of rounds.
+
+  Args:
+    model: the model.
+    algorithm: built around the same model.
+    train: the federation.
+    rounds: how many.
+    clients_per_round: the cohort's size M, drawn without replacement; this or
+      `client_fraction`.
+    client_fraction: C in [0, 1]; 0 is one client a round.
+    test: PyTree [E, ...] of test examples, None for no evaluation.
+    eval_every: evaluate after every so many rounds, and after the last.
+    seed: of initial weights, cohorts, orders, dropout.
+    devices: how many of `jax.devices()` share a round's clients, or 'auto' to
+      measure whether all or one are faster here, which takes up to a minute the
+      first time; doesn't change the result, up to the order of summation.
+      `use_all_cores` makes a device of each core.
+    lanes: clients computed side by side on a device; likewise.
+    examples: where the training examples lie. 'auto': all of them on every
+      device, or of a mapped federation those of the next rounds' cohorts.
+      'owned': each device (with devices = 'auto' all there are) holds, and
+      each process reads, those of a part of the clients, and computes these;
+      in a round one device may then have more to do than another, which
+      `imbalance` tells.
+    client_state: where the states of clients lie that keep any: 'device' for
+      all of them on the devices, each on its owner; 'stored' for a file on the
+      disk, and on the devices those of the next rounds' cohorts, to the same
+      results; 'auto' stores what would take more than a quarter of the memory.
+    rounds_per_dispatch: rounds in one call of the device; likewise.
+    on_dispatch: called with the new rows, to print or to plot.
+
+  Raises:
+    ValueError: an argument is out of range, or the data don't fit the model.
+    DivergenceError: the loss became NaN or infinite.
+  """
+  if not isinstance(train, FederatedData):
+    raise ValueError(
+        'train must be a federation, as data.federate, data.from_clients and '
+        f'data.single make one, got {type(train).__name__}.')
+  if not isinstance(model, Model):
+    raise ValueError(
+        'model must be a Model, as models.from_linen, models.from_nnx and '
+        f'models.from_functions make one, got {type(model).__name__}.')
+  checks.positive_int('rounds', rounds)
+  checks.positive_int('eval_every', eval_every)
+  if rounds_per_dispatch is not None:
+    checks.positive_int('rounds_per_dispatch', rounds_per_dispatch)
+  cohort = sampling.cohort_size(
+      train.num_clients, clients_per_round=clients_per_round,
+      client_fraction=client_fraction)
+  sampler = sampling.uniform(train.num_clients, cohort, seed)
+  simulation = build(
+      model, algorithm, train, sampler, test=test, seed=seed, devices=devices,
+      lanes=lanes, examples=examples, client_state=client_state)
+  initial = simulation.init()
+  rows = []
+  for state, new_rows in simulation.dispatches(  # noqa: B007
+      simulation.compile(initial), initial, rounds,
+      evaluate=plan_lib.evaluate_after(eval_every, rounds),
+      rounds_per_dispatch=rounds_per_dispatch):
+    rows += new_rows
+    on_dispatch(new_rows)
+  return Result(sharding.gather(state), rows)

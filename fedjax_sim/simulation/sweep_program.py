@@ -1,0 +1,133 @@
+"""Whole runs side by side: one compiled program for all members of a sweep.
+
+Members differ in their seed, their federation and numeric hyperparameters,
+which are traced: a new learning rate compiles nothing. Members are dealt to the
+devices, each of which runs its own one after the other, or some at a time by
+`vmap`; nothing crosses between them. Which members take part in a dispatch is
+traced too, so one can be dropped at any time.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+
+from fedjax_sim.core.types import PyTree
+from fedjax_sim.simulation.engine import Rounds, SimulationState
+from fedjax_sim.simulation.placement import sharding
+from fedjax_sim.simulation.plan import Plan
+
+# Numeric hyperparameters, traced -> a member's rounds.
+MakeRounds = Callable[[Mapping[str, jax.Array]], Rounds]
+
+
+class Members(NamedTuple):
+  """What the program takes of the members; S rows on each of D devices.
+
+  Attributes:
+    states: SimulationState [D * S, ...].
+    plans: Plan [D * S, R, 1, blocks, W], without `evaluate`.
+    hyperparameters: name -> float32 [D * S].
+    keys: [D * S], root keys.
+  """
+
+  states: SimulationState
+  plans: Plan
+  hyperparameters: dict[str, jax.Array]
+  keys: jax.Array
+
+
+class Turn(NamedTuple):
+  """Who runs in a dispatch.
+
+  Attributes:
+    rows: int32 [D, groups, G], rows of the device's own members; S in a place
+      that is empty. Groups that hold anybody come first.
+    counts: int32 [D], how many groups hold anybody.
+  """
+
+  rows: np.ndarray
+  counts: np.ndarray
+
+
+def turn(active: np.ndarray, devices: int, together: int) -> Turn:
+  """Packs members into groups.
+
+  Args:
+    active: bool [D * S], who runs.
+    devices: D.
+    together: G.
+  """
+  active = active.reshape(devices, -1)
+  size = active.shape[1]
+  groups = -(-size // together)
+  rows = np.full((devices, groups * together), size, np.int32)
+  for device in range(devices):
+    own = np.flatnonzero(active[device])
+    rows[device, :len(own)] = own
+  counts = -(-active.sum(axis=1) // together)
+  return Turn(rows.reshape(devices, groups, together), counts.astype(np.int32))
+
+
+def program(
+    make_rounds: MakeRounds, placement: sharding.Placement
+) -> jax.stages.Wrapped:
+  """The program of a sweep.
+
+  Args:
+    make_rounds: hyperparameters -> the rounds of one member, on one device.
+    placement: D devices.
+
+  Returns:
+    `(examples, Members, evaluate bool [R], Turn, first, last, eval_data) ->
+    (SimulationState, RoundOutputs [D * S, R])`, jit-compiled; it runs rounds
+    `first` to `last - 1` of the plans for the members whose turn it is. Outputs
+    of other members are zeros.
+  """
+  everywhere, rows = placement.everywhere, placement.split()
+
+  def run(examples, members, evaluate, turn, first, last, eval_data):
+    def one(state, plan, hyperparameters, key):
+      return make_rounds(hyperparameters).run(
+          examples, state, plan._replace(evaluate=evaluate), first, last, key,
+          eval_data)
+
+    def group(i, carry):
+      states, outputs = carry
+      own = turn.rows[0, i]
+      args = _rows(Members(states, *members[1:]), own)
+      write = lambda old, new: jax.tree.map(
+          lambda x, y: x.at[own].set(y, mode='drop'), old, new)
+      new_states, new_outputs = _over_members(one)(*args)
+      return write(states, new_states), write(outputs, new_outputs)
+
+    shapes = jax.eval_shape(
+        lambda *args: one(*args)[1],
+        *jax.tree.map(lambda x: x[0], members))
+    outputs = jax.tree.map(
+        lambda x: jnp.zeros((len(members.keys), *x.shape), x.dtype), shapes)
+    return jax.lax.fori_loop(
+        0, turn.counts[0], group, (members.states, outputs))
+
+  return sharding.spread(
+      run, placement,
+      in_specs=(everywhere, Members(rows, rows, rows, rows), everywhere,
+                Turn(rows, rows), everywhere, everywhere, everywhere),
+      out_specs=(rows, rows))
+
+
+def _rows(tree: PyTree, rows: jax.Array) -> PyTree:
+  """Those rows of every leaf; an empty place takes the last row's."""
+  return jax.tree.map(lambda x: x[jnp.minimum(rows, len(x) - 1)], tree)
+
+
+def _over_members(one) -> Callable:
+  """`vmap`, which a single member is spared."""
+  def run(*args):
+    if jax.tree.leaves(args)[0].shape[0] > 1:
+      return jax.vmap(one)(*args)
+    outputs = one(*jax.tree.map(lambda x: x[0], args))
+    return jax.tree.map(lambda x: x[None], outputs)
+  return run

@@ -1,0 +1,149 @@
+"""Runs in two real processes, and what happens when one of them dies."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedjax_sim.experiment import processes
+from fedjax_sim.experiment.checkpoints import Checkpoints
+
+ROOT = Path(__file__).parents[2]
+ROUNDS = 40
+
+
+def command(folder, *flags):
+  """Clients of unequal sizes; a checkpoint after every dispatch."""
+  return [sys.executable, ROOT / 'run.py',
+          f'--config={ROOT}/configs/digits_quickstart.py',
+          f'--workdir={folder}', f'--config.rounds={ROUNDS}',
+          '--config.partition=quantity', '--config.lanes=2',
+          '--config.rounds_per_dispatch=2', '--config.checkpoint_seconds=0',
+          *flags]
+
+
+def run(folder, *flags):
+  return subprocess.run(command(folder, *flags), capture_output=True,
+                        text=True, timeout=300)
+
+
+def params(folder):
+  with np.load(folder / 'final_params.npz') as arrays:
+    return dict(arrays)
+
+
+def assert_same_run(folder, want):
+  for name, values in params(want).items():
+    # Rounds amplify the last digits; another seed differs by 0.1.
+    np.testing.assert_allclose(params(folder)[name], values, atol=5e-4)
+  lines = [(f / 'metrics.jsonl').read_text().splitlines()
+           for f in (folder, want)]
+  assert len(lines[0]) == len(lines[1]) == ROUNDS
+
+
+@pytest.fixture(scope='module')
+def one_process(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('one')
+  done = run(folder, '--config.devices=1')
+  assert done.returncode == 0, done.stderr
+  return folder
+
+
+def test_two_processes_give_the_result_of_one(tmp_path, one_process):
+  done = run(tmp_path / 'two', '--processes=2')
+  assert done.returncode == 0, done.stderr
+  assert_same_run(tmp_path / 'two', one_process)
+  # One of them prints and writes.
+  assert done.stdout.count('final test accuracy') == 1
+
+
+def children(process):
+  file = Path(f'/proc/{process.pid}/task/{process.pid}/children')
+  return [int(pid) for pid in file.read_text().split()]
+
+
+def test_a_killed_process_ends_the_run_which_goes_on_with_one(
+    tmp_path, one_process):
+  folder = tmp_path / 'killed'
+  process = subprocess.Popen(
+      command(folder, '--processes=2'), stderr=subprocess.PIPE,
+      stdout=subprocess.DEVNULL, text=True)
+  deadline = time.monotonic() + 120
+  while time.monotonic() < deadline:
+    if len(list(folder.glob('checkpoints/[0-9]*'))) > 1:
+      break
+    time.sleep(0.05)
+  os.kill(children(process)[1], signal.SIGKILL)
+  begun = time.monotonic()
+  _, errors = process.communicate(timeout=60)
+  assert process.returncode == 1
+  assert time.monotonic() - begun < 60
+  assert 'process 1 of 2 was killed by SIGKILL' in errors
+  with Checkpoints(folder / 'checkpoints', keep=3) as checkpoints:
+    assert 0 < checkpoints.latest() < ROUNDS
+  done = run(folder, '--config.devices=1')
+  assert done.returncode == 0, done.stderr
+  assert_same_run(folder, one_process)
+
+
+def test_bad_input_is_told_once(tmp_path):
+  done = run(tmp_path, '--processes=2', '--config.client_lr=-1')
+  assert done.returncode == 1
+  assert 'client_lr' in done.stderr and 'was stopped' not in done.stderr
+
+
+def test_more_processes_than_cores():
+  cores = len(os.sched_getaffinity(0))
+  with pytest.raises(ValueError, match=f'number of cores, {cores}'):
+    processes.launch(cores + 1, lambda index, coordinator: ['true'])
+
+
+@pytest.mark.parametrize('codes, want', [((0, 0), 0), ((3, 3), 3), ((0, 7), 1)])
+def test_exit_codes(monkeypatch, capfd, codes, want):
+  monkeypatch.setattr(processes, '_GRACE_SECONDS', 0.5)
+  shell = lambda code: ['sh', '-c', f'exit {code}' if code != 7
+                        else 'sleep 0.1; exit 7']
+  assert processes.launch(2, lambda i, c: shell(codes[i])) == want
+  assert ('process 1 of 2 ended with code 7' in capfd.readouterr().err) == (
+      7 in codes)
+
+
+def test_a_process_that_hangs_is_stopped_with_the_others(monkeypatch, capfd):
+  monkeypatch.setattr(processes, '_GRACE_SECONDS', 0.3)
+  begun = time.monotonic()
+  code = processes.launch(2, lambda i, c: (
+      ['sleep', '100'] if i else ['sh', '-c', 'exit 4']))
+  assert code == 1 and time.monotonic() - begun < 30
+  assert 'process 1 of 2 no longer answers' in capfd.readouterr().err
+
+
+def test_nobody_at_the_coordinator(monkeypatch):
+  monkeypatch.setattr(processes, '_START_SECONDS', 0.5)
+  with socket.socket() as free:
+    free.bind(('127.0.0.1', 0))
+    address = f'127.0.0.1:{free.getsockname()[1]}'
+  with pytest.raises(ValueError, match=f'nobody answers at .{address}'):
+    processes.join(address, 2, 1)
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (('nohost', 2, 1), 'coordinator must be host:port'),
+    (('host:1', 2, 2), 'process must be from 0 to processes - 1 = 1, got 2'),
+    (('host:1', 0, 0), 'processes must be a whole number >= 1')])
+def test_numbers_that_do_not_fit(arguments, message):
+  with pytest.raises(ValueError, match=message):
+    processes.join(*arguments)
+
+
+@pytest.mark.parametrize(
+    'flag', ['--process=1', '--coordinator=127.0.0.1:1234'])
+def test_process_and_coordinator_go_together(tmp_path, flag):
+  done = run(tmp_path, flag)
+  assert done.returncode == 1
+  assert '--process and --coordinator go together' in done.stderr

@@ -1,0 +1,62 @@
+import pytest
+
+from fedjax_sim.experiment import reporting
+
+
+@pytest.mark.parametrize('value,text', [
+    (0, '0 B'), (999, '999 B'), (1000, '1.0 kB'), (796840, '796.8 kB'),
+    (7.5e9, '7.5 GB'), (2e15, '2000.0 TB')])
+def test_bytes(value, text):
+  assert reporting.byte_text(value) == text
+
+
+def rows(accuracies):
+  return [{'round': i + 1, 'test/accuracy': a, 'test/loss': 1 - a,
+           'seconds': 0.1 * (i + 1), 'bytes_up': 10, 'bytes_down': 20}
+          for i, a in enumerate(accuracies)]
+
+
+def test_closing_table():
+  # 0.9 is crossed half way between rounds 2 (0.8) and 3 (1.0).
+  fields = reporting.closing_fields(
+      rows([0.5, 0.8, 1.0, 0.7] + [0.6] * 8), [0.999999, 0.9])
+  assert fields['rounds'] == '12'
+  assert fields['best test accuracy'] == '1.0000 (round 3)'
+  assert fields['final test accuracy'] == '0.6000'
+  assert fields['mean of the last ten'].startswith('0.6500')
+  assert fields['rounds to 90.0%'] == '2.5'
+  assert fields['seconds a round'].startswith('0.650')
+  assert (fields['bytes up'], fields['bytes down']) == ('120 B', '240 B')
+
+
+def test_a_target_out_of_reach():
+  fields = reporting.closing_fields(rows([0.5]), [0.97])
+  assert fields['rounds to 97.0%'] == 'not reached'
+
+
+def test_plain_lines_for_evaluations_only(capsys):
+  progress = reporting.Progress(0, 100, targets=[0.9])
+  progress.update([{'round': 1, 'train/loss': 1.0},
+                   *rows([0.5, 0.95, 0.97])])
+  progress.close()
+  lines = capsys.readouterr().out.splitlines()
+  assert len(lines) == 3
+  assert 'test accuracy 0.5000' in lines[0]
+  assert [('reached 90.0%' in line) for line in lines] == [False, True, False]
+
+
+def test_the_time_to_the_first_round_is_told_once(capsys, monkeypatch):
+  monkeypatch.setattr(reporting.time, 'perf_counter', lambda: 12.34)
+  progress = reporting.Progress(0, 100, targets=[], begun=10.0)
+  for _ in range(2):
+    progress.update([{'round': 1, 'train/loss': 1.0}])
+  progress.close()
+  assert capsys.readouterr().out == 'first round after 2.3 s\n'
+
+
+def test_tensorboard_events_hold_the_rows(tmp_path):
+  pytest.importorskip('tensorboardX')
+  with reporting.event_writer(tmp_path, True) as write:
+    write(rows([0.5, 0.8]))
+  (file,) = (tmp_path / 'tensorboard').iterdir()
+  assert file.read_bytes().count(b'test/accuracy') == 2

@@ -1,0 +1,169 @@
+"""`run.py --sweep`: runs equal those of their own, stop and resume."""
+
+import numpy as np
+import pytest
+
+from fedjax_sim.experiment import metrics, run_sweep, workdir
+from fedjax_sim.experiment import run as run_lib
+from fedjax_sim.simulation import sweep as sweep_lib
+from tests.experiment.run_test import small_config
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+  monkeypatch.setenv(
+      'FEDJAX_SIM_CACHE_DIR', str(tmp_path_factory.mktemp('cache')))
+
+
+def run(folder, texts, **changes):
+  config = small_config(**changes)
+  return run_sweep.run(
+      config, 'test', run_sweep.parse(config, texts), str(folder))
+
+
+def rows_of(file):
+  keys = ('round', 'train/loss', 'test/loss', 'test/accuracy', 'clients')
+  return [{k: row[k] for k in keys if k in row} for row in metrics.read(file)]
+
+
+def assert_close(got, want):
+  assert [r['round'] for r in got] == [r['round'] for r in want]
+  for a, b in zip(got, want, strict=True):
+    assert a == pytest.approx(b, rel=1e-5)
+
+
+def test_runs_equal_those_of_their_own(tmp_path, capsys):
+  texts = ['client_lr=0.1,0.3', 'seed=0,2', 'local_epochs=1,2']
+  assert run(tmp_path / 'sweep', texts) == 0
+  told = capsys.readouterr().out
+  assert (tmp_path / 'sweep' / 'sweep.png').stat().st_size > 1000
+  for rate, seed, epochs in ((0.1, 2, 1), (0.3, 0, 2)):
+    label = f'client_lr={rate:g},seed={seed},local_epochs={epochs}'
+    own = tmp_path / label
+    run_lib.run(
+        small_config(client_lr=rate, seed=seed, local_epochs=epochs), 'test',
+        workdir_path=str(own))
+    got = rows_of(tmp_path / 'sweep' / f'{label}.jsonl')
+    assert_close(got, rows_of(own / 'metrics.jsonl'))
+    best = max(row['test/accuracy'] for row in got)
+    assert any(label in line and f'{best:.4f}' in line
+               for line in told.splitlines())
+
+
+class Killed(Exception):
+  """Stands for a kill."""
+
+
+def test_a_killed_sweep_goes_on(tmp_path, monkeypatch):
+  texts = ['client_lr=0.1,0.2,0.3']
+  options = {'rounds': 12, 'checkpoint_seconds': 0.0}
+  run(tmp_path / 'whole', texts, **options)
+  monkeypatch.setattr(sweep_lib, '_DISPATCH_SECONDS', 0.0)
+  saved = run_sweep._save
+
+  def save_and_die(checkpoints, state):
+    if state.done.max() == 5:
+      raise Killed  # After the metrics of round 5, before its checkpoint.
+    saved(checkpoints, state)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(run_sweep, '_save', save_and_die)
+    with pytest.raises(Killed):
+      run(tmp_path / 'killed', texts, **options)
+  files = sorted((tmp_path / 'killed').glob('*.jsonl'))
+  assert [len(rows_of(f)) for f in files] == [5, 5, 5]
+  first = {f: f.read_bytes().splitlines()[:4] for f in files}
+  assert run(tmp_path / 'killed', texts, **options) == 0
+  for file in files:
+    assert file.read_bytes().splitlines()[:4] == first[file]
+    assert_close(rows_of(file), rows_of(tmp_path / 'whole' / file.name))
+  # A third time there is nothing left to do.
+  monkeypatch.setattr(sweep_lib.Sweep, 'dispatches', None)
+  assert run(tmp_path / 'killed', texts, **options) == 0
+
+
+def test_who_diverges_is_told(tmp_path, capsys):
+  assert run(tmp_path / 'sweep', ['client_lr=0.1,3e38']) == 0
+  told = capsys.readouterr().out
+  assert 'client_lr=3e+38: diverged in round 1' in told
+  assert len(rows_of(tmp_path / 'sweep' / 'client_lr=0.1.jsonl')) == 6
+
+
+@pytest.mark.parametrize('text, message', [
+    ('client_lr', 'sweep must be field=value'),
+    ('client_rl=0.1', 'sweep must be one of'),
+    ('client_lr=a,b', 'client_lr must be of type float'),
+    ('client_lr=0.1,0.1', 'the values of client_lr must differ'),
+    ('client_lr=0.1,-1', 'client_lr must be positive'),
+    ('seed=0,-1', 'seed must be a whole number >= 0'),
+    ('seed=0,0.5', 'seed must be of type int'),
+    ('batch_size=10,0', 'batch_size must be a whole number >= 1')])
+def test_bad_sweeps_are_told_before_any_work(tmp_path, text, message):
+  with pytest.raises(ValueError, match=message):
+    run(tmp_path / 'sweep', [text])
+  assert not (tmp_path / 'sweep').exists()
+
+
+def test_clients_own_accuracy_tells_personal_models_apart(tmp_path, capsys):
+  """As a run of its own tells it; the common model's doesn't."""
+  changes = {'algorithm': 'ditto', 'client_test_fraction': 0.3}
+  run(tmp_path / 'sweep', ['regularization=0.01,100'], **changes)
+  told = capsys.readouterr().out
+  own = {lam: workdir.read_json(
+      tmp_path / 'sweep' / f'regularization={lam}.clients.json')
+      for lam in ('0.01', '100')}
+  for lam, one in own.items():
+    (line,) = [line for line in told.splitlines()
+               if line.startswith(f'regularization={lam} ')]
+    assert f'{one["accuracy/mean"]:.4f}' in line
+  assert own['0.01'] != own['100']
+  run_lib.run(small_config(regularization=0.01, **changes), 'test',
+              workdir_path=str(tmp_path / 'own'))
+  want = workdir.read_json(tmp_path / 'own' / 'clients.json')
+  assert own['0.01'] == pytest.approx(want, rel=1e-5)
+
+
+def test_a_field_that_does_nothing(tmp_path):
+  with pytest.raises(ValueError, match='regularization does nothing'):
+    run(tmp_path / 'sweep', ['regularization=0.1,1'])
+
+
+def test_a_field_is_swept_once():
+  with pytest.raises(ValueError, match='client_lr is given twice'):
+    run_sweep.parse(small_config(), ['client_lr=0.1', 'client_lr=0.2'])
+
+
+def test_who_has_diverged_is_told_again_and_not_run_again(
+    tmp_path, monkeypatch, capsys):
+  texts, options = ['client_lr=0.1,3e38'], {'checkpoint_seconds': 0.0}
+  saved = run_sweep._save
+
+  def save_and_die(checkpoints, state):
+    saved(checkpoints, state)
+    raise Killed
+
+  with monkeypatch.context() as patch:
+    patch.setattr(run_sweep, '_save', save_and_die)
+    with pytest.raises(Killed):
+      run(tmp_path, texts, **options)
+  capsys.readouterr()
+  assert run(tmp_path, texts, **options) == 0
+  told = capsys.readouterr().out
+  assert told.count('diverged in round') == 1
+  assert 'client_lr=3e+38: diverged in round 1\n' in told
+  assert len(rows_of(tmp_path / 'client_lr=0.1.jsonl')) == 6
+
+
+def test_another_sweep_in_the_folder(tmp_path):
+  run(tmp_path / 'sweep', ['client_lr=0.1,0.3'], rounds=1)
+  with pytest.raises(ValueError, match='another config'):
+    run(tmp_path / 'sweep', ['client_lr=0.1,0.2'], rounds=1)
+
+
+def test_median_over_seeds():
+  runs = [[{'round': 1, 'test/accuracy': a}, {'round': 2, 'test/accuracy': b}]
+          for a, b in ((0.1, 0.5), (0.2, 0.4), (0.9, 0.6))]
+  runs[2] = runs[2][:1]
+  rows = run_sweep._median(runs)
+  assert [row['round'] for row in rows] == [1]
+  np.testing.assert_allclose(rows[0]['test/accuracy'], 0.2)

@@ -1,0 +1,100 @@
+import json
+
+import numpy as np
+import optax
+import pytest
+
+from fedjax_sim import algorithms
+from fedjax_sim.core import files
+from fedjax_sim.data import sampling
+from fedjax_sim.simulation import autotune
+from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.simulation.placement import device_memory
+from tests import toys
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch, tmp_path):
+  monkeypatch.setenv('FEDJAX_SIM_CACHE_DIR', str(tmp_path))
+
+
+def build(lanes_choice, sizes=(30, 4, 17, 9, 12, 5), rate=0.1, epochs=1):
+  model = toys.softmax_model()
+  return simulate_lib.build(
+      model, algorithms.fedavg(
+          model, optax.sgd(rate), batch_size=4, epochs=epochs),
+      toys.softmax_data(sizes), sampling.uniform(len(sizes), 4, seed=0),
+      lanes=lanes_choice)
+
+
+@pytest.mark.parametrize('cohort, want', [
+    (1, [1]), (2, [1, 2]), (10, [1, 2, 4, 5, 10]), (16, [1, 2, 4, 8, 16])])
+def test_candidates_fill_their_blocks(cohort, want):
+  assert autotune.candidates(cohort) == want
+  for width in want:  # One lane fewer would take another block.
+    blocks = -(-cohort // width)
+    assert width == 1 or -(-cohort // (width - 1)) > blocks
+
+
+@pytest.mark.parametrize('fastest', [
+    1, 2, pytest.param(4, marks=pytest.mark.slow)])
+def test_the_fastest_is_chosen_and_remembered(monkeypatch, fastest):
+  monkeypatch.setattr(
+      autotune, '_time', lambda sim, *args: 1.0 + abs(sim.lanes - fastest))
+  chosen = build('auto')
+  assert chosen.lanes == fastest
+  assert 'measured, relative time' in chosen.lanes_reason
+  monkeypatch.setattr(autotune, '_time', None)  # Not called again.
+  again = build('auto')
+  assert (again.lanes, again.lanes_reason) == (fastest, 'measured earlier')
+
+
+@pytest.mark.slow
+def test_the_real_measurement_changes_no_result():
+  chosen, given = build('auto'), build(2)
+  results = []
+  for simulation in (chosen, given):
+    state = simulation.init()
+    *_, (state, _) = simulation.dispatches(
+        simulation.compile(state), state, 3, evaluate=lambda r: False)
+    results.append(np.asarray(state.server.variables.params['w']))
+  assert chosen.lanes in autotune.candidates(4)
+  np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-6)
+
+
+def test_other_sizes_are_measured_anew():
+  assert autotune._key(build(1), []) == autotune._key(build(1), [])
+  assert autotune._key(build(1), []) != autotune._key(
+      build(1, (30, 4, 17, 9, 12, 6)), [])
+
+
+def test_another_rate_is_not_measured_anew_another_program_is():
+  assert autotune._key(build(1), []) == autotune._key(build(1, rate=0.2), [])
+  assert autotune._key(build(1), []) != autotune._key(build(1, epochs=2), [])
+
+
+def test_what_does_not_fit_is_not_chosen(monkeypatch):
+  """Two lanes would be fastest; there is room for one only."""
+  programs = []
+  monkeypatch.setattr(autotune, '_time', lambda sim, *args: 1 / sim.lanes)
+  monkeypatch.setattr(
+      device_memory, 'needed',
+      lambda program, d: programs.append(program) or len(programs))
+  monkeypatch.setattr(device_memory, 'available', lambda device: 1)
+  assert build('auto').lanes == 1
+
+
+def test_a_run_that_cannot_fit_says_so(monkeypatch):
+  monkeypatch.setattr(device_memory, 'needed', lambda program, d: 7e9)
+  monkeypatch.setattr(device_memory, 'available', lambda device: 5e9)
+  with pytest.raises(ValueError, match='need 7.0 GB.*lanes = 1.*has 5.0 GB'):
+    build('auto')
+  simulation = build(4)
+  with pytest.raises(ValueError, match='lanes = 4'):
+    simulation.compile(simulation.init())
+
+
+def test_a_damaged_cache_is_measured_over(tmp_path):
+  (tmp_path / 'lanes.json').write_text('{"a": 1')
+  build('auto')
+  assert len(json.loads((files.cache_folder() / 'lanes.json').read_text())) == 1

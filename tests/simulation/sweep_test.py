@@ -1,0 +1,177 @@
+"""Members of a sweep give what runs of their own give."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from fedjax_sim import algorithms
+from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.simulation import sweep as sweep_lib
+from tests import toys
+
+MODEL = toys.softmax_model()
+SIZES = [1, 37, 10, 20, 5, 11, 30, 2, 19, 8, 3]
+DATA = toys.softmax_data(SIZES)
+TEST = toys.softmax_data([55], seed=0).examples
+ROUNDS, COHORT = 9, 4
+
+
+def fedavg(client_lr, server_lr=1.0):
+  return algorithms.fedavg(
+      MODEL, optax.sgd(client_lr), optax.sgd(server_lr, momentum=0.5),
+      epochs=2, batch_size=10, client_schedule=lambda r: 0.9 ** r)
+
+
+def fedsgd(client_lr):
+  return algorithms.fedsgd(MODEL, client_lr)
+
+
+def build(make, members, federations=(DATA,), **options):
+  return sweep_lib.build(
+      MODEL, make, federations, cohort_size=COHORT,
+      example=members[0].hyperparameters, test=TEST,
+      **{'num_members': len(members)} | options)
+
+
+def run(sweep, members, rounds=ROUNDS, drop=lambda rows: set(), **options):
+  """(rows by member, diverged, final state)."""
+  state, active = sweep.init(members), set(range(len(members)))
+  rows, diverged = {i: [] for i in active}, {}
+  for progress in sweep.dispatches(members, state, rounds, active, **options):
+    for i, own in progress.rows.items():
+      rows[i] += own
+    diverged |= progress.diverged
+    active -= drop(rows)
+    state = progress.state
+  return rows, diverged, state
+
+
+def one_run(make, member, data=DATA):
+  return simulate_lib.simulate(
+      MODEL, make(**member.hyperparameters), data, rounds=ROUNDS,
+      clients_per_round=COHORT, test=TEST, seed=member.seed, devices=1, lanes=2)
+
+
+def assert_same(rows, want):
+  assert [row['round'] for row in rows] == list(range(1, ROUNDS + 1))
+  for got, row in zip(rows, want, strict=True):
+    for name in ('train/loss', 'test/loss', 'test/accuracy', 'clients'):
+      assert got[name] == pytest.approx(row[name], rel=1e-5)
+
+
+@pytest.mark.parametrize('together, lanes', [
+    pytest.param(1, 1, marks=pytest.mark.slow),
+    pytest.param(1, 3, marks=pytest.mark.slow), (3, 2)])
+@pytest.mark.parametrize('make, names', [
+    (fedavg, ('client_lr', 'server_lr')), (fedsgd, ('client_lr',))])
+def test_members_equal_runs_of_their_own(make, names, together, lanes):
+  members = [sweep_lib.Member(seed, dict(zip(names, numbers, strict=False)))
+             for seed in (0, 3) for numbers in ((0.1, 1.0), (0.3, 0.5))]
+  sweep = build(make, members, together=together, lanes=lanes)
+  rows, diverged, state = run(sweep, members)
+  assert not diverged
+  for i, member in enumerate(members):
+    want = one_run(make, member)
+    assert_same(rows[i], want.rows)
+    (row,) = np.flatnonzero(state.members == i)
+    own = jax.tree.map(lambda x, row=row: x[row],
+                       state.states.server.variables)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+                 own, want.variables)
+
+
+def test_federations_of_their_own():
+  other = toys.softmax_data(SIZES[::-1], seed=5)
+  members = [sweep_lib.Member(0, {'client_lr': 0.1}, 0),
+             sweep_lib.Member(0, {'client_lr': 0.1}, 1)]
+  rows, _, _ = run(build(fedavg, members, (DATA, other)), members)
+  assert_same(rows[0], one_run(fedavg, members[0]).rows)
+  assert_same(rows[1], one_run(fedavg, members[1], other).rows)
+
+
+def test_who_diverges_or_is_dropped_leaves_the_others_as_they_are():
+  members = [sweep_lib.Member(0, {'client_lr': rate})
+             for rate in (0.1, float(np.float32(3e38)), 0.2, 0.3)]
+  drop = lambda rows: {2} if len(rows[2]) >= 3 else set()
+  rows, diverged, _ = run(build(fedavg, members), members, drop=drop)
+  assert list(diverged) == [1]
+  assert len(rows[1]) == diverged[1] - 1 < ROUNDS
+  assert 3 <= len(rows[2]) < ROUNDS
+  for i in (0, 3):
+    assert_same(rows[i], one_run(fedavg, members[i]).rows)
+
+
+def test_other_members_of_the_same_program():
+  """Rates and seeds are traced: a second race compiles nothing."""
+  first = [sweep_lib.Member(0, {'client_lr': 0.1})] * 3
+  sweep = build(fedavg, first)
+  run(sweep, first, rounds=2)
+  program = sweep.programs['rounds']
+  second = [sweep_lib.Member(7, {'client_lr': 0.4})]
+  rows, _, _ = run(sweep, second)
+  assert sweep.programs == {'rounds': program}
+  assert_same(rows[0], one_run(fedavg, second[0]).rows)
+
+
+def test_long_rounds_run_a_part_of_the_members_at_a_time(monkeypatch):
+  monkeypatch.setattr(sweep_lib, '_LONGEST_SECONDS', 0.0)
+  members = [sweep_lib.Member(0, {'client_lr': r}) for r in (0.1, 0.2, 0.3)]
+  sweep, active = build(fedavg, members), {0, 1, 2}
+  taken = [sorted(p.rows) for p in sweep.dispatches(
+      members, sweep.init(members), 3, active)]
+  size = sweep.placement.size
+  assert all(len(t) <= size for t in taken[1:])
+  assert sum(map(len, taken)) >= 3
+  rows, _, _ = run(sweep, members)
+  assert_same(rows[1], one_run(fedavg, members[1]).rows)
+
+
+def test_it_goes_on_from_a_state():
+  members = [sweep_lib.Member(s, {'client_lr': 0.1}) for s in (0, 1, 2)]
+  sweep = build(fedavg, members)
+  _, _, state = run(sweep, members, rounds=4)
+  rows = []
+  for progress in sweep.dispatches(members, state, ROUNDS, {1}):
+    rows += progress.rows[1]
+  want = one_run(fedavg, members[1]).rows[4:]
+  assert [r['round'] for r in rows] == [5, 6, 7, 8, 9]
+  for got, row in zip(rows, want, strict=True):
+    assert got['test/loss'] == pytest.approx(row['test/loss'], rel=1e-5)
+
+
+def test_seeds_and_rates():
+  results = swept(seeds=[0, 1], learning_rates=[0.1, 0.3])
+  assert results.keys() == {(s, r) for s in (0, 1) for r in (0.1, 0.3)}
+  for (seed, rate), result in results.items():
+    want = one_run(fedavg, sweep_lib.Member(seed, {'client_lr': rate}))
+    assert_same(result.rows, want.rows)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+                 result.variables, want.variables)
+
+
+def swept(**options):
+  return sweep_lib.sweep(
+      MODEL, fedavg, DATA, rounds=ROUNDS, clients_per_round=COHORT, test=TEST,
+      **options)
+
+
+@pytest.mark.parametrize('options, message', [
+    ({'seeds': []}, 'seeds must'), ({'seeds': [0, 0]}, 'seeds must'),
+    ({'learning_rates': [0.1, -1]}, 'learning_rates'),
+    ({'learning_rates': [0.1, float('nan')]}, 'learning_rates'),
+    ({'seeds': [-1]}, 'seeds')])
+def test_bad_members(options, message):
+  with pytest.raises(ValueError, match=message):
+    swept(**{'seeds': [0], 'learning_rates': [0.1]} | options)
+
+
+def test_bad_sweeps():
+  member = sweep_lib.Member(0, {'client_lr': 0.1})
+  with pytest.raises(ValueError, match='same number of clients'):
+    build(fedavg, [member], (DATA, toys.softmax_data([3, 4])))
+  with pytest.raises(ValueError, match='at least one federation'):
+    build(fedavg, [member], ())
+  sweep = build(fedavg, [member])
+  with pytest.raises(ValueError, match='there must be 1 to'):
+    sweep.init([member] * 100)
