@@ -12,6 +12,8 @@ Learning Through Personalization" (2021), algorithm 1. There v_k begins at w_0;
 here at the model of the client's first round.
 """
 
+from typing import Unpack
+
 import jax
 import optax
 
@@ -19,17 +21,18 @@ from fedjax_sim.algorithms import own_models
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.algorithms.own_models import Own
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import local_training
-from fedjax_sim.core import checks, random, trees
+from fedjax_sim.clients.local_training import TrainingOptions, local_training
+from fedjax_sim.core import checks, random, specs, trees
 from fedjax_sim.core.types import (
-    Aggregator,
-    ClientOutput,
-    FederatedAlgorithm,
-    Model,
-    Variables,
+  Aggregator,
+  ClientOutput,
+  FederatedAlgorithm,
+  Model,
+  Variables,
 )
 
 
+@specs.traceable('lam')
 def ditto(
     model: Model,
     client_optimizer: optax.GradientTransformation,
@@ -38,7 +41,7 @@ def ditto(
     lam: float,
     personal_optimizer: optax.GradientTransformation | None = None,
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds Ditto.
 

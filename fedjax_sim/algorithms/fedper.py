@@ -9,22 +9,24 @@ Arivazhagan, Aggarwal, Singh, Choudhary, "Federated Learning with
 Personalization Layers" (2019), algorithms 1 and 2.
 """
 
+from typing import Unpack
+
 import optax
 
 from fedjax_sim.algorithms.parts import (
-    Parts,
-    Select,
-    by_path,
-    from_parts,
-    join,
+  Parts,
+  Select,
+  by_path,
+  from_parts,
+  join,
 )
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import local_training
+from fedjax_sim.clients.local_training import TrainingOptions, local_training
 from fedjax_sim.core.types import (
-    Aggregator,
-    ClientOutput,
-    FederatedAlgorithm,
-    Model,
+  Aggregator,
+  ClientOutput,
+  FederatedAlgorithm,
+  Model,
 )
 
 
@@ -35,7 +37,7 @@ def fedper(
     *,
     personal: Select | Parts,
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds FedPer.
 

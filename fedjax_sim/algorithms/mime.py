@@ -20,7 +20,7 @@ So one local step of Mime is a step of the base optimizer on c_t, exactly.
 Mime tells its clients c_t before they start, a second exchange in the round.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import jax
 import optax
@@ -29,16 +29,16 @@ from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.algorithms.pooled import pooled_gradient
 from fedjax_sim.clients import gradients
 from fedjax_sim.clients.local_sgd import difference
-from fedjax_sim.clients.local_training import local_training
+from fedjax_sim.clients.local_training import TrainingOptions, local_training
 from fedjax_sim.core import checks, random, trees
 from fedjax_sim.core.types import (
-    Aggregator,
-    ClientOutput,
-    FederatedAlgorithm,
-    Model,
-    Pool,
-    PyTree,
-    Variables,
+  Aggregator,
+  ClientOutput,
+  FederatedAlgorithm,
+  Model,
+  Pool,
+  PyTree,
+  Variables,
 )
 
 
@@ -52,20 +52,20 @@ class Sent(NamedTuple):
 
 def mime(
     model: Model,
-    base_optimizer: optax.GradientTransformation,
+    client_optimizer: optax.GradientTransformation,
     *,
     weighting: str = 'uniform',
     aggregator: Aggregator | None = None,
     micro_batch_size: int = gradients.MICRO_BATCH_SIZE,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds Mime.
 
   Args:
     model: what is trained. One with model state raises a ValueError when it is
       initialized: gradients of pooled examples have no statistics.
-    base_optimizer: such as `optax.sgd(0.1, momentum=0.9)`; its schedules count
-      rounds.
+    client_optimizer: such as `optax.sgd(0.1, momentum=0.9)`; its schedules
+      count rounds.
     weighting: of clients in both means.
     aggregator: as in `fedavg`. The gradients for c_t go past its transforms.
     micro_batch_size: most examples whose gradient is taken at once.
@@ -73,8 +73,8 @@ def mime(
   """
   settings = training | {
       'weighting': weighting, 'micro_batch_size': micro_batch_size}
-  base = mimelite(model, base_optimizer, aggregator=aggregator, **settings)
-  train = local_training(model, base_optimizer, **settings)
+  base = mimelite(model, client_optimizer, aggregator=aggregator, **settings)
+  train = local_training(model, client_optimizer, **settings)
 
   def init(variables: Variables, key, num_clients):
     if jax.tree.leaves(variables.model_state):
@@ -99,7 +99,7 @@ def mime(
         return grads, model_state, metrics
       return corrected
 
-    frozen = local_training(model, _freeze(base_optimizer, sent), **settings)
+    frozen = local_training(model, _freeze(client_optimizer, sent), **settings)
     local = frozen.run(
         sent.variables, data, key, sent.round, change_gradient=with_control)
     return _output(local, sent, control, train.weight(data), client_state)
@@ -109,19 +109,19 @@ def mime(
 
 def mimelite(
     model: Model,
-    base_optimizer: optax.GradientTransformation,
+    client_optimizer: optax.GradientTransformation,
     *,
     weighting: str = 'uniform',
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds MimeLite; arguments as in `mime`, and any model."""
-  checks.optimizer('base_optimizer', base_optimizer)
+  checks.optimizer('client_optimizer', client_optimizer)
   settings = training | {'weighting': weighting}
-  train = local_training(model, base_optimizer, **settings)
+  train = local_training(model, client_optimizer, **settings)
 
   def client(sent: Sent, client_state, data, key):
-    frozen = local_training(model, _freeze(base_optimizer, sent), **settings)
+    frozen = local_training(model, _freeze(client_optimizer, sent), **settings)
     local = frozen.run(sent.variables, data, key, sent.round)
     own, _, _ = train.gradient(
         sent.variables, data, random.named(key, 'full'))
@@ -132,24 +132,24 @@ def mimelite(
 
   def server(state, aggregate, key):
     gradient = trees.divide_rows(aggregate.aux['gradient'], aggregate.weight)
-    _, base_state = base_optimizer.update(
+    _, base_state = client_optimizer.update(
         gradient, state.extra, state.variables.params)
     return base.server(state, aggregate, key)._replace(extra=base_state)
 
   return base._replace(
       init=lambda variables, key, num_clients: base.init(
           variables, key, num_clients)._replace(
-              extra=base_optimizer.init(variables.params)),
+              extra=client_optimizer.init(variables.params)),
       broadcast=lambda state: Sent(state.round, state.variables, state.extra),
       server=server)
 
 
 def _freeze(
-    base_optimizer: optax.GradientTransformation, sent: Sent
+    client_optimizer: optax.GradientTransformation, sent: Sent
 ) -> optax.GradientTransformation:
   """U with the state as it was sent, at every step."""
   def update(grads, state, params):
-    updates, _ = base_optimizer.update(grads, sent.base_state, params)
+    updates, _ = client_optimizer.update(grads, sent.base_state, params)
     return updates, state
   return optax.GradientTransformation(lambda params: (), update)
 

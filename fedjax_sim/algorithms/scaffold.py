@@ -14,6 +14,8 @@ plain ones; `weighting='examples'` weighs both, which makes it solve the
 problem in which a client counts by its examples.
 """
 
+from typing import Unpack
+
 import jax
 import optax
 from jax import numpy as jnp
@@ -21,13 +23,13 @@ from jax import numpy as jnp
 from fedjax_sim.algorithms import tracked
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import local_training
+from fedjax_sim.clients.local_training import TrainingOptions, local_training
 from fedjax_sim.core import checks, random, trees
 from fedjax_sim.core.types import (
-    Aggregator,
-    ClientOutput,
-    FederatedAlgorithm,
-    Model,
+  Aggregator,
+  ClientOutput,
+  FederatedAlgorithm,
+  Model,
 )
 
 
@@ -39,7 +41,7 @@ def scaffold(
     option: int = 2,
     weighting: str = 'uniform',
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds SCAFFOLD.
 

@@ -99,16 +99,21 @@ def build(bound: AnyBound, context: Mapping[str, Any]) -> Any:
   return _call(bound, given, keywords)
 
 
+def calls(bound: AnyBound) -> list[Bound]:
+  """All calls in it, the outer ones first."""
+  if isinstance(bound, Function):
+    return []
+  if isinstance(bound, BoundChain):
+    found, inner = [], list(bound.parts)
+  else:
+    found, inner = [bound], [*bound.arguments.values(), *bound.rest]
+  map_bound(lambda x: found.extend(calls(x)), inner)
+  return found
+
+
 def taken(bound: AnyBound) -> set[str]:
   """Names of the context that some builder in it is given."""
-  if isinstance(bound, Function):
-    return set()
-  if isinstance(bound, BoundChain):
-    return set().union(*map(taken, bound.parts))
-  names = set(bound.context)
-  map_bound(lambda x: names.update(taken(x)),
-            [*bound.arguments.values(), *bound.rest])
-  return names
+  return {name for call in calls(bound) for name in call.context}
 
 
 def spec_of(bound: AnyBound) -> specs.Spec:

@@ -49,6 +49,11 @@ class Signature:
     return name in self.parameters and _has_callable(
         self.parameters[name].annotation)
 
+  def accepts(self, name: str, kind: type) -> bool:
+    """Whether a parameter's annotation is a type, or has it in a union."""
+    annotation = self.parameters[name].annotation
+    return kind in (annotation, *typing.get_args(annotation))
+
   def text(self, name: str, without: Collection[str] = ()) -> str:
     """What one may write, such as 'ditto(lam, adaptive=False)'.
 
@@ -76,7 +81,8 @@ def signature(builder: Callable[..., Any]) -> Signature:
     options = _options(parameter.annotation)
     is_open = options is None
     if options is not None:
-      found |= _of_options(options)
+      found |= {key: p for key, p in _of_options(options).items()
+                if key not in found}
       traceable = getattr(options, 'traceable', ())
   return Signature(found, is_open, traceable)
 

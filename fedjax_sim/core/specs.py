@@ -137,6 +137,8 @@ def text_of(value: Any) -> str:
 
 def _parse(field: str, text: str, read: Callable[[ast.expr], Any]) -> Any:
   try:
+    if not isinstance(text, str):
+      raise _NotASpecError('it is no text')
     return read(ast.parse(text.strip(), mode='eval').body)
   except (SyntaxError, TypeError, AttributeError, _NotASpecError) as error:
     why = error.msg if isinstance(error, SyntaxError) else error

@@ -1,18 +1,15 @@
 """A sweep of a config: `run.py --sweep=client_lr=0.1,0.3 --sweep=seed=0,1`.
 
-Runs that differ in the seed and in traced numbers only
-(`build_algorithm.TRACED`) are the members of one sweep; other fields make one
-sweep after the other. The folder holds each run's metrics, one table and one
-plot; a sweep that was stopped or killed goes on from its last checkpoint.
+Runs that share a program (see `sweep_settings`) are the members of one sweep;
+others make one sweep after the other. The folder holds each run's metrics, one
+table and one plot; a sweep that was stopped or killed goes on from its last
+checkpoint.
 """
 
-import ast
 import contextlib
-import itertools
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -20,60 +17,22 @@ import numpy as np
 from jax import numpy as jnp
 from ml_collections import ConfigDict
 
-from fedjax_sim.core import checks, compilation
+from fedjax_sim.core import compilation
 from fedjax_sim.core.cpu_devices import use_all_cores
-from fedjax_sim.experiment import build as build_lib
 from fedjax_sim.experiment import (
-  build_algorithm,
+  build_sweep,
   loop,
   metrics,
   plots,
   reporting,
+  spec_fields,
+  sweep_settings,
   workdir,
 )
 from fedjax_sim.experiment.checkpoints import Checkpoints
 from fedjax_sim.simulation import evaluation
 from fedjax_sim.simulation import sweep as sweep_lib
 from fedjax_sim.simulation.plan import evaluate_after
-
-Setting = dict[str, Any]
-
-
-def parse(config: ConfigDict, texts: Sequence[str]) -> dict[str, list[Any]]:
-  """Field -> values, from texts such as 'client_lr=0.01,0.03'.
-
-  Raises:
-    ValueError: not of that form, or no field of the config.
-  """
-  fields = {}
-  for text in texts:
-    name, equals, values = text.partition('=')
-    if not equals or not values:
-      raise ValueError(
-          f'sweep must be field=value,value,..., got {text!r}.')
-    checks.one_of('sweep', name, config.keys())
-    if name in fields:
-      raise ValueError(f'sweep: {name} is given twice; put all its values into '
-                       'one --sweep.')
-    fields[name] = [_value(config, name, v) for v in values.split(',')]
-    if len(set(map(str, fields[name]))) != len(fields[name]):
-      raise ValueError(f'sweep: the values of {name} must differ, got '
-                       f'{values!r}.')
-  return fields
-
-
-def _value(config: ConfigDict, name: str, text: str) -> Any:
-  kind = config.get_type(name)
-  if kind is str:
-    return text
-  try:
-    value = ast.literal_eval(text)
-    if kind is int and not isinstance(value, int):
-      raise ValueError('not whole')
-    return float(value) if kind is float else value
-  except (ValueError, SyntaxError, TypeError) as error:
-    raise ValueError(f'sweep: {name} must be of type {kind.__name__}, got '
-                     f'{text!r}.') from error
 
 
 def run(
@@ -94,15 +53,14 @@ def run(
   Raises:
     ValueError: bad input, before any work.
   """
-  groups = _groups(config, fields)
-  for one, settings in groups:
-    for setting in settings:
-      build_lib.check_setting(one, setting, settings[0])
+  groups = sweep_settings.groups(config, fields)
+  build_sweep.check(groups)
   compilation.keep_programs()
   # In a process where JAX runs already, what it runs on is what there is.
   with contextlib.suppress(ValueError):
     use_all_cores()
-  plain = workdir.as_json(config.to_dict() | {'sweep': dict(fields)})
+  plain = workdir.as_json(
+      spec_fields.canonical(config) | {'sweep': dict(fields)})
   folder = Path(workdir_path or Path('runs') / (
       f'{name}-sweep-{workdir.short_hash(plain)}'))
   workdir.prepare(folder)
@@ -121,37 +79,15 @@ def run(
   return 0
 
 
-def _groups(config, fields) -> list[tuple[ConfigDict, list[Setting]]]:
-  """Configs that need a program each, with their runs."""
-  inner = [n for n in fields if n in build_lib.TRACED or n == 'seed']
-  outer = [n for n in fields if n not in inner]
-  groups = []
-  for values in itertools.product(*(fields[n] for n in outer)):
-    one = config.copy_and_resolve_references().unlock()
-    one.update(dict(zip(outer, values, strict=True)))
-    settings = [
-        {'seed': config.seed, 'client_lr': config.client_lr}
-        | dict(zip(inner, numbers, strict=True))
-        for numbers in itertools.product(*(fields[n] for n in inner))]
-    groups.append((one, settings))
-  return groups
-
-
-def _label(fields, one: ConfigDict, setting: Setting) -> str:
-  """A run's name: the fields that are swept."""
-  values = {**one.to_dict(), **setting}
-  return ','.join(f'{n}={values[n]:g}' if isinstance(values[n], float)
-                  else f'{n}={values[n]}' for n in fields)
-
-
 def _run_group(folder, name, config, settings, fields, devices) -> bool:
   """One program's runs; False if a signal stopped them."""
-  files = [folder / f'{_label(fields, config, s)}.jsonl' for s in settings]
+  files = [folder / f'{sweep_settings.label(fields, config, s)}.jsonl'
+           for s in settings]
   with Checkpoints(folder / 'checkpoints' / name, keep=2) as saved:
     ended = folder / 'checkpoints' / f'{name}.done'
     if ended.exists():
       return True
-    sweep, members = build_lib.build_sweep(
+    sweep, members = build_sweep.build_sweep(
         config, settings, devices=min(devices, len(settings)))
     state = _restore(saved, sweep.init(members), files)
     active = _running(state, files)
@@ -179,16 +115,14 @@ def _run_group(folder, name, config, settings, fields, devices) -> bool:
 
 def _evaluate_clients(config, settings, sweep, members, state, files) -> None:
   """What each client is given, on its own held-out examples, run by run."""
-  tests = build_lib.client_tests(config, settings)
+  tests = build_sweep.client_tests(config, settings)
   for i, member in enumerate(members):
     finished = (len(metrics.read(files[i])) == config.rounds
                 if files[i].exists() else False)
     if not tests or not finished:  # Or it has diverged.
       continue
-    fields = config.to_dict() | member.hyperparameters
     summary = evaluation.evaluate_clients(
-        sweep.model, build_algorithm.make_algorithm(
-            SimpleNamespace(**fields), sweep.model),
+        sweep.model, sweep.make_algorithm(**member.hyperparameters),
         state.of(i), sweep.federations[member.federation],
         tests[member.federation], key=jax.random.key(member.seed)).summary()
     workdir.write_json(_clients_file(files[i]), {
@@ -257,7 +191,7 @@ def _report(folder, config, groups, fields) -> None:
             *(("clients' own", 'worst tenth') if held_out else ()))]
   for one, settings in groups:
     for setting in settings:
-      label = _label(fields, one, setting)
+      label = sweep_settings.label(fields, one, setting)
       file = folder / f'{label}.jsonl'
       runs[label] = metrics.read(file) if file.exists() else []
       lines.append((label, *_outcome(runs[label], config),
@@ -268,9 +202,10 @@ def _report(folder, config, groups, fields) -> None:
   drawn = {}
   for one, settings in groups:
     for setting in settings:
-      label = _label([n for n in fields if n != 'seed'], one, setting)
+      label = sweep_settings.label(
+          [n for n in fields if n != 'seed'], one, setting)
       drawn.setdefault(label or config.model, []).append(
-          runs[_label(fields, one, setting)])
+          runs[sweep_settings.label(fields, one, setting)])
   drawn = {label: _median(own) for label, own in drawn.items()}
   drawn = {label: rows for label, rows in drawn.items() if rows}
   if drawn:
