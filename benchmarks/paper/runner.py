@@ -27,8 +27,7 @@ from benchmarks.paper import grid, results, store
 from benchmarks.paper.cells import Cell
 from configs import default
 from fedjax_sim.core import checks, compilation, files
-from fedjax_sim.experiment import build as build_lib
-from fedjax_sim.experiment import metrics, workdir
+from fedjax_sim.experiment import build_sweep, metrics, workdir
 from fedjax_sim.experiment.checkpoints import Checkpoints
 from fedjax_sim.simulation import sweep as sweep_lib
 
@@ -167,11 +166,11 @@ class _Search:
     if self._sweep is None or self._sweep.size < len(settings):
       self._sweep = None  # Its memory first.
       # Later rates come one or two at a time, and use the same program.
-      self._sweep, members = build_lib.build_sweep(
+      self._sweep, members = build_sweep.build_sweep(
           self._config, settings,
           num_members=max(len(settings), 3 * len(self._seeds)))
     else:
-      members = build_lib.sweep_members(self._config, settings)
+      members = build_sweep.sweep_members(self._config, settings)
     race = _Race(self._cell, self._sweep, members, rates, self._seeds,
                  self._folder, self._limit, self._best_beside(rates))
     print(f'{self._cell.key}: rates {", ".join(rates)}, seeds '
