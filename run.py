@@ -5,10 +5,8 @@ Any field can be changed: --config.client_lr=0.2, also one that names a thing:
 """
 
 import ast
-import re
 import sys
 from pathlib import Path
-from typing import Any
 
 from absl import app, flags
 from ml_collections import config_flags
@@ -77,23 +75,6 @@ def _command(index: int, coordinator: str) -> list[str]:
           f'--coordinator={coordinator}']
 
 
-def _moved(argv: list[str]) -> tuple[dict[str, Any], list[str]]:
-  """The flags of fields that configs had once, and the other arguments."""
-  flag = re.compile(r'--?config\.(\w+)(?:=(.*))?', re.DOTALL)
-  if not any(map(flag.fullmatch, argv)):
-    return {}, argv  # And --help stays fast.
-  from fedjax_sim.experiment import moved_fields
-  moved, rest, following = {}, [], iter(argv)
-  for argument in following:
-    match = flag.fullmatch(argument)
-    if match is None or match[1] not in moved_fields.NAMES:
-      rest.append(argument)
-      continue
-    text = next(following, '') if match[2] is None else match[2]
-    moved[match[1]] = moved_fields.value_of(text)
-  return moved, rest
-
-
 def _parse(argv: list[str]) -> list[str]:
   """Flags, with unknown config fields and bad values told in one line."""
   flags.FLAGS.verbosity = -1  # warnings; app.run would make a default 0
@@ -104,13 +85,14 @@ def _parse(argv: list[str]) -> list[str]:
       print(f'error: there is no config file {file!r}', file=sys.stderr)
       sys.exit(1)
   try:
-    moved, argv = _moved(argv)
+    moved = {}
+    if any('config.' in argument for argument in argv):
+      from fedjax_sim.experiment import moved_fields
+      moved, argv = moved_fields.from_flags(argv)
+      sys.argv = argv  # Where the config looks for its fields.
     rest = flags.FLAGS(argv)
     if moved:
-      from fedjax_sim.experiment import moved_fields
-      moved_fields.refuse(moved, {
-          name: value for name, value in _CONFIG.value.items()
-          if isinstance(value, str)})
+      moved_fields.refuse(moved, _CONFIG.value.to_dict())
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError,
           OSError) as error:
     message = str(error.args[0] if error.args else error)

@@ -6,7 +6,8 @@ without what its config asks for.
 
 import ast
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedjax_sim.core import specs
@@ -154,7 +155,7 @@ def new_texts(
   return changed
 
 
-def refuse(old: Mapping[str, Any], texts: Mapping[str, str]) -> None:
+def refuse(old: Mapping[str, Any], texts: Mapping[str, Any]) -> None:
   """ValueError for old fields, if there are any; see `new_texts`."""
   if not old:
     return
@@ -165,6 +166,19 @@ def refuse(old: Mapping[str, Any], texts: Mapping[str, str]) -> None:
   raise ValueError(
       f'{said}: no such field any more; it is a part of {" and ".join(new)}. '
       f'Write {flags}, or in a config file {lines}.')
+
+
+def from_flags(argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+  """The old fields among flags such as --config.field=value, and the rest."""
+  old, rest, following = {}, [], iter(argv)
+  for argument in following:
+    flag = re.fullmatch(r'--?config\.(\w+)(?:=(.*))?', argument, re.DOTALL)
+    if flag is None or flag[1] not in NAMES:
+      rest.append(argument)
+      continue
+    text = next(following, '') if flag[2] is None else flag[2]
+    old[flag[1]] = value_of(text)
+  return old, rest
 
 
 def value_of(text: str) -> Any:

@@ -79,6 +79,32 @@ def test_every_old_field_has_a_new_text():
       builders.bind(text, spec_fields.spaces()[field])
 
 
+@pytest.mark.parametrize('command, new', [
+    # Of the README and the configs, as they were.
+    ('--config.pixels=centered',
+     "--config.model='mnist_2nn(preprocess=centered)'"),
+    ('--config.server_optimizer=fedavgm --config.server_momentum=0.9',
+     "--config.server_optimizer='fedavgm(momentum=0.9)'"),
+    ('--config.algorithm=q_fedavg --config.fairness=0',
+     "--config.algorithm='q_fedavg(q=0)'"),
+    ('--config.algorithm=fedprox --config.proximal=0',
+     "--config.algorithm='fedprox(mu=0)'"),
+    ('--config.algorithm=fedavg --config.finetune_epochs=5',
+     "--config.algorithm='finetune(fedavg, local_training(sgd(0.05), "
+     "epochs=5))'"),
+    ('--config.personal_params dense_1 --config.algorithm=fedper',
+     '--config.algorithm="fedper(personal=\'dense_1\')"')])
+def test_old_command_lines_are_told_the_new_one(command, new):
+  argv = ['run.py', *command.split(), '--config.seed=3']
+  old, rest = moved_fields.from_flags(argv)
+  assert len(old) == 1 and '--config.seed=3' in rest
+  given = dict(flag.removeprefix('--config.').split('=') for flag in rest[1:])
+  given.pop('seed')
+  with pytest.raises(ValueError, match='no such field any more') as told:
+    moved_fields.refuse(old, texts_of(**given))
+  assert f'Write {new}' in str(told.value)
+
+
 def test_a_config_file_with_old_fields_is_told_the_lines():
   config = default.get_config()
   config.partition = 'dirichlet'

@@ -23,7 +23,7 @@ def command(folder, *flags):
   return [sys.executable, ROOT / 'run.py',
           f'--config={ROOT}/configs/digits_quickstart.py',
           f'--workdir={folder}', f'--config.rounds={ROUNDS}',
-          '--config.partition=quantity', '--config.lanes=2',
+          '--config.partition=quantity(sigma=1.0)', '--config.lanes=2',
           '--config.rounds_per_dispatch=2', '--config.checkpoint_seconds=0',
           *flags]
 
