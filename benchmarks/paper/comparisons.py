@@ -27,6 +27,8 @@ import fedjax_sim
 from configs import default
 from fedjax_sim.core import compilation
 from fedjax_sim.experiment import build_sweep, workdir
+from fedjax_sim.simulation.drive import drive
+from fedjax_sim.simulation.sweep_runs import SweepRuns
 
 RESULTS = (
     Path(__file__).parents[1] / 'results' / 'paper' / 'comparisons.jsonl')
@@ -84,11 +86,11 @@ def measure(way: Way) -> dict[str, list[float | None]]:
               for rate in way.rates for seed in SEEDS]
   sweep, members = build_sweep.build_sweep(config, settings)
   final = [None] * len(members)
-  for progress in sweep.dispatches(
-      members, sweep.init(members), config.rounds, set(range(len(members))),
-      evaluate=lambda r: r == config.rounds - 1):
-    for i, rows in progress.rows.items():
-      final[i] = rows[-1].get('test/accuracy') if rows else None
+  for progress in drive(
+      SweepRuns(sweep=sweep, members=members), sweep.init(members),
+      config.rounds, evaluate=lambda r: r == config.rounds - 1):
+    for i, records in progress.records.items():
+      final[i] = records[-1].get('test/accuracy') if records else None
     for i in progress.diverged:
       final[i] = None
   return {f'{rate:.4g}': final[len(SEEDS) * k:len(SEEDS) * (k + 1)]

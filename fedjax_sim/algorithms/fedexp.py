@@ -14,28 +14,25 @@ iterates swing around the minimum, so the model that they report is the average
 of the last two; training itself goes on from x_{t+1}.
 """
 
-from typing import Unpack
-
 import jax
 import optax
 from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import TrainingOptions, local_training
-from fedjax_sim.core import checks, specs, trees
+from fedjax_sim.clients.local_training import local_training
+from fedjax_sim.core import averages, checks
 from fedjax_sim.core.types import (
-  Aggregate,
-  Aggregator,
-  ClientOutput,
-  FederatedAlgorithm,
-  Model,
-  ServerState,
-  Variables,
+    Aggregate,
+    Aggregator,
+    ClientOutput,
+    FederatedAlgorithm,
+    Model,
+    ServerState,
+    Variables,
 )
 
 
-@specs.traceable('epsilon')
 def fedexp(
     model: Model,
     client_optimizer: optax.GradientTransformation,
@@ -44,7 +41,7 @@ def fedexp(
     average_last: bool = True,
     weighting: str = 'uniform',
     aggregator: Aggregator | None = None,
-    **training: Unpack[TrainingOptions],
+    **training,
 ) -> FederatedAlgorithm:
   """Builds FedExP.
 
@@ -69,14 +66,15 @@ def fedexp(
     weight = train.weight(data)
     message = difference(local.variables, server.variables, weight)
     square = optax.tree.norm(message.update.params, squared=True)
-    message = message._replace(aux={'square': weight * square})
-    return ClientOutput(message, client_state, local.metrics)
+    return ClientOutput(
+        averages.add(message, square=square), client_state, local.metrics)
 
   base = from_client_update(
-      client, aggregator=aggregator, local_steps=train.planned_steps)
+      client, aggregator=aggregator, local_steps=train.planned_steps,
+      extra=lambda variables, num_clients: variables)
 
   def server(state: ServerState, aggregate: Aggregate, key):
-    mean_square = trees.divide_rows(aggregate.aux['square'], aggregate.weight)
+    mean_square = averages.of(aggregate, 'square')
     square = optax.tree.norm(aggregate.mean.params, squared=True)
     rate = jnp.maximum(1.0, mean_square / (2 * (square + epsilon)))
     mean = aggregate.mean._replace(params=jax.tree.map(
@@ -88,8 +86,6 @@ def fedexp(
     return new._replace(variables=shown, extra=new.variables)
 
   return base._replace(
-      init=lambda variables, key, num_clients: base.init(
-          variables, key, num_clients)._replace(extra=variables),
       broadcast=lambda state: Broadcast(state.round, state.extra),
       server=server)
 

@@ -1,6 +1,7 @@
 """FedPer: the last layers of the model stay with each client.
 
-    with w the shared part and v_k client k's own, round t on each client:
+    with w the shared part and v_k client k's personal one, round t on each
+    client:
       (w_k, v_k) <- local SGD from (w_t, v_k)
     server:
       w_{t+1} = w_t + sum_k n_k (w_k - w_t) / sum_k n_k
@@ -9,24 +10,22 @@ Arivazhagan, Aggarwal, Singh, Choudhary, "Federated Learning with
 Personalization Layers" (2019), algorithms 1 and 2.
 """
 
-from typing import Unpack
-
 import optax
 
 from fedjax_sim.algorithms.parts import (
-  Parts,
-  Select,
-  by_path,
-  from_parts,
-  join,
+    Parts,
+    Select,
+    by_path,
+    from_parts,
+    join,
 )
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import TrainingOptions, local_training
+from fedjax_sim.clients.local_training import local_training
 from fedjax_sim.core.types import (
-  Aggregator,
-  ClientOutput,
-  FederatedAlgorithm,
-  Model,
+    Aggregator,
+    ClientOutput,
+    FederatedAlgorithm,
+    Model,
 )
 
 
@@ -37,7 +36,7 @@ def fedper(
     *,
     personal: Select | Parts,
     aggregator: Aggregator | None = None,
-    **training: Unpack[TrainingOptions],
+    **training,
 ) -> FederatedAlgorithm:
   """Builds FedPer.
 
@@ -62,8 +61,9 @@ def fedper(
   parts = personal if isinstance(personal, Parts) else by_path(personal)
   train = local_training(model, client_optimizer, **training)
 
-  def client(server: Broadcast, own, data, key):
-    local = train.run(join(own, server.variables), data, key, server.round)
+  def client(server: Broadcast, personal_part, data, key):
+    local = train.run(join(personal_part, server.variables), data, key,
+                      server.round)
     message = difference(
         parts.shared(local.variables), server.variables, train.weight(data))
     return ClientOutput(message, parts.personal(local.variables), local.metrics)

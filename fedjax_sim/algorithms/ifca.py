@@ -13,7 +13,6 @@ Learning" (2020), algorithm 1 HypCluster, is the same.
 """
 
 from collections.abc import Callable
-from typing import Unpack
 
 import jax
 import optax
@@ -21,7 +20,7 @@ from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import TrainingOptions, local_training
+from fedjax_sim.clients.local_training import local_training
 from fedjax_sim.clients.measure import local_loss
 from fedjax_sim.core import checks
 from fedjax_sim.core.types import (
@@ -55,7 +54,7 @@ def ifca(
     clusters: int,
     initial: Callable[[Variables, jax.Array], Variables] = redrawn,
     aggregator: Aggregator | None = None,
-    **training: Unpack[TrainingOptions],
+    **training,
 ) -> FederatedAlgorithm:
   """Builds IFCA.
 
@@ -66,8 +65,8 @@ def ifca(
     clusters: K.
     initial: `(initial variables, key) -> Variables`, where a cluster's model
       begins; they must differ.
-    aggregator: as in `fedavg`; an update holds all K models, and is zero, with
-      weight zero, but for the client's own.
+    aggregator: as in `fedavg`; an update is of one model, and messages are
+      reduced for each model on its own.
     **training: as in `local_training`.
 
   Returns:
@@ -91,20 +90,17 @@ def ifca(
     start = _at(server.variables, choice)
     local = train.run(start, data, key, server.round)
     message = difference(local.variables, start, train.weight(data))
-    chosen = jax.nn.one_hot(choice, clusters)
-    update = jax.tree.map(lambda x: jnp.where(
-        chosen.reshape(-1, *(1,) * x.ndim) > 0, x[None], 0), message.update)
-    message = message._replace(update=update, weight=chosen * message.weight)
+    message = message._replace(group=jnp.arange(clusters) == choice)
     return ClientOutput(message, client_state, local.metrics)
 
   base = from_client_update(
-      client, server_optimizer, aggregator, train.planned_steps)
+      client, server_optimizer, aggregator, train.planned_steps,
+      extra=lambda variables, num_clients: jnp.zeros(clusters))
 
   def init(variables: Variables, key, num_clients) -> ServerState:
     keys = jax.random.split(key, clusters)
     models = jax.vmap(lambda key: initial(variables, key))(keys)
-    return base.init(models, key, num_clients)._replace(
-        extra=jnp.zeros(clusters))
+    return base.init(models, key, num_clients)
 
   def server(state: ServerState, aggregate: Aggregate, key) -> ServerState:
     return base.server(state, aggregate, key)._replace(

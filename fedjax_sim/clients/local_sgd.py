@@ -128,4 +128,4 @@ def difference(local: Variables, server: Variables, weight) -> Message:
   """The message whose update is `local` minus `server`."""
   return Message(
       update=jax.tree.map(jnp.subtract, local, server),
-      weight=jnp.asarray(weight, jnp.float32), present=jnp.array(True), aux={})
+      weight=jnp.asarray(weight, jnp.float32))

@@ -47,6 +47,8 @@ def build_sweep(
           config, model, num_clients=num_clients, numbers=own),
       federations, cohort_size=cohort_size(config, num_clients),
       example=members[0].hyperparameters,
+      make_sampler=lambda seed: build.make_sampler(
+          with_fields(config, {'seed': seed}), num_clients),
       test=evaluation.some_of(dataset.test, config.test_examples),
       eval_batch_size=config.eval_batch_size,
       **{'num_members': len(members)} | options)

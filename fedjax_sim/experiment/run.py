@@ -17,16 +17,18 @@ from fedjax_sim.experiment import (
   plots,
   processes,
   reporting,
+  results,
   spec_fields,
   workdir,
 )
 from fedjax_sim.experiment.build import Experiment, Shape, build
 from fedjax_sim.experiment.check_config import validate
-from fedjax_sim.experiment.checkpoints import Checkpoints, save_npz
+from fedjax_sim.experiment.checkpoints import Checkpoints
+from fedjax_sim.experiment.client_checkpoints import RunCheckpoints
 from fedjax_sim.simulation import evaluation
+from fedjax_sim.simulation.drive import Progress
 from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.plan import evaluate_after
-from fedjax_sim.simulation.records import DivergenceError
 from fedjax_sim.simulation.simulation import Simulation
 
 EXIT_DONE, EXIT_DIVERGED, EXIT_STOPPED = 0, 2, 130
@@ -67,9 +69,8 @@ def run(
     print('compiling the rounds, to tell what they take', flush=True)
     experiment = build(config, Shape(config.devices, config.lanes))
     state = experiment.simulation.init()
-    program = experiment.simulation.compile(state)
     reporting.print_fields(_header(config, experiment, folder, state)
-                           | _cost(experiment.simulation, state, program))
+                           | _cost(experiment.simulation, state))
     return EXIT_DONE
   if not processes.is_first():
     return _run_in(folder, config, plain, begun)
@@ -87,7 +88,8 @@ def _run_in(
   if record is not None:
     workdir.check_same(folder, record, plain)
     shape = _shape_before(record, shape)
-  shape = _of_first(shape)
+  # The first process may have written the record by now.
+  shape = Shape(*sharding.from_first(list(shape)))
   with Checkpoints(folder / 'checkpoints', config.keep_checkpoints) as saved:
     if (saved.latest() or 0) >= config.rounds:
       print(f'{folder} is finished, with {saved.latest()} rounds. More: '
@@ -104,14 +106,6 @@ def _run_in(
           folder, plain, Shape(simulation.placement.size,
                                simulation.lanes)._asdict(), record)
     return _train(folder, config, experiment, saved, begun)
-
-
-def _of_first(shape: Shape) -> Shape:
-  """The first process's, which may have written the record by now."""
-  numbers = [-1, -1]
-  if processes.is_first():
-    numbers = [0 if n == 'auto' else n for n in shape]
-  return Shape(*(int(n) or 'auto' for n in sharding.agree(*numbers)))
 
 
 def _shape_before(record, wanted: Shape) -> Shape:
@@ -133,7 +127,7 @@ def _shape_before(record, wanted: Shape) -> Shape:
 
 def _train(
     folder: Path, config: ConfigDict, experiment: Experiment,
-    checkpoints: Checkpoints, begun: float,
+    saved: Checkpoints, begun: float,
 ) -> int:
   """Trains, evaluates the clients, writes what the folder should hold."""
   simulation = experiment.simulation
@@ -142,24 +136,35 @@ def _train(
   if processes.is_first():
     plots.partition_figure(
         experiment.partition, experiment.labels, folder / 'partition.png')
-  state = loop.restore(checkpoints, folder, initial)
-  if int(state.server.round):
-    print(f'resumed after round {int(state.server.round)}')
-  program = simulation.compile(state)
-  try:
-    events = config.tensorboard and processes.is_first()
-    with reporting.event_writer(folder, events) as write_events:
-      outcome = loop.train(
-          simulation, program, state, _cadence(config), folder=folder,
-          checkpoints=checkpoints, begun=begun, on_rows=write_events,
-          traffic=simulation.bytes_per_client())
-  except DivergenceError as error:
+  checkpoints = RunCheckpoints(checkpoints=saved, folder=folder)
+  files = {0: folder / loop.METRICS_FILE}
+  state = loop.restore(simulation, initial, checkpoints, files)
+  start = int(state.server.round)
+  if start:
+    print(f'resumed after round {start}')
+  with (
+      reporting.event_writer(folder, config.tensorboard) as write_events,
+      contextlib.closing(reporting.Progress(
+          start, config.rounds, config.targets, begun)) as shown,
+      loop.stop_requests() as signals,
+  ):
+    def show(progress: Progress) -> None:
+      shown.update(progress.records[0])
+      write_events(progress.records[0])
+      for error in progress.diverged.values():
+        shown.diverged(error, config.on_divergence)
+
+    outcome = loop.train(
+        simulation, state, cadence(config), files=files,
+        checkpoints=checkpoints, traffic=simulation.bytes_per_client(),
+        stop=lambda: bool(signals), on_progress=show)
+  if outcome.diverged and config.on_divergence == 'stop':
     latest = checkpoints.latest()
     good = ('there is no checkpoint before it' if latest is None else
             f'the last good checkpoint is {folder}/checkpoints/{latest}')
-    print(f'diverged: {error} Of this run, {good}.')
+    print(f'diverged: {outcome.diverged[0]} Of this run, {good}.')
     return EXIT_DIVERGED
-  state = sharding.gather(outcome.state)
+  state = simulation.state_of(outcome.state, 0)
   if processes.is_first():
     _write_results(folder, config, experiment, state)
     _print_closing(folder, config)
@@ -169,14 +174,14 @@ def _train(
   return EXIT_DONE
 
 
-def _cadence(config: ConfigDict) -> loop.Cadence:
+def cadence(config: ConfigDict) -> loop.Cadence:
+  """How runs of a config proceed."""
   return loop.Cadence(
       rounds=config.rounds,
       evaluate=evaluate_after(config.eval_every, config.rounds),
       rounds_per_dispatch=config.rounds_per_dispatch or None,
       checkpoint_seconds=config.checkpoint_seconds,
-      stop_on_divergence=config.on_divergence == 'stop',
-      targets=config.targets)
+      stop_on_divergence=config.on_divergence == 'stop')
 
 
 def _header(
@@ -209,11 +214,11 @@ def _header(
 
 def _client_state(simulation: Simulation) -> dict[str, str]:
   """What clients keep, if anything, and where it is."""
-  rows = jax.tree.leaves(simulation.engine.states)
-  if not rows:
+  states = jax.tree.leaves(simulation.engine.states)
+  if not states:
     return {}
-  each = trees.num_bytes(simulation.engine.states) / len(rows[0])
-  where = 'on the devices' if simulation.state_rows is None else 'on disk'
+  each = trees.num_bytes(states) / len(states[0])
+  where = 'on the devices' if simulation.state_buffer is None else 'on disk'
   total = reporting.byte_text(each * simulation.train.num_clients)
   return {'client state': f'{reporting.byte_text(each)} a client, {total} '
                           f'in all, {where}'}
@@ -227,9 +232,9 @@ def _work(config: ConfigDict) -> str:
   return text
 
 
-def _cost(simulation: Simulation, state, program) -> dict[str, str]:
+def _cost(simulation: Simulation, state) -> dict[str, str]:
   """What the compiled rounds will take, for --dry_run."""
-  memory = program.memory_analysis()
+  memory = simulation.program.compiled.memory_analysis()
   fields = {}
   if memory is not None:
     fields['memory'] = (
@@ -247,24 +252,18 @@ def _cost(simulation: Simulation, state, program) -> dict[str, str]:
 def _write_results(folder, config, experiment: Experiment, state) -> None:
   """The final parameters, the curve, and the clients' own metrics."""
   simulation = experiment.simulation
-  save_npz(folder / 'final_params.npz', state.server.variables._asdict())
-  rows = metrics.read(folder / loop.METRICS_FILE)
-  if any('test/accuracy' in row for row in rows):
-    plots.curves(rows, folder / 'accuracy.png', targets=config.targets,
-                 title=folder.name)
+  results.write(folder, state, config.targets)
   if experiment.client_test is not None:
-    summary = evaluation.evaluate_clients(
+    results.write_clients(folder, evaluation.evaluate_clients(
         simulation.model, simulation.algorithm, state, simulation.train,
         experiment.client_test, key=jax.random.key(config.seed),
-        lanes=simulation.lanes).summary()
-    workdir.write_json(folder / 'clients.json', {
-        k: v if np.isfinite(v) else None for k, v in summary.items()})
+        lanes=simulation.lanes))
 
 
 def _print_closing(folder: Path, config: ConfigDict) -> None:
-  rows = metrics.read(folder / loop.METRICS_FILE)
-  fields = reporting.closing_fields(rows, config.targets)
-  clients = workdir.read_json(folder / 'clients.json')
+  fields = reporting.closing_fields(
+      metrics.read(folder / loop.METRICS_FILE), config.targets)
+  clients = workdir.read_json(folder / results.CLIENTS_FILE)
   if clients is not None:
     fields['clients\' own test accuracy'] = ', '.join(
         f'{name} {clients[f"accuracy/{name}"]:.4f}'

@@ -80,14 +80,11 @@ def with_fields(config: ConfigDict, fields: Mapping[str, Any]) -> ConfigDict:
 def label(
     fields: Sequence[str], config: ConfigDict, setting: Setting
 ) -> str:
-  """A run's name: the fields that are swept, and their values.
-
-  It is the name of files too, so a slash becomes a colon.
-  """
+  """A run's name: the fields that are swept, and their values."""
   values = {**config.to_dict(), **setting}
   return ','.join(
       f'{n}={values[n]:g}' if isinstance(values[n], float)
-      else f'{n}={values[n]}' for n in fields).replace('/', ':')
+      else f'{n}={values[n]}' for n in fields)
 
 
 def _static_part(config: ConfigDict, setting: Setting, name: str) -> Any:

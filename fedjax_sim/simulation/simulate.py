@@ -1,5 +1,6 @@
 """`simulate`: rounds from Python, and how a simulation is put together."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,16 +15,24 @@ from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.simulation import autotune, check_examples, evaluation
 from fedjax_sim.simulation import engine as engine_lib
 from fedjax_sim.simulation import plan as plan_lib
-from fedjax_sim.simulation.engine import SimulationState
+from fedjax_sim.simulation.drive import drive
 from fedjax_sim.simulation.placement import (
   client_owners,
   client_states,
   sharding,
+  stored_states,
   streamed_examples,
 )
-from fedjax_sim.simulation.records import Row
+from fedjax_sim.simulation.program import Program
+from fedjax_sim.simulation.records import Record
+from fedjax_sim.simulation.rounds import SimulationState, no_evaluation
 from fedjax_sim.simulation.simulation import Simulation, first_inputs
 
+# Rounds that one compiled program can take at once. It holds only their plan
+# and their metrics, so it is generous; how many run at once is chosen by time.
+_CAPACITY = 128
+# But a plan has a slot for each of a round's clients on each device.
+_PLAN_SLOTS = 2 ** 22
 # Where training examples can lie, see `simulate`.
 EXAMPLES = ('auto', 'owned')
 
@@ -54,15 +63,13 @@ def build(
   for name, tree in (('train', train.examples), ('test', test)):
     if tree is not None:
       check_examples.check_examples(model, name, tree)
-  evaluate = lambda variables, eval_data: {}
-  batched = None
+  evaluate, batched = no_evaluation, {}
   if test is not None:
-    batched = evaluation.in_batches(test, eval_batch_size)
-    evaluate = evaluation.evaluator(model)
+    batched = {'test': evaluation.in_batches(test, eval_batch_size)}
+    evaluate = evaluation.of_sets(model)
   shapes = jax.eval_shape(
       model.init, jax.random.key(0), first_inputs(train))
   local_steps = np.asarray(algorithm.local_steps(train.sizes))
-  rows = streamed_examples.buffer_rows(train, sampler.max_cohort)
   states = engine_lib.client_states(algorithm, train, shapes)
   # Arrays are put on a number of devices once, whatever the lanes.
   owned = examples == 'owned'
@@ -71,10 +78,10 @@ def build(
 
   def make(devices: int, lanes: int) -> Simulation:
     placement, held, eval_data = placed(devices)
-    state_rows = None
+    state_buffer = None
     if client_states.is_stored(
         client_state, states, train.num_clients, devices):
-      state_rows = client_states.buffer_rows(
+      state_buffer = stored_states.buffer_size(
           states, train.num_clients, devices, sampler.max_cohort)
     key = jax.jit(lambda: jax.random.key(seed),
                   out_shardings=placement.everywhere)()
@@ -82,16 +89,27 @@ def build(
         algorithm, train, shapes, placement=placement,
         examples=placement.split() if owned or held is None
         else placement.everywhere, lanes=lanes,
-        cohort_size=sampler.max_cohort, owned=owned, rows=state_rows,
+        cohort_size=sampler.max_cohort, owned=owned, num_states=state_buffer,
         evaluate=evaluate)
-    return Simulation(
-        model, algorithm, train, sampler, engine, placement, lanes, 'given',
-        local_steps, seed, key, held, owned, rows, state_rows, eval_data, {})
+    slots = plan_lib.slots_for(
+        sampler.max_cohort, devices, engine.owners is not None)
+    simulation = Simulation(
+        model=model, algorithm=algorithm, train=train, sampler=sampler,
+        engine=engine, placement=placement, lanes=lanes, lanes_reason='given',
+        program=Program(lower=lambda: simulation.lower(), devices=devices,
+                        lanes=lanes),
+        num_blocks=plan_lib.blocks_for(slots, lanes),
+        capacity=max(1, min(_CAPACITY, _PLAN_SLOTS // (devices * slots))),
+        local_steps=local_steps, seed=seed, key=key, examples=held,
+        owned=owned, example_buffer=streamed_examples.buffer_size(
+            train, sampler.max_cohort),
+        state_buffer=state_buffer, eval_data=eval_data)
+    return simulation
 
   if owned and devices == 'auto':  # One device would own all.
     devices = min(len(jax.devices()), train.num_clients)
   chosen, reason = autotune.choose(make, sampler.max_cohort, devices, lanes)
-  return chosen._replace(lanes_reason=reason)
+  return dataclasses.replace(chosen, lanes_reason=reason)
 
 
 class _Placed(NamedTuple):
@@ -99,20 +117,20 @@ class _Placed(NamedTuple):
 
   placement: sharding.Placement
   examples: PyTree | None
-  eval_data: evaluation.EvalData | None
+  eval_data: dict[str, evaluation.EvalData]
 
   @classmethod
   def make(cls, devices: int, train, batched, owned) -> '_Placed':
     placement = sharding.place(devices)
-    if batched is not None:
-      batched = sharding.put(
-          evaluation.fill_up(batched, devices), placement.split())
+    batched = sharding.to_devices(
+        {name: evaluation.fill_up(data, devices)
+         for name, data in batched.items()}, placement.split())
     if owned:
-      examples = client_owners.put(train, placement)
+      examples = client_owners.to_owners(train, placement)
     elif mapped.is_mapped(train):  # Taken to be too large for the devices.
       examples = None
     else:
-      examples = sharding.put(train.examples, placement.everywhere)
+      examples = sharding.to_devices(train.examples, placement.everywhere)
     return cls(placement, examples, batched)
 
 
@@ -121,14 +139,14 @@ class Result(NamedTuple):
 
   Attributes:
     state: the `SimulationState` after the last round. Its `clients` are a
-      `ClientStore` where they were stored on disk, in a file that is gone with
-      it.
-    rows: a dict for each round: `round` (from 1), `train/loss`, `test/loss`,
+      `StoredStates` where they were stored on disk, in a file that is gone
+      with it.
+    records: a dict for each round: `round` (from 1), `train/loss`, `test/loss`,
       `test/accuracy` (where evaluated), `clients`, `seconds`.
   """
 
   state: SimulationState
-  rows: list[Row]
+  records: list[Record]
 
   @property
   def variables(self) -> Variables:
@@ -137,11 +155,12 @@ class Result(NamedTuple):
 
   def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Rounds and values of a metric where it was measured."""
-    points = [(row['round'], row[name]) for row in self.rows if name in row]
+    points = [(record['round'], record[name])
+              for record in self.records if name in record]
     if not points:
-      names = sorted({key for row in self.rows for key in row})
+      names = sorted({key for record in self.records for key in record})
       raise ValueError(
-          f'no row has metric {name!r}; there are {", ".join(names)}.')
+          f'no record has metric {name!r}; there are {", ".join(names)}.')
     rounds, values = zip(*points, strict=True)
     return np.array(rounds), np.array(values)
 
@@ -162,7 +181,7 @@ def simulate(
     examples: str = 'auto',
     client_state: str = 'auto',
     rounds_per_dispatch: int | None = None,
-    on_dispatch: Callable[[list[Row]], None] = lambda rows: None,
+    on_dispatch: Callable[[list[Record]], None] = lambda records: None,
 ) -> Result:
   """Trains a federation for a number of rounds.
 
@@ -193,7 +212,7 @@ def simulate(
       disk, and on the devices those of the next rounds' cohorts, to the same
       results; 'auto' stores what would take more than a quarter of the memory.
     rounds_per_dispatch: rounds in one call of the device; likewise.
-    on_dispatch: called with the new rows, to print or to plot.
+    on_dispatch: called with the new records, to print or to plot.
 
   Raises:
     ValueError: an argument is out of range, or the data don't fit the model.
@@ -218,12 +237,13 @@ def simulate(
   simulation = build(
       model, algorithm, train, sampler, test=test, seed=seed, devices=devices,
       lanes=lanes, examples=examples, client_state=client_state)
-  initial = simulation.init()
-  rows = []
-  for state, new_rows in simulation.dispatches(  # noqa: B007
-      simulation.compile(initial), initial, rounds,
+  records = []
+  for progress in drive(
+      simulation, simulation.init(), rounds,
       evaluate=plan_lib.evaluate_after(eval_every, rounds),
       rounds_per_dispatch=rounds_per_dispatch):
-    rows += new_rows
-    on_dispatch(new_rows)
-  return Result(sharding.gather(state), rows)
+    for error in progress.diverged.values():
+      raise error
+    records += progress.records[0]
+    on_dispatch(progress.records[0])
+  return Result(simulation.state_of(progress.state, 0), records)

@@ -63,7 +63,7 @@ def test_every_algorithm_has_a_spec_here():
 @pytest.mark.parametrize('name', SPECS)
 def test_every_algorithm_can_be_named(name):
   result = train(make(config_of(algorithm=SPECS[name])), rounds=1)
-  assert np.isfinite(result.rows[-1]['train/loss'])
+  assert np.isfinite(result.records[-1]['train/loss'])
 
 
 WORK = {'epochs': 2, 'batch_size': 4, 'weighting': 'examples'}

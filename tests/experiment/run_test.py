@@ -21,7 +21,13 @@ from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients import local_sgd
 from fedjax_sim.core.types import ClientOutput
 from fedjax_sim.experiment import build as build_lib
-from fedjax_sim.experiment import build_sweep, check_config, metrics, workdir
+from fedjax_sim.experiment import (
+  build_sweep,
+  check_config,
+  metrics,
+  plots,
+  workdir,
+)
 from fedjax_sim.experiment import run as run_lib
 from fedjax_sim.simulation import autotune
 
@@ -33,6 +39,12 @@ def _own_cache(tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv('FEDJAX_SIM_CACHE_DIR', str(tmp_path_factory.mktemp('cache')))
     yield
+
+
+@pytest.fixture(autouse=True)
+def _no_figures(monkeypatch):
+  """They take most of a short run; the run called `finished` draws them."""
+  monkeypatch.setattr(plots, '_save', lambda figure, path: Path(path).touch())
 
 
 def small_config(**changes):
@@ -277,11 +289,15 @@ def test_a_part_of_the_test_examples(tmp_path):
     run(tmp_path / 'other', test_examples=10 ** 6)
 
 
-def command(folder, *extra):
-  return [sys.executable, str(ROOT / 'run.py'),
-          f'--config={ROOT}/configs/digits_quickstart.py',
-          f'--workdir={folder}', '--config.rounds=200',
-          '--config.model=logistic_regression', '--config.lanes=5', *extra]
+def start(folder):
+  """run.py, with a checkpoint after each dispatch of three rounds."""
+  return subprocess.Popen(
+      [sys.executable, str(ROOT / 'run.py'),
+       f'--config={ROOT}/configs/digits_quickstart.py',
+       f'--workdir={folder}', '--config.rounds=200', '--config.devices=1',
+       '--config.model=logistic_regression', '--config.lanes=5',
+       '--config.rounds_per_dispatch=3', '--config.checkpoint_seconds=0'],
+      stdout=subprocess.PIPE, text=True)
 
 
 def wait_for_rounds(folder, number, process):
@@ -290,37 +306,30 @@ def wait_for_rounds(folder, number, process):
   for _ in range(1200):
     if file.exists() and file.read_bytes().count(b'\n') >= number:
       return
-    assert process.poll() is None, 'the run ended before it could be killed'
+    assert process.poll() is None, 'the run ended before it could be stopped'
     time.sleep(0.05)
   raise AssertionError('no progress')
 
 
-def test_kill_and_resume_bit_for_bit(tmp_path):
+@pytest.mark.bits
+def test_a_run_goes_on_bit_for_bit_after_a_kill_and_after_ctrl_c(tmp_path):
   whole, cut = tmp_path / 'whole', tmp_path / 'cut'
-  slow = ['--config.rounds_per_dispatch=3', '--config.checkpoint_seconds=0.0']
-  subprocess.run(command(whole), check=True, stdout=subprocess.DEVNULL)
-  for rounds in (1, 40, 90):
-    process = subprocess.Popen(
-        command(cut, *slow), stdout=subprocess.DEVNULL)
-    wait_for_rounds(cut, rounds, process)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-  subprocess.run(command(cut), check=True, stdout=subprocess.DEVNULL)
-  assert_same_run(cut, whole)
-
-
-def test_ctrl_c_stops_cleanly_and_goes_on(tmp_path):
-  process = subprocess.Popen(
-      command(tmp_path, '--config.rounds_per_dispatch=2'),
-      stdout=subprocess.PIPE, text=True)
-  wait_for_rounds(tmp_path, 4, process)
+  process = start(cut)
+  wait_for_rounds(cut, 40, process)
+  process.kill()
+  assert process.wait() == -signal.SIGKILL
+  process = start(cut)
+  wait_for_rounds(cut, 70, process)
   process.send_signal(signal.SIGINT)
   out, _ = process.communicate(timeout=60)
   assert process.returncode == run_lib.EXIT_STOPPED
   assert 'the same command goes on from here' in out
-  done = rows_of(tmp_path)[-1]['round']
-  assert done < 200
-  assert str(done) in os.listdir(tmp_path / 'checkpoints')
+  done = rows_of(cut)[-1]['round']
+  assert 70 <= done < 200
+  assert str(done) in os.listdir(cut / 'checkpoints')
+  for folder in (cut, whole):
+    run(folder, rounds=200, devices=1)
+  assert_same_run(cut, whole)
 
 
 def fails(*args):
