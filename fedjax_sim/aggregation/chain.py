@@ -113,8 +113,10 @@ def _sent(
 ) -> Iterator[tuple[str, MessageTransform, Message]]:
   """Each transform with the shapes of the message that it will see."""
   key, cohort = jax.random.key(0), nobody(1)
-  for name, part in named:
+  for i, (name, part) in enumerate(named):
     yield name, part, message
+    if i + 1 == len(named):
+      return
     message = jax.eval_shape(
         lambda m, t=part: t.client(
             m._replace(sums={}), t.init(m, 1, key), t.client_init(m),

@@ -1,7 +1,8 @@
 """One exchange between the server and a cohort: out, local work, and back."""
 
 import dataclasses
-from typing import Any, NamedTuple
+import functools
+from typing import Any
 
 import jax
 from jax import numpy as jnp
@@ -25,86 +26,15 @@ from fedjax_sim.core.types import (
     ServerState,
     Slot,
 )
+from fedjax_sim.simulation.exchange_types import (
+  AggregatorState,
+  Heard,
+  Held,
+  Result,
+  Surroundings,
+  Totals,
+)
 from fedjax_sim.simulation.placement import sharding
-
-
-class AggregatorState(NamedTuple):
-  """What the aggregation of an exchange keeps from round to round."""
-
-  transform: PyTree
-  reducer: PyTree
-
-
-class Held(NamedTuple):
-  """What a device holds of its clients, [num_states, ...].
-
-  Attributes:
-    states: the algorithm's.
-    memories: the transforms'.
-  """
-
-  states: PyTree
-  memories: PyTree
-
-
-class Heard(NamedTuple):
-  """What has been said in a round before an exchange.
-
-  Attributes:
-    broadcasts: what the server has sent, one for each exchange.
-    aggregates: what it has learnt.
-  """
-
-  broadcasts: tuple[PyTree, ...] = ()
-  aggregates: tuple[Aggregate, ...] = ()
-
-
-class Totals(NamedTuple):
-  """Sums over clients.
-
-  Attributes:
-    metrics: MetricSums of their training.
-    bits: float32 [], what they have sent; None where each sends the same,
-      which is known beforehand.
-  """
-
-  metrics: MetricSums
-  bits: jax.Array | None
-
-
-class Result(NamedTuple):
-  """What an exchange gives.
-
-  Attributes:
-    heard: with what was said in it.
-    state: of the aggregation.
-    clients: the clients' new states.
-    totals: of all devices' clients.
-    metrics: part of the aggregation -> name -> value.
-    bits_down: float32 [], what each client was sent; None where it is known
-      beforehand.
-  """
-
-  heard: Heard
-  state: AggregatorState
-  clients: Held
-  totals: Totals
-  metrics: dict[str, Any]
-  bits_down: jax.Array | None
-
-
-class Surroundings(NamedTuple):
-  """What an exchange of one round works with.
-
-  Attributes:
-    examples: PyTree [E, ...] that the device holds.
-    key: the round's key.
-    slots: Slot [blocks, W], the device's.
-  """
-
-  examples: PyTree
-  key: jax.Array
-  slots: Slot
 
 
 def phases(algorithm: FederatedAlgorithm) -> tuple[Phase, ...]:
@@ -163,10 +93,14 @@ class Exchange:
       transform = self.aggregator.transform.init(
           message, self.num_clients, random.named(key, 'transforms'))
       memory = self.aggregator.transform.client_init(message)
-    sent = jax.eval_shape(
-        lambda message: self.transformed(
-            message, transform, memory, jax.random.key(0), _first(nobody(1)),
-            nobody(1))[0], message)
+
+    def sent_message(message):
+      cohort = nobody(1)
+      sent, _, _ = self.transformed(
+          message, transform, memory, key, _first(cohort), cohort)
+      return sent._replace(slot=_first(cohort))
+
+    sent = jax.eval_shape(sent_message, message)
     reducer = _reducer(self.aggregator, sent).initial(
         sent, self.num_clients, random.named(key, 'reducer'))
     return AggregatorState(transform, reducer), memory
@@ -229,40 +163,54 @@ class Exchange:
     Returns:
       (Aggregate, AggregatorState, Held, Totals, metrics).
     """
-    transform = self.aggregator.transform
-    keys = self.named(around.key, 'transforms')
-    cohort = None if transform is None else self.cohort(around.slots)
-    work = lambda slot, client_state: self.work(
-        around, broadcast, slot, client_state)
-
-    def send(slot, message, memory):
-      message, memory, bits = self.transformed(
-          message, state.transform, memory, around.key, slot, cohort)
-      return message, memory, _if_traced(bits)
-
-    output = jax.eval_shape(lambda: work(
-        _first(_first(around.slots)), _first(clients.states)))
-    sent, _, bits = jax.eval_shape(lambda message: send(
-        _first(_first(around.slots)), message, _first(clients.memories)),
-        output.message)
+    cohort = None
+    if self.aggregator.transform is not None:
+      cohort = self.cohort(around.slots)
+    work = functools.partial(self.work, around, broadcast)
+    send = functools.partial(self.send, around.key, state.transform, cohort)
+    output, sent, bits = self.shapes(work, send, around.slots, clients)
     reducer = _reducer(self.aggregator, sent)
-    totals = trees.zeros(Totals(output.metrics, bits))
     accumulator, clients, totals = self.blocks(
         work, send, reducer, around.slots,
-        (reducer.init(sent, self.cohort_size), clients, totals))
-    totals = self.total(totals)
+        (reducer.init(sent, self.cohort_size), clients,
+         trees.zeros(Totals(output.metrics, bits))))
     aggregate, reduced, metrics = reducer.finalize(
         self.merge(accumulator, reducer), state.reducer, broadcast,
         self.named(around.key, 'finalize'))
     metrics = {'reducer': metrics} if metrics else {}
-    after = state.transform
-    if transform is not None:
-      aggregate, after, more = transform.server(
-          aggregate, after, random.named(keys, 'round'), cohort, output.message)
-      metrics |= more
-    own = aggregate.sums.get('algorithm', {})
-    return (aggregate._replace(sums=own), AggregatorState(after, reduced),
-            clients, totals, metrics)
+    aggregate, transform, more = self.decoded(
+        aggregate, state.transform, around.key, cohort, output.message)
+    return (aggregate, AggregatorState(transform, reduced), clients,
+            self.total(totals), metrics | more)
+
+  def shapes(self, work, send, slots: Slot, clients: Held):
+    """Shapes of a client's output, of its message as it is sent, and bits."""
+    def one():
+      slot = _first(_first(slots))
+      output = work(slot, _first(clients.states))
+      sent, _, bits = send(slot, output.message, _first(clients.memories))
+      return output, sent._replace(slot=slot), bits
+    return jax.eval_shape(one)
+
+  def decoded(
+      self, aggregate: Aggregate, state, round_key, cohort, message: Message
+  ):
+    """The aggregate, the transforms' state and their metrics, on the server.
+
+    Args:
+      aggregate: of the messages as they were sent.
+      state: the transforms'.
+      round_key: of the round.
+      cohort: Slot [M].
+      message: shapes of a client's, before the transforms.
+    """
+    metrics = {}
+    if self.aggregator.transform is not None:
+      key = random.named(self.named(round_key, 'transforms'), 'round')
+      aggregate, state, metrics = self.aggregator.transform.server(
+          aggregate, state, key, cohort, message)
+    sums = aggregate.sums.get('algorithm', {})
+    return aggregate._replace(sums=sums), state, metrics
 
   def blocks(self, work, send, reducer: Reducer, slots: Slot, carry):
     """This device's blocks: only those that hold anybody; they come first."""
@@ -314,6 +262,12 @@ class Exchange:
     sums = {'algorithm': message.sums} if message.sums else {}
     return output._replace(message=message._replace(
         present=present, sums=sums))
+
+  def send(self, round_key, state, cohort, slot: Slot, message, memory):
+    """`transformed`, with bits that the program alone knows, or None."""
+    message, memory, bits = self.transformed(
+        message, state, memory, round_key, slot, cohort)
+    return message, memory, _if_traced(bits)
 
   def transformed(
       self, message: Message, state, memory, round_key, slot: Slot,

@@ -22,8 +22,9 @@ from fedjax_sim.core.types import (
     Variables,
 )
 from fedjax_sim.simulation import exchange
-from fedjax_sim.simulation.exchange import (
-    Exchange,
+from fedjax_sim.simulation.exchange import Exchange
+from fedjax_sim.simulation.exchange_types import (
+    AggregatorState,
     Heard,
     Held,
     Surroundings,
@@ -56,7 +57,7 @@ class SimulationState(NamedTuple):
   """
 
   server: ServerState
-  aggregator: tuple[exchange.AggregatorState, ...]
+  aggregator: tuple[AggregatorState, ...]
   clients: PyTree
   transforms: PyTree
 
