@@ -3,6 +3,7 @@
 from fedjax_sim.aggregation.buffered import Stage, buffered
 from fedjax_sim.aggregation.chain import aggregator, chain
 from fedjax_sim.aggregation.clip import adaptive_clip, clip
+from fedjax_sim.aggregation.downlink import downlink
 from fedjax_sim.aggregation.means import fixed_mean, weighted_mean
 from fedjax_sim.aggregation.robust import coordinate_median, median
 from fedjax_sim.aggregation.secure import masked_mean
@@ -16,6 +17,7 @@ __all__ = [
     'chain',
     'clip',
     'coordinate_median',
+    'downlink',
     'fixed_mean',
     'identity',
     'masked_mean',

@@ -279,8 +279,9 @@ class MessageTransform(NamedTuple):
     server: `(Aggregate, state, key, cohort, like) -> (Aggregate, state,
       Scalars)`, after the round: decodes the mean, then adds noise, adapts ….
       The scalars go into the record.
-    broadcast: `(message, state, key) -> (message, bits)`: what clients receive
-      of what the server sends, and its bits; None if that is all.
+    broadcast: `(message, state, key) -> (message, state, bits)`, the way down:
+      what clients make of what the server sends, and its bits for each; None
+      if it travels as it is.
     parts: the transforms of a chain, in order; `()` of a single one.
   """
 

@@ -25,7 +25,8 @@ def command(folder, *flags):
   return [sys.executable, ROOT / 'run.py',
           f'--config={ROOT}/configs/digits_quickstart.py',
           f'--workdir={folder}', f'--config.rounds={ROUNDS}',
-          '--config.model=logistic_regression', '--config.partition=quantity',
+          '--config.model=logistic_regression',
+          '--config.partition=quantity(sigma=1.0)',
           '--config.lanes=2', '--config.rounds_per_dispatch=5',
           '--config.checkpoint_seconds=0',
           *flags]

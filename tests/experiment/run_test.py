@@ -21,7 +21,13 @@ from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients import local_sgd
 from fedjax_sim.core.types import ClientOutput
 from fedjax_sim.experiment import build as build_lib
-from fedjax_sim.experiment import metrics, plots, workdir
+from fedjax_sim.experiment import (
+  build_sweep,
+  check_config,
+  metrics,
+  plots,
+  workdir,
+)
 from fedjax_sim.experiment import run as run_lib
 from fedjax_sim.simulation import autotune
 
@@ -192,8 +198,8 @@ def test_bad_fields_are_named_before_any_work(field, value, message, tmp_path):
 
 def test_shards_that_do_not_divide(tmp_path):
   with pytest.raises(ValueError, match='shards'):
-    run(tmp_path / 'new', partition='shards', num_clients=20,
-        shards_per_client=2)  # 1,437 examples are not 40 equal shards
+    run(tmp_path / 'new', partition='shards(2)',
+        num_clients=20)  # 1,437 examples are not 40 equal shards
 
 
 def test_workdir_that_cannot_be_written(tmp_path):
@@ -268,16 +274,11 @@ def test_hash_leaves_out_what_does_not_change_a_round():
     assert workdir.short_hash({**base, field: 99}) != workdir.short_hash(base)
 
 
-def test_runs_go_on_whose_configs_lack_the_fields_that_came_later(tmp_path):
-  base = workdir.as_json(default.get_config().to_dict())
-  earlier = {k: v for k, v in base.items()
-             if k not in workdir._ADDED}
-  assert workdir.short_hash(earlier) == workdir.short_hash(base)
-  workdir.check_same(tmp_path, {'config': earlier}, base)
-  assert len(earlier) < len(base) - 10
-  for field, value in (('pixels', 'centered'), ('test_examples', 5)):
-    with pytest.raises(ValueError, match=field):
-      workdir.check_same(tmp_path, {'config': earlier}, {**base, field: value})
+def test_a_run_goes_on_with_another_spelling_of_its_specs(tmp_path):
+  run(tmp_path, rounds=1, partition='dirichlet(1)')
+  assert run(tmp_path, partition='dirichlet( alpha = 1 )') == run_lib.EXIT_DONE
+  with pytest.raises(ValueError, match=r"partition: 'dirichlet\(alpha=1\)' th"):
+    run(tmp_path, partition='dirichlet(2)')
 
 
 def test_a_part_of_the_test_examples(tmp_path):
@@ -345,6 +346,12 @@ def test_unknown_config_field_gives_the_near_name():
   assert 'client_rl' in error and 'client_lr' in error
 
 
+def test_an_old_field_is_told_with_its_new_text():
+  error = fails('--config=configs/mnist_iid.py', '--config.algorithm=fedprox',
+                '--config.proximal=0.5')
+  assert "Write --config.algorithm='fedprox(mu=0.5)'" in error
+
+
 def test_value_of_another_type():
   error = fails('--config=configs/mnist_iid.py', '--config.rounds=many')
   assert 'rounds' in error
@@ -365,11 +372,11 @@ def test_a_run_that_failed_while_set_up_can_be_started_again(tmp_path):
   """The same error again, and then a run, in the same folder."""
   for _ in range(2):
     with pytest.raises(ValueError, match='must divide the number'):
-      run(tmp_path, partition='shards', shards_per_client=7)
+      run(tmp_path, partition='shards(7)')
   assert run(tmp_path) == run_lib.EXIT_DONE
 
 
-def personal(config, model):
+def personal(config, model, **options):
   """FedAvg whose clients keep the mean of their models."""
   def client(server, state, own, key):
     local = local_sgd.run_sgd(model, optax.sgd(0.1), server.variables, own, key,
@@ -398,10 +405,10 @@ def test_client_states_on_disk(tmp_path, monkeypatch, capsys):
   a, b = (json.loads((f / 'clients.json').read_text()) for f in (disk, device))
   assert a == pytest.approx(b, rel=1e-6) and a['accuracy/mean'] > 0.3
   with pytest.raises(ValueError, match="client_state must be 'auto' or 'dev"):
-    build_lib.build_sweep(
+    build_sweep.build_sweep(
         small_config(client_state='stored'), [{'seed': 0, 'client_lr': 0.1}])
 
 
 def test_data_dir_that_is_not_there():
   with pytest.raises(ValueError, match="data_dir must be a folder.*'/nodir'"):
-    run_lib.validate(small_config(data_dir='/nodir'))
+    check_config.validate(small_config(data_dir='/nodir'))
