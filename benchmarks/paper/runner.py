@@ -25,8 +25,7 @@ from benchmarks.paper import grid, race, results, store
 from benchmarks.paper.cells import Cell
 from configs import default
 from fedjax_sim.core import checks, compilation
-from fedjax_sim.experiment import build as build_lib
-from fedjax_sim.experiment import workdir
+from fedjax_sim.experiment import build_sweep, workdir
 from fedjax_sim.simulation.sweep_runs import SweepRuns
 
 # A cell that has not crossed is given up after this many times the paper's
@@ -163,11 +162,11 @@ class _Search:
     if self._sweep is None or self._sweep.size < len(settings):
       self._sweep = None  # Its memory first.
       # Later rates come one or two at a time, and use the same program.
-      self._sweep, members = build_lib.build_sweep(
+      self._sweep, members = build_sweep.build_sweep(
           self._config, settings,
           num_members=max(len(settings), 3 * len(self._seeds)))
     else:
-      members = build_lib.sweep_members(self._config, settings)
+      members = build_sweep.sweep_members(self._config, settings)
     one = race.Race(
         SweepRuns(sweep=self._sweep, members=members), rates=rates,
         seeds=self._seeds, targets=self._cell.targets, folder=self._folder,

@@ -1,9 +1,9 @@
 """fedjax_sim, as a user of `fedjax_sim.simulate` gets it.
 
-Timed: all of `Simulation.dispatches` for a turn's rounds, that is, planning on
+Timed: all of `drive` for a turn's rounds, that is, planning on
 the host, one dispatch, scaling of pixels (the examples are uint8 on the
 device), local SGD, the average, sums of the training loss, the check for
-divergence, and the rows of metrics. Not timed: compiling, and the test set.
+divergence, and the records. Not timed: compiling, and the test set.
 
 With the option `processes` there are so many, each with its part of the cores:
 the one that speed.py has started starts the others, which do what it does.
@@ -24,6 +24,7 @@ from fedjax_sim import algorithms, data, models
 from fedjax_sim.data import sampling
 from fedjax_sim.experiment import processes
 from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.simulation.drive import drive
 from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.simulation import Simulation
 
@@ -78,7 +79,7 @@ def main() -> None:
   model = MODELS[link.task.model]()
   simulation = build(link, model)
   state = simulation.init()
-  program = simulation.compile(state)
+  _ = simulation.program.compiled  # Not timed.
   apply = jax.jit(lambda variables, x: model.run(
       variables, x, key=jax.random.key(0), train=False, mask=None)[0])
   link.ready(jax.devices()[0].device_kind, 'jax', 'jaxlib', 'flax', 'optax',
@@ -90,26 +91,28 @@ def main() -> None:
     stop = int(state.server.round) + len(cohorts)
     sharding.agree(stop)
     begun = time.perf_counter()
-    ((state, _),) = simulation.dispatches(
-        program, state, stop, evaluate=lambda r: False,
+    (last,) = drive(
+        simulation, state, stop, evaluate=lambda r: False,
         rounds_per_dispatch=len(cohorts))
+    state = last.state
     jax.block_until_ready(state)
     return time.perf_counter() - begun
 
   if jax.process_index():
-    follow(simulation, program, state)
+    follow(simulation, state)
     return
   link.serve(train, lambda x: apply(
       sharding.gather(state.server.variables), x))
   sharding.agree(-1)  # Not waited for: at their exit they wait for this one.
 
 
-def follow(simulation, program, state) -> None:
+def follow(simulation, state) -> None:
   """Does what the first process is asked for."""
   while (stop := int(sharding.agree(-1)[0])) >= 0:
-    ((state, _),) = simulation.dispatches(
-        program, state, stop, evaluate=lambda r: False,
+    (last,) = drive(
+        simulation, state, stop, evaluate=lambda r: False,
         rounds_per_dispatch=stop - int(state.server.round))
+    state = last.state
 
 
 if __name__ == '__main__':

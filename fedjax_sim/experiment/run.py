@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 from fedjax_sim.core import compilation, cpu_devices, trees
 from fedjax_sim.data import partition as partition_lib
 from fedjax_sim.experiment import (
-  build_algorithm,
   client_checkpoints,
   loop,
   metrics,
@@ -19,9 +18,11 @@ from fedjax_sim.experiment import (
   processes,
   reporting,
   results,
+  spec_fields,
   workdir,
 )
-from fedjax_sim.experiment.build import Experiment, Shape, build, validate
+from fedjax_sim.experiment.build import Experiment, Shape, build
+from fedjax_sim.experiment.check_config import validate
 from fedjax_sim.experiment.checkpoints import Checkpoints
 from fedjax_sim.experiment.client_checkpoints import RunCheckpoints
 from fedjax_sim.simulation import evaluation
@@ -61,7 +62,7 @@ def run(
   # In a process where JAX runs already, what it runs on is what there is.
   with contextlib.suppress(ValueError):
     cpu_devices.use_all_cores()
-  plain = workdir.as_json(config.to_dict())
+  plain = workdir.as_json(spec_fields.canonical(config))
   folder = Path(
       workdir_path or Path('runs') / f'{name}-{workdir.short_hash(plain)}')
   if dry_run:
@@ -195,7 +196,7 @@ def _header(
   return {
       'model': f'{config.model}, {trees.size(variables.params):,} parameters '
                f'({reporting.byte_text(trees.num_bytes(variables))})',
-      'algorithm': f'{config.algorithm}{_own(config)}, {_work(config)}, '
+      'algorithm': f'{config.algorithm}, {_work(config)}, '
                    f'{local}, {config.client_optimizer} at '
                    f'{config.client_lr:g}, server {config.server_optimizer} at '
                    f'{config.server_lr:g}',
@@ -223,19 +224,11 @@ def _client_state(simulation: Simulation) -> dict[str, str]:
                           f'in all, {where}'}
 
 
-def _own(config: ConfigDict) -> str:
-  """The numbers that its algorithm has of its own."""
-  own = build_algorithm.own_fields(config)
-  return f' ({", ".join(f"{k} {v}" for k, v in own.items())})' if own else ''
-
-
 def _work(config: ConfigDict) -> str:
   """How much a client does."""
   text = f'E = {config.local_epochs:g}'
   if config.local_steps:
     text = f'{config.local_steps} steps'
-  if config.stragglers:
-    text += f' ({config.stragglers:.0%} of clients a part of it)'
   return text
 
 

@@ -8,8 +8,14 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from fedjax_sim.experiment import build as build_lib
-from fedjax_sim.experiment import loop, metrics, reporting, results
+from fedjax_sim.experiment import (
+  build_sweep,
+  loop,
+  metrics,
+  reporting,
+  results,
+  sweep_settings,
+)
 from fedjax_sim.experiment import run as run_lib
 from fedjax_sim.experiment.checkpoints import Checkpoints
 from fedjax_sim.simulation import evaluation
@@ -28,7 +34,7 @@ def run(
     folder: of the sweep.
     name: of the group, the same whenever the sweep goes on.
     config: like configs/default.py.
-    settings: of each run, as `build.build_sweep` takes them.
+    settings: of each run, as `build_sweep.build_sweep` takes them.
     labels: of each run, the name of its folder.
     devices: most devices.
 
@@ -40,9 +46,8 @@ def run(
     return True
   folders = [folder_of(folder, label) for label in labels]
   if len(settings) == 1:
-    config = config.copy_and_resolve_references().unlock()
-    config.update(settings[0])
-    code = run_lib.run(config, labels[0], workdir_path=folders[0])
+    one = sweep_settings.with_fields(config, settings[0])
+    code = run_lib.run(one, labels[0], workdir_path=folders[0])
     finished = code != run_lib.EXIT_STOPPED
   else:
     finished = _run_together(
@@ -65,7 +70,7 @@ def _run_together(
     devices: int,
 ) -> bool:
   """`run`, with several settings."""
-  sweep, members = build_lib.build_sweep(
+  sweep, members = build_sweep.build_sweep(
       config, settings, devices=min(devices, len(settings)))
   runs = SweepRuns(sweep=sweep, members=members)
   files = {i: own / loop.METRICS_FILE for i, own in enumerate(folders)}
@@ -128,7 +133,7 @@ def _write_results(
     folders: Sequence[Path],
 ) -> None:
   """What a run of its own leaves, for each that has not diverged."""
-  tests, sweep = build_lib.client_tests(config, settings), runs.sweep
+  tests, sweep = build_sweep.client_tests(config, settings), runs.sweep
   for i, member in enumerate(runs.members):
     file = folders[i] / loop.METRICS_FILE
     if not file.exists() or len(metrics.read(file)) < config.rounds:

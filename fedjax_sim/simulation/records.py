@@ -1,4 +1,4 @@
-"""A round's row of metrics, as the host keeps it, and what a bad one raises."""
+"""A round's record, as the host keeps it, and what a bad round raises."""
 
 import jax
 import numpy as np
@@ -6,7 +6,8 @@ import numpy as np
 from fedjax_sim.simulation import evaluation
 from fedjax_sim.simulation.rounds import RoundOutputs
 
-Record = dict[str, float | int]
+# None is a number that is not finite, once it has been in a file.
+Record = dict[str, float | int | None]
 
 
 class DivergenceError(ArithmeticError):

@@ -15,6 +15,7 @@ import numpy as np
 
 from fedjax_sim.core import checks, frozen, random
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
+from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.simulation import check_examples, evaluation, sweep_program
 from fedjax_sim.simulation import plan as plan_lib
@@ -79,6 +80,7 @@ class Sweep:
     program: that of `sweep_program.build`.
     federations: of the same numbers of clients.
     cohort_size: M.
+    make_sampler: seed -> who takes part.
     example: hyperparameters of one member.
     placement: the devices.
     lanes: W.
@@ -95,6 +97,7 @@ class Sweep:
   program: Program
   federations: tuple[FederatedData, ...]
   cohort_size: int
+  make_sampler: Callable[[int], sampling.Sampler]
   example: Mapping[str, float]
   placement: sharding.Placement
   lanes: int
@@ -182,6 +185,7 @@ def build(
     cohort_size: int,
     num_members: int,
     example: Mapping[str, float],
+    make_sampler: Callable[[int], sampling.Sampler] | None = None,
     test: PyTree | None = None,
     devices: int | str = 'auto',
     lanes: int | str = 'auto',
@@ -199,6 +203,7 @@ def build(
     cohort_size: M.
     num_members: the most that there will be at once.
     example: hyperparameters of one member.
+    make_sampler: seed -> who takes part; None draws uniformly.
     test: PyTree [E, ...] of test examples, None for no evaluation.
     devices: D, or 'auto' for as many as can be of use.
     lanes: W; 'auto' is 1 on a CPU, and all of a cohort elsewhere.
@@ -244,6 +249,8 @@ def build(
       program=Program(lower=lambda: _lower(sweep), devices=devices,
                       lanes=lanes),
       federations=tuple(federations), cohort_size=cohort_size,
+      make_sampler=make_sampler or (lambda seed: sampling.uniform(
+          federations[0].num_clients, cohort_size, seed)),
       example=dict(example), placement=placement, lanes=lanes,
       together=together, examples=examples, eval_data=eval_data, size=size,
       capacity=_CAPACITY)

@@ -157,7 +157,4 @@ class SweepRuns:
     return self.sweep.bytes_per_client()
 
   def _sampler(self, member: int) -> sampling.Sampler:
-    own = self.members[member]
-    data = self.sweep.federations[own.federation]
-    return sampling.uniform(
-        data.num_clients, self.sweep.cohort_size, own.seed)
+    return self.sweep.make_sampler(self.members[member].seed)

@@ -82,6 +82,16 @@ def test_lanes_and_empty_slots_do_not_matter(name, lanes):
   assert_close(run(build(CASES[name](MODEL), lanes)), reference(name)[1])
 
 
+@pytest.mark.parametrize('name', some_always(NAMES))
+def test_devices_do_not_matter(name):
+  three, one = run(build(CASES[name](MODEL), 1, devices=3)), reference(name)[1]
+  assert_close(three.server, one.server)
+  # Each device holds its share of the clients, filled up.
+  assert_close([x[:len(SIZES)] for x in jax.tree.leaves(three.clients)],
+               jax.tree.leaves(one.clients))
+
+
+@pytest.mark.bits
 @pytest.mark.parametrize('name', NAMES)
 def test_rounds_per_dispatch_do_not_change_a_bit(name):
   simulation, want = reference(name)

@@ -27,8 +27,7 @@ def test_without_mu_it_is_fedavg():
   np.testing.assert_allclose(weights(got), weights(want), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize('mu', [0.5, 4.0])
-@pytest.mark.parametrize('steps', [1, 3, 8])
+@pytest.mark.parametrize('mu, steps', [(0.5, 1), (4.0, 3), (0.5, 8)])
 def test_a_quadratic_client_in_closed_form(mu, steps):
   """w -> w - lr ((w - x) + mu (w - w_t)) contracts by 1 - lr (1 + mu).
 

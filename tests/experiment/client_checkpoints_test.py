@@ -150,6 +150,7 @@ def spoil(folder, flushed):
   now.tofile(file)
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize('call', [2, 3])
 @pytest.mark.parametrize('stage', STAGES)
 def test_a_kill_at_any_stage(
@@ -191,6 +192,7 @@ def test_two_kills_and_what_the_folder_holds(
   assert state.clients.store.num_records <= 1 + len(SIZES) + 2 * 3
 
 
+@pytest.mark.bits
 def test_a_run_goes_on_with_states_elsewhere(simulations, whole, tmp_path):
   for first in ('stored', 'device'):
     other = {'stored': 'device', 'device': 'stored'}[first]

@@ -98,6 +98,7 @@ def test_tokens_behind_the_last_label_change_nothing():
   assert np.any(outputs[0] != outputs[1])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_federation_of_lines_is_learnt_and_lanes_don_t_matter():
   model, examples = small(), lines(48)

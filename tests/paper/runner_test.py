@@ -71,7 +71,8 @@ def test_who_holds_a_cell_has_it_alone(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize('rates', [
-    pytest.param(None, marks=pytest.mark.slow), [0.1, 0.03]])
+    [0.1, 0.03],
+    pytest.param(None, marks=[pytest.mark.slow, pytest.mark.long])])
 def test_a_budget_cuts_and_the_next_run_goes_on(tmp_path, monkeypatch, rates):
   runner.run([CELL], seeds=2, rates=rates)
   want = outcome()

@@ -1,5 +1,6 @@
 import json
 
+import jax
 import numpy as np
 import optax
 import pytest
@@ -13,9 +14,14 @@ from fedjax_sim.simulation.drive import drive
 from fedjax_sim.simulation.placement import device_memory
 from tests import toys
 
+_CHOOSE = autotune.choose  # Which conftest.py replaces.
+
 
 @pytest.fixture(autouse=True)
-def _own_cache(monkeypatch, tmp_path):
+def _measured(monkeypatch, tmp_path):
+  """On one device, with a cache of its own."""
+  monkeypatch.setattr(autotune, 'choose', _CHOOSE)
+  monkeypatch.setattr(jax, 'devices', lambda: jax.local_devices()[:1])
   monkeypatch.setenv('FEDJAX_SIM_CACHE_DIR', str(tmp_path))
 
 
@@ -38,7 +44,8 @@ def test_candidates_fill_their_blocks(cohort, want):
 
 
 @pytest.mark.parametrize('fastest', [
-    1, 2, pytest.param(4, marks=pytest.mark.slow)])
+    2, pytest.param(1, marks=pytest.mark.slow),
+    pytest.param(4, marks=pytest.mark.slow)])
 def test_the_fastest_is_chosen_and_remembered(monkeypatch, fastest):
   monkeypatch.setattr(
       autotune, '_time', lambda sim, *args: 1.0 + abs(sim.lanes - fastest))
@@ -93,7 +100,9 @@ def test_a_run_that_cannot_fit_says_so(monkeypatch):
     _ = simulation.program.compiled
 
 
-def test_a_damaged_cache_is_measured_over(tmp_path):
+def test_a_damaged_cache_is_measured_over(tmp_path, monkeypatch):
+  monkeypatch.setattr(
+      autotune, '_fastest', lambda make, choices: (make(1, 2), {(1, 2): 1.0}))
   (tmp_path / 'lanes.json').write_text('{"a": 1')
   build('auto')
   assert len(json.loads((files.cache_folder() / 'lanes.json').read_text())) == 1

@@ -82,7 +82,7 @@ def test_evaluation_every_n_rounds_and_after_the_last():
   assert flags == [False, False, True, False, False, True, True]
 
 
-@pytest.mark.parametrize('lanes', [1, 2, 3, 4, 7])
+@pytest.mark.parametrize('lanes', [1, 3, 7])
 def test_padded_share_is_what_the_loop_computes(lanes):
   """Counts calls of the body, a lane each, on the real loop."""
   steps = np.array([7, 1, 4, 0, 12, 3, 3])

@@ -21,8 +21,10 @@ def mapped(folder, federation):
       for i, name in enumerate(federation.client_ids)))
 
 
-@pytest.mark.parametrize('rows', [None, 120, 87])
-@pytest.mark.parametrize('algorithm', ['fedavg', 'fedsgd'])
+@pytest.mark.bits
+@pytest.mark.parametrize('algorithm, rows', [
+    ('fedavg', 87), ('fedsgd', 120),
+    pytest.param('fedavg', None, marks=pytest.mark.slow)])
 def test_a_mapped_federation_trains_to_the_same_bits(
     tmp_path, monkeypatch, rows, algorithm):
   """Also when a window holds few rounds, or one alone."""
