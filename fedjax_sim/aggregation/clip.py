@@ -4,10 +4,11 @@ import jax
 from jax import numpy as jnp
 
 from fedjax_sim.aggregation.transform import transform
-from fedjax_sim.core import checks
+from fedjax_sim.core import checks, specs
 from fedjax_sim.core.types import Aggregate, Message, MessageTransform, PyTree
 
 
+@specs.traceable('norm')
 def clip(norm: float) -> MessageTransform:
   """Scales updates that are longer than `norm` down to it.
 
@@ -29,6 +30,7 @@ def clip(norm: float) -> MessageTransform:
   return transform('clip', client=client)
 
 
+@specs.traceable('norm', 'quantile', 'learning_rate')
 def adaptive_clip(
     norm: float = 0.1, *, quantile: float = 0.5, learning_rate: float = 0.2
 ) -> MessageTransform:

@@ -4,7 +4,7 @@ import jax
 from jax import numpy as jnp
 
 from fedjax_sim.aggregation import tally
-from fedjax_sim.core import checks, trees
+from fedjax_sim.core import checks, specs, trees
 from fedjax_sim.core.types import Aggregate, Message, Reducer
 
 
@@ -27,6 +27,7 @@ def weighted_mean() -> Reducer:
   return Reducer(_init, _sum_of(weigh), trees.add, finalize, plain=True)
 
 
+@specs.traceable('n')
 def fixed_mean(n: float) -> Reducer:
   """sum_k update_k / n over the clients present, weights or not.
 

@@ -17,7 +17,7 @@ Averaging" (2021), algorithm 1.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import jax
 import optax
@@ -25,9 +25,9 @@ from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import difference
-from fedjax_sim.clients.local_training import local_training
+from fedjax_sim.clients.local_training import TrainingOptions, local_training
 from fedjax_sim.clients.measure import local_metrics
-from fedjax_sim.core import checks
+from fedjax_sim.core import checks, specs
 from fedjax_sim.core.types import (
   Aggregate,
   Aggregator,
@@ -68,6 +68,7 @@ def domain_field(examples: PyTree) -> jax.Array:
   return examples['domain']
 
 
+@specs.traceable('domain_lr')
 def agnostic_fedavg(
     model: Model,
     client_optimizer: optax.GradientTransformation,
@@ -77,7 +78,7 @@ def agnostic_fedavg(
     domain_lr: float,
     domain: Callable[[PyTree], jax.Array] = domain_field,
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds AgnosticFedAvg.
 

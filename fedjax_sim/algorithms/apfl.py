@@ -14,7 +14,7 @@ gradient of f(m) in a, section 4. There v_k begins at w_0; here at the model of
 the client's first round.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import jax
 import optax
@@ -24,8 +24,8 @@ from fedjax_sim.algorithms import personal_models
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.algorithms.personal_models import PersonalModel
 from fedjax_sim.clients.local_sgd import Broadcast, Gradient, difference
-from fedjax_sim.clients.local_training import local_training
-from fedjax_sim.core import checks, trees
+from fedjax_sim.clients.local_training import TrainingOptions, local_training
+from fedjax_sim.core import checks, specs, trees
 from fedjax_sim.core.types import (
     Aggregator,
     ClientOutput,
@@ -43,6 +43,7 @@ class Mixture(NamedTuple):
   alpha: jax.Array
 
 
+@specs.traceable('alpha')
 def apfl(
     model: Model,
     client_optimizer: optax.GradientTransformation,
@@ -51,7 +52,7 @@ def apfl(
     alpha: float = 0.5,
     adaptive: bool = False,
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds APFL.
 

@@ -12,6 +12,8 @@ Learning Through Personalization" (2021), algorithm 1. There v_k begins at w_0;
 here at the model of the client's first round.
 """
 
+from typing import Unpack
+
 import jax
 import optax
 
@@ -19,8 +21,8 @@ from fedjax_sim.algorithms import personal_models
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.algorithms.personal_models import PersonalModel
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import local_training
-from fedjax_sim.core import checks, frozen, random, trees
+from fedjax_sim.clients.local_training import TrainingOptions, local_training
+from fedjax_sim.core import checks, frozen, random, specs, trees
 from fedjax_sim.core.types import (
     Aggregator,
     ClientOutput,
@@ -30,6 +32,7 @@ from fedjax_sim.core.types import (
 )
 
 
+@specs.traceable('lam')
 def ditto(
     model: Model,
     client_optimizer: optax.GradientTransformation,
@@ -38,7 +41,7 @@ def ditto(
     lam: float,
     personal_optimizer: optax.GradientTransformation | None = None,
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds Ditto.
 

@@ -15,6 +15,7 @@ algorithm 1 FedOpt.
 """
 
 from collections.abc import Callable
+from typing import Unpack
 
 import jax
 import numpy as np
@@ -23,7 +24,7 @@ from jax import numpy as jnp
 
 from fedjax_sim import aggregation
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import local_training
+from fedjax_sim.clients.local_training import TrainingOptions, local_training
 from fedjax_sim.core import checks
 from fedjax_sim.core.types import (
   Aggregate,
@@ -44,7 +45,7 @@ def fedavg(
     server_optimizer: optax.GradientTransformation | None = None,
     *,
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds FedAvg; with `proximal=mu` it is FedProx.
 

@@ -18,6 +18,8 @@ Its means are plain ones; `weighting='examples'` weighs both, which makes it
 solve the problem in which a client counts by its examples.
 """
 
+from typing import Unpack
+
 import jax
 import optax
 from jax import numpy as jnp
@@ -25,8 +27,8 @@ from jax import numpy as jnp
 from fedjax_sim.algorithms import tracked
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import local_training
-from fedjax_sim.core import checks
+from fedjax_sim.clients.local_training import TrainingOptions, local_training
+from fedjax_sim.core import checks, specs
 from fedjax_sim.core.types import (
     Aggregate,
     Aggregator,
@@ -36,6 +38,7 @@ from fedjax_sim.core.types import (
 )
 
 
+@specs.traceable('alpha')
 def feddyn(
     model: Model,
     client_optimizer: optax.GradientTransformation,
@@ -44,7 +47,7 @@ def feddyn(
     alpha: float,
     weighting: str = 'uniform',
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds FedDyn.
 

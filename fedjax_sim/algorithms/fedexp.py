@@ -14,14 +14,16 @@ iterates swing around the minimum, so the model that they report is the average
 of the last two; training itself goes on from x_{t+1}.
 """
 
+from typing import Unpack
+
 import jax
 import optax
 from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import local_training
-from fedjax_sim.core import averages, checks
+from fedjax_sim.clients.local_training import TrainingOptions, local_training
+from fedjax_sim.core import averages, checks, specs
 from fedjax_sim.core.types import (
     Aggregate,
     Aggregator,
@@ -33,6 +35,7 @@ from fedjax_sim.core.types import (
 )
 
 
+@specs.traceable('epsilon')
 def fedexp(
     model: Model,
     client_optimizer: optax.GradientTransformation,
@@ -41,7 +44,7 @@ def fedexp(
     average_last: bool = True,
     weighting: str = 'uniform',
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds FedExP.
 

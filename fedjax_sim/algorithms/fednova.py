@@ -19,14 +19,16 @@ Heterogeneous Federated Optimization" (2020), equations 5 to 8. With equal steps
 it is FedAvg.
 """
 
+from typing import Unpack
+
 import jax
 import optax
 from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import local_training
-from fedjax_sim.core import averages, checks, loops
+from fedjax_sim.clients.local_training import TrainingOptions, local_training
+from fedjax_sim.core import averages, checks, loops, specs
 from fedjax_sim.core.types import (
     Aggregator,
     ClientOutput,
@@ -36,6 +38,7 @@ from fedjax_sim.core.types import (
 )
 
 
+@specs.traceable('momentum', 'proximal')
 def fednova(
     model: Model,
     client_lr: float,
@@ -44,7 +47,7 @@ def fednova(
     momentum: float = 0.0,
     proximal: float = 0.0,
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds FedNova.
 

@@ -10,6 +10,8 @@ Arivazhagan, Aggarwal, Singh, Choudhary, "Federated Learning with
 Personalization Layers" (2019), algorithms 1 and 2.
 """
 
+from typing import Unpack
+
 import optax
 
 from fedjax_sim.algorithms.parts import (
@@ -20,7 +22,7 @@ from fedjax_sim.algorithms.parts import (
     join,
 )
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import local_training
+from fedjax_sim.clients.local_training import TrainingOptions, local_training
 from fedjax_sim.core.types import (
     Aggregator,
     ClientOutput,
@@ -36,7 +38,7 @@ def fedper(
     *,
     personal: Select | Parts,
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds FedPer.
 

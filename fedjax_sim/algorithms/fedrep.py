@@ -10,6 +10,8 @@ Collins, Hassani, Mokhtari, Shakkottai, "Exploiting Shared Representations for
 Personalized Federated Learning" (2021), algorithm 1.
 """
 
+from typing import Unpack
+
 import jax
 import optax
 
@@ -21,7 +23,7 @@ from fedjax_sim.algorithms.parts import (
     join,
 )
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import local_training
+from fedjax_sim.clients.local_training import TrainingOptions, local_training
 from fedjax_sim.core import checks, random, trees
 from fedjax_sim.core.types import (
     Aggregator,
@@ -40,7 +42,7 @@ def fedrep(
     personal: Select,
     head_epochs: float = 10,
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds FedRep.
 

@@ -13,6 +13,7 @@ Learning" (2020), algorithm 1 HypCluster, is the same.
 """
 
 from collections.abc import Callable
+from typing import Unpack
 
 import jax
 import optax
@@ -20,7 +21,7 @@ from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import local_training
+from fedjax_sim.clients.local_training import TrainingOptions, local_training
 from fedjax_sim.clients.measure import local_loss
 from fedjax_sim.core import checks, frozen
 from fedjax_sim.core.types import (
@@ -54,7 +55,7 @@ def ifca(
     clusters: int,
     initial: Callable[[Variables, jax.Array], Variables] = redrawn,
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds IFCA.
 

@@ -21,7 +21,7 @@ Mime's clients send their gradients first, and are told c_t before they start:
 two exchanges in a round. MimeLite's send both together.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import jax
 import optax
@@ -30,7 +30,7 @@ from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.algorithms.pooled import pooled_gradient
 from fedjax_sim.clients import gradients
 from fedjax_sim.clients.local_sgd import difference
-from fedjax_sim.clients.local_training import local_training
+from fedjax_sim.clients.local_training import TrainingOptions, local_training
 from fedjax_sim.core import checks, random
 from fedjax_sim.core.types import (
     Aggregate,
@@ -69,7 +69,7 @@ def mime(
     weighting: str = 'uniform',
     aggregator: Aggregator | None = None,
     micro_batch_size: int = gradients.MICRO_BATCH_SIZE,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds Mime.
 
@@ -139,7 +139,7 @@ def mimelite(
     *,
     weighting: str = 'uniform',
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds MimeLite; arguments as in `mime`, and any model.
 

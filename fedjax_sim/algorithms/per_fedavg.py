@@ -11,6 +11,8 @@ Federated Learning: A Meta-Learning Approach" (2020), algorithm 1 in its variant
 FO, which leaves the factor (1 - alpha Hessian) out.
 """
 
+from typing import Unpack
+
 import jax
 import optax
 from jax import numpy as jnp
@@ -18,8 +20,8 @@ from jax import numpy as jnp
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients import batches
 from fedjax_sim.clients.local_sgd import Broadcast, Gradient, difference
-from fedjax_sim.clients.local_training import local_training
-from fedjax_sim.core import checks, random
+from fedjax_sim.clients.local_training import TrainingOptions, local_training
+from fedjax_sim.core import checks, random, specs
 from fedjax_sim.core.types import (
     Aggregator,
     ClientData,
@@ -30,6 +32,7 @@ from fedjax_sim.core.types import (
 )
 
 
+@specs.traceable('personal_lr')
 def per_fedavg(
     model: Model,
     client_optimizer: optax.GradientTransformation,
@@ -37,7 +40,7 @@ def per_fedavg(
     *,
     personal_lr: float,
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds Per-FedAvg (FO).
 

@@ -13,13 +13,15 @@ algorithm 1; there the mean is uniform (`weighting='uniform'`). Client k uses
 theta_k(w) = argmin F_k(theta) + lambda / 2 |theta - w|^2, equation 2.
 """
 
+from typing import Unpack
+
 import jax
 import optax
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast, Gradient, difference
-from fedjax_sim.clients.local_training import local_training
-from fedjax_sim.core import checks, random
+from fedjax_sim.clients.local_training import TrainingOptions, local_training
+from fedjax_sim.core import checks, random, specs
 from fedjax_sim.core.types import (
     Aggregator,
     ClientOutput,
@@ -29,6 +31,7 @@ from fedjax_sim.core.types import (
 )
 
 
+@specs.traceable('lam', 'personal_lr')
 def pfedme(
     model: Model,
     client_optimizer: optax.GradientTransformation,
@@ -38,7 +41,7 @@ def pfedme(
     personal_lr: float,
     personal_steps: int = 5,
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds pFedMe.
 

@@ -15,15 +15,17 @@ Learning" (2020), algorithm 2. There clients are drawn with probability p_k and
 summed plainly; here they are drawn uniformly and weighed, to the same mean.
 """
 
+from typing import Unpack
+
 import jax
 import optax
 from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import local_training
+from fedjax_sim.clients.local_training import TrainingOptions, local_training
 from fedjax_sim.clients.measure import local_loss
-from fedjax_sim.core import checks
+from fedjax_sim.core import checks, specs
 from fedjax_sim.core.types import (
   Aggregate,
   Aggregator,
@@ -37,6 +39,7 @@ from fedjax_sim.core.types import (
 _EPSILON = 1e-10
 
 
+@specs.traceable('q')
 def q_fedavg(
     model: Model,
     client_lr: float,
@@ -44,7 +47,7 @@ def q_fedavg(
     *,
     q: float,
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds q-FedAvg.
 

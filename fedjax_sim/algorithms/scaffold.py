@@ -14,7 +14,7 @@ plain ones; `weighting='examples'` weighs both, which makes it solve the
 problem in which a client counts by its examples.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import jax
 import optax
@@ -23,7 +23,7 @@ from jax import numpy as jnp
 from fedjax_sim.algorithms import tracked
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import local_training
+from fedjax_sim.clients.local_training import TrainingOptions, local_training
 from fedjax_sim.core import checks, random, trees
 from fedjax_sim.core.types import (
     Aggregate,
@@ -51,7 +51,7 @@ def scaffold(
     option: int = 2,
     weighting: str = 'uniform',
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds SCAFFOLD.
 

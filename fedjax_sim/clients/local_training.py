@@ -6,7 +6,7 @@ hands on to `local_training`.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import jax
 import optax
@@ -19,10 +19,24 @@ from fedjax_sim.clients.local_sgd import (
     run_sgd,
 )
 from fedjax_sim.clients.work import local_work
-from fedjax_sim.core import checks
+from fedjax_sim.core import checks, specs
 from fedjax_sim.core.types import ClientData, Model, PyTree, Variables
 
 Schedule = Callable[[jax.Array], jax.Array]
+
+
+@specs.traceable('proximal')
+class TrainingOptions(TypedDict, total=False):
+  """The keyword arguments of `local_training`, which algorithms hand on."""
+
+  epochs: float
+  steps: int | None
+  batch_size: int | None
+  stragglers: float
+  proximal: float
+  weighting: str
+  client_schedule: Schedule | None
+  micro_batch_size: int
 
 
 class LocalTraining(NamedTuple):

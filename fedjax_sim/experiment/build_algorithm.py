@@ -6,6 +6,7 @@ from typing import Any
 import optax
 from ml_collections import ConfigDict
 
+from fedjax_sim import aggregation
 from fedjax_sim.core import builders, checks, variants
 from fedjax_sim.core.builders import AnyBound
 from fedjax_sim.core.signatures import signature
@@ -100,12 +101,20 @@ def _training(config: ConfigDict, value) -> dict[str, Any]:
 def _aggregator(
     bound: Mapping[str, AnyBound | None], run: Mapping[str, Any]
 ) -> Aggregator | None:
-  """The aggregation that a config names; None leaves the algorithm its own."""
+  """The aggregation that a config names; None if it names none."""
   made = {field: builders.build(bound[field], run) for field in (
       'uplink', 'downlink', 'reduce', 'aggregate') if bound[field] is not None}
-  if 'aggregate' in made or not made:
-    return made.get('aggregate')
-  raise NotImplementedError
+  if not made:
+    return None
+  whole = made.get('aggregate') or aggregation.aggregator(
+      *([made['uplink']] if 'uplink' in made else []),
+      reduce=made.get('reduce'))
+  if 'downlink' not in made:
+    return whole
+  down = aggregation.downlink(made['downlink'])
+  return aggregation.aggregator(
+      down, *([whole.transform] if whole.transform is not None else []),
+      reduce=whole.reducer)
 
 
 def _is_set(decay: Any) -> bool:

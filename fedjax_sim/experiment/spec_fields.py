@@ -102,7 +102,7 @@ def spaces() -> Mapping[str, Namespace]:
   server = optimizers | _returning(algorithms, optax.GradientTransformation)
   transforms = _returning(aggregation, MessageTransform)
   reducers = _returning(aggregation, Reducer)
-  parts = transforms | reducers
+  parts = transforms | reducers | _returning(aggregation, aggregation.Stage)
   preprocess = {f.__name__: f for f in (
       models.as_float, models.centered, models.standardized)}
   combined = {'combine': optax.chain, 'traceable': _optax_traceable,

@@ -9,10 +9,10 @@ import pytest
 
 from configs import default
 from fedjax_sim import algorithms, models
-from fedjax_sim.core import variants
+from fedjax_sim.core import builders, variants
 from fedjax_sim.experiment import build_algorithm, spec_fields
 from fedjax_sim.experiment.check_config import validate
-from fedjax_sim.simulation import simulate
+from fedjax_sim.simulation import simulate, sweep
 from tests import toys
 
 MODEL = toys.softmax_model()
@@ -130,34 +130,28 @@ def test_what_a_builder_refuses(changes, message):
     make(config_of(**changes))
 
 
-@pytest.mark.parametrize('changes', [
-    {'algorithm': text} for text in SPECS.values()] + [
-    {'server_optimizer': text} for text in (
-        'fedadam(tau=0.1, beta1=0.5, beta2=0.5)', 'fedadagrad(tau=0.1)',
-        'fedyogi(tau=0.1)', 'fedavgm(momentum=0.5)')] + [
-    {'client_optimizer': 'clip_by_global_norm(2.0) | sgd(momentum=0.5)'},
-    {'algorithm': 'fedavg(proximal=0.1)'}])
-def test_declared_numbers_can_be_traced(changes):
-  """A program with them as inputs computes what one with constants does."""
-  config = config_of(**changes)
-  (field, text), = changes.items()
+@pytest.mark.parametrize('field, text', [
+    *(('algorithm', text) for text in SPECS.values()),
+    ('algorithm', 'fedavg(proximal=0.1)'),
+    ('server_optimizer', 'fedadam(tau=0.1, beta1=0.5, beta2=0.5)'),
+    ('server_optimizer', 'fedadagrad(tau=0.1)'),
+    ('server_optimizer', 'fedyogi(tau=0.1)'),
+    ('server_optimizer', 'fedavgm(momentum=0.5)'),
+    ('client_optimizer', 'clip_by_global_norm(2.0) | sgd(momentum=0.5)'),
+    ('uplink', 'clip(1.0)'), ('reduce', 'fixed_mean(3)')])
+def test_declared_numbers_can_be_traced(field, text):
+  """A round of a sweep over all of them can be lowered."""
+  config = config_of(**{field: text})
   numbers = {f'{field}.{path}': float(x) for path, x in variants.numbers(
       spec_fields.bind(field, text)).items()}
-  if not numbers:
-    return
-  variables = MODEL.init(jax.random.key(0), DATA.examples['x'][:1])
-
-  def step(numbers):
-    state = make_state(config, numbers, variables)
-    return jax.tree.leaves(state)
-
-  traced = jax.jit(step)({k: np.float32(x) for k, x in numbers.items()})
-  for got, want in zip(traced, step({}), strict=True):
-    np.testing.assert_allclose(got, want, rtol=1e-6)
-
-
-def make_state(config, numbers, variables):
-  return make(config, numbers).init(variables)
+  rates = dict.fromkeys(build_algorithm.TRACED, 0.5)
+  if 'server_optimizer' not in builders.taken(
+      spec_fields.bind('algorithm', config.algorithm)):
+    rates = {'client_lr': 0.5}
+  built = sweep.build(
+      MODEL, lambda **numbers: make(config, numbers), [DATA], cohort_size=3,
+      num_members=1, example=numbers | rates, devices=1, lanes=1)
+  assert built.program.lower() is not None
 
 
 @pytest.mark.parametrize('name', ['sgd', 'adam', 'yogi', 'rmsprop', 'adamw'])

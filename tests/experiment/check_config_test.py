@@ -31,7 +31,8 @@ def config_of(**changes):
     ({'client_optimizer': 'adam(0.01)'}, 'the field client_lr'),
     ({'client_optimizer': 'fedadam'}, 'client_optimizer must be one of'),
     ({'loss': 'cross_entropi'}, "Did you mean 'cross_entropy'"),
-    ({'aggregate': 'identity', 'uplink': 'clip(1.0)'}, 'aggregate'),
+    ({'aggregate': 'masked_mean', 'uplink': 'clip(1.0)'},
+     'aggregate stands for uplink and reduce'),
 ])
 def test_what_is_wrong_is_told(changes, message):
   with pytest.raises(ValueError, match=message):
