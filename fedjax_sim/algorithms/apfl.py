@@ -24,7 +24,11 @@ from fedjax_sim.algorithms import personal_models
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.algorithms.personal_models import PersonalModel
 from fedjax_sim.clients.local_sgd import Broadcast, Gradient, difference
-from fedjax_sim.clients.local_training import TrainingOptions, local_training
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
 from fedjax_sim.core import checks, specs, trees
 from fedjax_sim.core.types import (
     Aggregator,
@@ -44,6 +48,7 @@ class Mixture(NamedTuple):
 
 
 @specs.traceable('alpha')
+@takes_training
 def apfl(
     model: Model,
     client_optimizer: optax.GradientTransformation,

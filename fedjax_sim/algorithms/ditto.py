@@ -21,7 +21,11 @@ from fedjax_sim.algorithms import personal_models
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.algorithms.personal_models import PersonalModel
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import TrainingOptions, local_training
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
 from fedjax_sim.core import checks, frozen, random, specs, trees
 from fedjax_sim.core.types import (
     Aggregator,
@@ -33,6 +37,7 @@ from fedjax_sim.core.types import (
 
 
 @specs.traceable('lam')
+@takes_training
 def ditto(
     model: Model,
     client_optimizer: optax.GradientTransformation,

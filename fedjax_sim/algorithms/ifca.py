@@ -21,7 +21,11 @@ from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import TrainingOptions, local_training
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
 from fedjax_sim.clients.measure import local_loss
 from fedjax_sim.core import checks, frozen
 from fedjax_sim.core.types import (
@@ -47,6 +51,7 @@ def redrawn(variables: Variables, key: jax.Array) -> Variables:
   return variables._replace(params=jax.tree.unflatten(treedef, drawn))
 
 
+@takes_training
 def ifca(
     model: Model,
     client_optimizer: optax.GradientTransformation,
