@@ -86,7 +86,7 @@ def pfedme(
                 x.dtype), carry.params, grads, w)
         return Variables(theta, model_state), metrics
 
-      (theta, model_state), metrics = jax.lax.scan(
+      (theta, model_state, _), metrics = jax.lax.scan(
           step, variables, length=personal_steps)
       grads = jax.tree.map(lambda w, x: (lam * (w - x)).astype(w.dtype),
                            w, theta)
