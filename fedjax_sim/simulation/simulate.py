@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -25,7 +25,7 @@ from fedjax_sim.simulation.placement import (
 )
 from fedjax_sim.simulation.program import Program
 from fedjax_sim.simulation.records import Record
-from fedjax_sim.simulation.rounds import SimulationState, no_evaluation
+from fedjax_sim.simulation.rounds import SimulationState
 from fedjax_sim.simulation.simulation import Simulation, first_inputs
 
 # Rounds that one compiled program can take at once. It holds only their plan
@@ -44,6 +44,7 @@ def build(
     sampler: sampling.Sampler,
     *,
     test: PyTree | None = None,
+    more_sets: Mapping[str, PyTree] | None = None,
     seed: int = 0,
     devices: int | str = 'auto',
     lanes: int | str = 'auto',
@@ -60,13 +61,12 @@ def build(
         f'federation has {train.num_clients}.')
   for name, value in (('lanes', lanes), ('devices', devices)):
     checks.positive_int_or_auto(name, value)
-  for name, tree in (('train', train.examples), ('test', test)):
-    if tree is not None:
-      check_examples.check_examples(model, name, tree)
-  evaluate, batched = no_evaluation, {}
-  if test is not None:
-    batched = {'test': evaluation.in_batches(test, eval_batch_size)}
-    evaluate = evaluation.of_sets(model)
+  sets = _evaluation_sets(test, more_sets or {})
+  for name, tree in {'train': train.examples, **sets}.items():
+    check_examples.check_examples(model, name, tree)
+  batched = {name: evaluation.in_batches(tree, eval_batch_size)
+             for name, tree in sets.items()}
+  evaluate = evaluation.of_sets(model)
   shapes = jax.eval_shape(
       model.init, jax.random.key(0), first_inputs(train))
   local_steps = np.asarray(algorithm.local_steps(train.sizes))
@@ -110,6 +110,17 @@ def build(
     devices = min(len(jax.devices()), train.num_clients)
   chosen, reason = autotune.choose(make, sampler.max_cohort, devices, lanes)
   return dataclasses.replace(chosen, lanes_reason=reason)
+
+
+def _evaluation_sets(
+    test: PyTree | None, more: Mapping[str, PyTree]
+) -> dict[str, PyTree]:
+  """All of them by name."""
+  taken = [name for name in ('train', 'test') if name in more]
+  if taken:
+    raise ValueError(f'more_sets must have other names than train and test, '
+                     f'got {", ".join(more)}.')
+  return dict(more) if test is None else {'test': test, **more}
 
 
 class _Placed(NamedTuple):
@@ -174,6 +185,7 @@ def simulate(
     clients_per_round: int | None = None,
     client_fraction: float | None = None,
     test: PyTree | None = None,
+    more_sets: Mapping[str, PyTree] | None = None,
     eval_every: int = 1,
     seed: int = 0,
     devices: int | str = 'auto',
@@ -194,6 +206,8 @@ def simulate(
       `client_fraction`.
     client_fraction: C in [0, 1]; 0 is one client a round.
     test: PyTree [E, ...] of test examples, None for no evaluation.
+    more_sets: further sets to evaluate on, name -> PyTree [E, ...]; of a set
+      'backdoor' records have 'backdoor/loss', and so on.
     eval_every: evaluate after every so many rounds, and after the last.
     seed: of initial weights, cohorts, orders, dropout.
     devices: how many of `jax.devices()` share a round's clients, or 'auto' to
@@ -235,7 +249,8 @@ def simulate(
       client_fraction=client_fraction)
   sampler = sampling.uniform(train.num_clients, cohort, seed)
   simulation = build(
-      model, algorithm, train, sampler, test=test, seed=seed, devices=devices,
+      model, algorithm, train, sampler, test=test, more_sets=more_sets,
+      seed=seed, devices=devices,
       lanes=lanes, examples=examples, client_state=client_state)
   records = []
   for progress in drive(

@@ -7,6 +7,7 @@ from jax import numpy as jnp
 from fedjax_sim import DivergenceError, algorithms
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import federate
+from fedjax_sim.simulation import evaluation, traffic
 from fedjax_sim.simulation import simulate as simulate_lib
 from tests import numpy_fedavg, toys
 
@@ -145,6 +146,52 @@ def test_evaluation_flags_and_rows():
   params = jax.device_get(result.variables.params)
   right = (test['x'] @ params['w'] + params['b']).argmax(1) == test['y']
   assert result.records[-1]['test/accuracy'] == pytest.approx(right.mean())
+
+
+def test_named_evaluation_sets_are_in_the_records():
+  sets = {name: toys.softmax_data([20], seed=i).examples
+          for i, name in enumerate(('test', 'backdoor', 'edge'), 1)}
+  algorithm = algorithms.fedavg(MODEL, optax.sgd(0.1))
+  result = simulate_lib.simulate(
+      MODEL, algorithm, toys.softmax_data(SIZES), rounds=2, eval_every=2,
+      client_fraction=1.0, devices=1, lanes=2, test=sets.pop('test'),
+      more_sets=sets)
+  first, last = result.records
+  assert 'backdoor/loss' not in first
+  for name, examples in sets.items():
+    want = evaluation.evaluate(MODEL, result.variables, examples)
+    for metric, value in want.items():
+      assert last[f'{name}/{metric}'] == pytest.approx(value, rel=1e-5)
+  with pytest.raises(ValueError, match='other names than train and test'):
+    simulate_lib.simulate(
+        MODEL, algorithm, toys.softmax_data(SIZES), rounds=1,
+        client_fraction=1.0, more_sets={'train': None})
+
+
+def test_a_client_receives_its_part_of_a_broadcast():
+  """Clients of even and odd numbers get models that are 1 and 2 ahead."""
+  model = toys.quadratic_model()
+  data = toys.points_data([np.zeros((1, 2))] * 4)
+  base = algorithms.fedavg(model, optax.sgd(1.0))
+
+  def ahead(state, by):
+    return base.broadcast(state)._replace(variables=jax.tree.map(
+        lambda x: x + by, state.variables))
+
+  algorithm = base._replace(
+      broadcast=lambda state: jax.tree.map(
+          lambda *x: jnp.stack(x), ahead(state, 1.0), ahead(state, 2.0)),
+      receive=lambda message, slot, key: jax.tree.map(
+          lambda x: x[slot.client % 2], message))
+  # A step of rate 1 leads to the client's point: the update is minus the start.
+  state = toys.run_cohorts(model, algorithm, data, [[0, 1, 3], [2]])
+  want = -(1 + 2 + 2) / 3
+  want = want - (want + 1)
+  np.testing.assert_allclose(
+      state.server.variables.params['w'], [want] * 2, rtol=1e-6)
+  down = traffic.per_client(
+      algorithm, data.examples, model.init(None, None)).down
+  assert down == 4 + 2 * 4
 
 
 def test_divergence_names_round_and_clients():
