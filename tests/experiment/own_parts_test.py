@@ -111,10 +111,10 @@ def test_they_run_resume_and_are_swept_without_an_edit(
   assert [m.hyperparameters for m in members] == [
       {'algorithm.beta': 0.5, 'algorithm.scale': 1.0},
       {'algorithm.beta': 0.1, 'algorithm.scale': 0.5}]
-  files = [tmp_path / 'sweep' / f'algorithm={text}.jsonl'
-           for text in fields['algorithm']]
-  assert losses(files[0]) == pytest.approx(own, rel=1e-5)
-  assert losses(files[1])[-1] != pytest.approx(own[-1], rel=1e-3)
-  for file in files:
-    assert workdir.read_json(
-        file.with_name(f'{file.stem}.clients.json'))['accuracy/mean'] > 0.05
+  first, second = (tmp_path / 'sweep' / f'algorithm={text}'
+                   for text in fields['algorithm'])
+  assert losses(first / 'metrics.jsonl') == pytest.approx(own, rel=1e-5)
+  assert losses(second / 'metrics.jsonl')[-1] != pytest.approx(
+      own[-1], rel=1e-3)
+  for one in (first, second):
+    assert workdir.read_json(one / 'clients.json')['accuracy/mean'] > 0.05
