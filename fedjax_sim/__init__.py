@@ -11,6 +11,8 @@ from fedjax_sim.simulation.records import DivergenceError
 from fedjax_sim.simulation.simulate import Result, simulate
 from fedjax_sim.simulation.simulate_many import sweep
 
+__version__ = '0.1.0'
+
 __all__ = [
     'DivergenceError',
     'Result',

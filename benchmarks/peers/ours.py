@@ -80,8 +80,8 @@ def main() -> None:
   simulation = build(link, model)
   state = simulation.init()
   _ = simulation.program.compiled  # Not timed.
-  apply = jax.jit(lambda variables, x: model.apply(
-      *variables, x, key=jax.random.key(0), train=False, mask=None)[0])
+  apply = jax.jit(lambda variables, x: model.run(
+      variables, x, key=jax.random.key(0), train=False, mask=None)[0])
   link.ready(jax.devices()[0].device_kind, 'jax', 'jaxlib', 'flax', 'optax',
              devices=simulation.placement.size, lanes=simulation.lanes,
              chosen=simulation.lanes_reason)

@@ -25,7 +25,11 @@ from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import difference
-from fedjax_sim.clients.local_training import TrainingOptions, local_training
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
 from fedjax_sim.clients.measure import local_metrics
 from fedjax_sim.core import checks, specs
 from fedjax_sim.core.types import (
@@ -69,6 +73,7 @@ def domain_field(examples: PyTree) -> jax.Array:
 
 
 @specs.traceable('domain_lr')
+@takes_training
 def agnostic_fedavg(
     model: Model,
     client_optimizer: optax.GradientTransformation,

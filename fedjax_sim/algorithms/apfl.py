@@ -24,7 +24,11 @@ from fedjax_sim.algorithms import personal_models
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.algorithms.personal_models import PersonalModel
 from fedjax_sim.clients.local_sgd import Broadcast, Gradient, difference
-from fedjax_sim.clients.local_training import TrainingOptions, local_training
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
 from fedjax_sim.core import checks, specs, trees
 from fedjax_sim.core.types import (
     Aggregator,
@@ -44,6 +48,7 @@ class Mixture(NamedTuple):
 
 
 @specs.traceable('alpha')
+@takes_training
 def apfl(
     model: Model,
     client_optimizer: optax.GradientTransformation,
@@ -84,7 +89,7 @@ def apfl(
   def joint(gradient: Gradient) -> Gradient:
     """The gradients of w, v and a on a batch, from that of one model."""
     def joint_gradient(variables: Variables, batch):
-      params, states = variables
+      params, states, _ = variables
       w, v = params['w'], params['v']
       a = jnp.clip(params['alpha'], 0, 1) if adaptive else alpha
       grads, w_state, metrics = gradient(Variables(w, states['w']), batch)
@@ -103,9 +108,9 @@ def apfl(
     v = personal_models.start_of(state.personal, w)
     start = Variables(
         {'w': w.params, 'v': v.params, 'alpha': state.alpha},
-        {'w': w.model_state, 'v': v.model_state})
+        {'w': w.model_state, 'v': v.model_state}, w.frozen)
     local = train.run(start, data, key, server.round, change_gradient=joint)
-    params, states = local.variables
+    params, states, _ = local.variables
     a = jnp.clip(params['alpha'], 0, 1) if adaptive else state.alpha
     personal = personal_models.started(Variables(params['v'], states['v']))
     return local, Variables(params['w'], states['w']), Mixture(personal, a)
@@ -122,7 +127,7 @@ def apfl(
     first = train_both(base.broadcast(state), mixture, data, key)[2]
     (personal, _), a = trees.where(mixture.personal.started, mixture, first)
     return Variables(_mix(a, personal.params, state.variables.params),
-                     personal.model_state)
+                     personal.model_state, state.variables.frozen)
 
   return base._replace(
       client_init=lambda variables: Mixture(

@@ -15,7 +15,7 @@ from fedjax_sim import aggregation
 from fedjax_sim.clients import batches
 from fedjax_sim.clients.local_sgd import run_sgd
 from fedjax_sim.clients.local_training import Schedule
-from fedjax_sim.core import checks
+from fedjax_sim.core import checks, frozen
 from fedjax_sim.core.types import (
   Aggregate,
   ClientOutput,
@@ -74,7 +74,7 @@ def centralized_sgd(
         first_step=trainer.num_steps, step_scale=scale,
         opt_state=trainer.opt_state)
     # A weight of one makes the mean exact: nothing is rounded on the way.
-    message = Message(local.variables, jnp.float32(1))
+    message = Message(frozen.without(local.variables), jnp.float32(1))
     trainer = TrainerState(local.opt_state, trainer.num_steps + num_steps)
     return ClientOutput(message, trainer, local.metrics)
 

@@ -21,8 +21,12 @@ from fedjax_sim.algorithms import personal_models
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.algorithms.personal_models import PersonalModel
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import TrainingOptions, local_training
-from fedjax_sim.core import checks, random, specs, trees
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
+from fedjax_sim.core import checks, frozen, random, specs, trees
 from fedjax_sim.core.types import (
     Aggregator,
     ClientOutput,
@@ -33,6 +37,7 @@ from fedjax_sim.core.types import (
 
 
 @specs.traceable('lam')
+@takes_training
 def ditto(
     model: Model,
     client_optimizer: optax.GradientTransformation,
@@ -90,7 +95,9 @@ def ditto(
 
   def personalize(state, personal: PersonalModel, data, key) -> Variables:
     first = train_personal(base.broadcast(state), personal, data, key)
-    return trees.where(personal.started, personal.variables, first)
+    chosen = trees.where(
+        personal.started, personal.variables, frozen.without(first))
+    return chosen._replace(frozen=first.frozen)
 
   return base._replace(
       client_init=personal_models.none_yet, personalize=personalize)

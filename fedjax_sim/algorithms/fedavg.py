@@ -24,7 +24,11 @@ from jax import numpy as jnp
 
 from fedjax_sim import aggregation
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import TrainingOptions, local_training
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
 from fedjax_sim.core import checks
 from fedjax_sim.core.types import (
   Aggregate,
@@ -39,6 +43,7 @@ from fedjax_sim.core.types import (
 )
 
 
+@takes_training
 def fedavg(
     model: Model,
     client_optimizer: optax.GradientTransformation,
@@ -132,4 +137,4 @@ def apply_mean(
   return Variables(
       optax.apply_updates(variables.params, updates),
       jax.tree.map(jnp.add, variables.model_state, mean.model_state),
-  ), opt_state
+      variables.frozen), opt_state

@@ -19,7 +19,7 @@ import optax
 
 from fedjax_sim.algorithms.fedper import fedper
 from fedjax_sim.algorithms.parts import Parts, path_name
-from fedjax_sim.clients.local_training import TrainingOptions
+from fedjax_sim.clients.local_training import TrainingOptions, takes_training
 from fedjax_sim.core.types import (
     Aggregator,
     FederatedAlgorithm,
@@ -28,6 +28,7 @@ from fedjax_sim.core.types import (
 )
 
 
+@takes_training
 def fedbn(
     model: Model,
     client_optimizer: optax.GradientTransformation,

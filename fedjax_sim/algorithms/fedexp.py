@@ -22,7 +22,11 @@ from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import TrainingOptions, local_training
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
 from fedjax_sim.core import averages, checks, specs
 from fedjax_sim.core.types import (
     Aggregate,
@@ -36,6 +40,7 @@ from fedjax_sim.core.types import (
 
 
 @specs.traceable('epsilon')
+@takes_training
 def fedexp(
     model: Model,
     client_optimizer: optax.GradientTransformation,

@@ -27,7 +27,11 @@ from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import TrainingOptions, local_training
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
 from fedjax_sim.core import averages, checks, loops, specs
 from fedjax_sim.core.types import (
     Aggregator,
@@ -39,6 +43,7 @@ from fedjax_sim.core.types import (
 
 
 @specs.traceable('momentum', 'proximal')
+@takes_training
 def fednova(
     model: Model,
     client_lr: float,

@@ -16,12 +16,13 @@ from typing import Unpack
 import optax
 
 from fedjax_sim.algorithms.fedavg import fedavg
-from fedjax_sim.clients.local_training import TrainingOptions
+from fedjax_sim.clients.local_training import TrainingOptions, takes_training
 from fedjax_sim.core import checks, specs
 from fedjax_sim.core.types import Aggregator, FederatedAlgorithm, Model
 
 
 @specs.traceable('mu')
+@takes_training
 def fedprox(
     model: Model,
     client_optimizer: optax.GradientTransformation,

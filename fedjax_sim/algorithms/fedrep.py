@@ -23,7 +23,11 @@ from fedjax_sim.algorithms.parts import (
     join,
 )
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import TrainingOptions, local_training
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
 from fedjax_sim.core import checks, random, trees
 from fedjax_sim.core.types import (
     Aggregator,
@@ -34,6 +38,7 @@ from fedjax_sim.core.types import (
 )
 
 
+@takes_training
 def fedrep(
     model: Model,
     client_optimizer: optax.GradientTransformation,

@@ -67,7 +67,7 @@ def fedsgd(
   scale_of = client_schedule or (lambda round_number: 1.0)
 
   def client(server, client_state, data, key):
-    params, model_state = server.variables
+    params, model_state, _ = server.variables
     gradient, state, metrics = gradients.local_gradient(
         model, server.variables, data, key, micro_batch_size)
     updates, _ = client_optimizer.update(

@@ -21,9 +21,13 @@ from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import TrainingOptions, local_training
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
 from fedjax_sim.clients.measure import local_loss
-from fedjax_sim.core import checks
+from fedjax_sim.core import checks, frozen
 from fedjax_sim.core.types import (
   Aggregate,
   Aggregator,
@@ -47,6 +51,7 @@ def redrawn(variables: Variables, key: jax.Array) -> Variables:
   return variables._replace(params=jax.tree.unflatten(treedef, drawn))
 
 
+@takes_training
 def ifca(
     model: Model,
     client_optimizer: optax.GradientTransformation,
@@ -84,7 +89,9 @@ def ifca(
 
   def best(models: Variables, data) -> jax.Array:
     return jnp.argmin(jax.lax.map(
-        lambda variables: local_loss(model, variables, data), models))
+        lambda variables: local_loss(
+            model, variables._replace(frozen=models.frozen), data),
+        frozen.without(models)))
 
   def client(server: Broadcast, client_state, data, key):
     choice = best(server.variables, data)
@@ -100,7 +107,9 @@ def ifca(
 
   def init(variables: Variables, key, num_clients) -> ServerState:
     keys = jax.random.split(key, clusters)
-    models = jax.vmap(lambda key: initial(variables, key))(keys)
+    models = jax.vmap(
+        lambda key: frozen.without(initial(variables, key)))(keys)
+    models = models._replace(frozen=variables.frozen)
     return base.init(models, key, num_clients)
 
   def server(state: ServerState, aggregate: Aggregate, key) -> ServerState:
@@ -115,4 +124,5 @@ def ifca(
 
 
 def _at(models: Variables, index: jax.Array) -> Variables:
-  return jax.tree.map(lambda x: x[index], models)
+  one = jax.tree.map(lambda x: x[index], frozen.without(models))
+  return one._replace(frozen=models.frozen)

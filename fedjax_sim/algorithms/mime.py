@@ -30,7 +30,11 @@ from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.algorithms.pooled import pooled_gradient
 from fedjax_sim.clients import gradients
 from fedjax_sim.clients.local_sgd import difference
-from fedjax_sim.clients.local_training import TrainingOptions, local_training
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
 from fedjax_sim.core import checks, random
 from fedjax_sim.core.types import (
     Aggregate,
@@ -62,6 +66,7 @@ class Found(NamedTuple):
   gradient: PyTree
 
 
+@takes_training
 def mime(
     model: Model,
     client_optimizer: optax.GradientTransformation,
@@ -133,6 +138,7 @@ def mime(
       broadcast=lambda state, gradient: gradient.mean, server=server)
 
 
+@takes_training
 def mimelite(
     model: Model,
     client_optimizer: optax.GradientTransformation,

@@ -13,6 +13,7 @@ import optax
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast
+from fedjax_sim.core import frozen
 from fedjax_sim.core.types import (
     Aggregate,
     Aggregator,
@@ -38,15 +39,17 @@ class Parts(NamedTuple):
 
   def personal(self, variables: Variables) -> Variables:
     """The personal part."""
+    variables = frozen.without(variables)
     return jax.tree.map(
         lambda is_personal, x: x if is_personal else None,
         self.mask(variables), variables)
 
   def shared(self, variables: Variables) -> Variables:
     """The other part."""
+    weights, variables = variables.frozen, frozen.without(variables)
     return jax.tree.map(
         lambda is_personal, x: None if is_personal else x,
-        self.mask(variables), variables)
+        self.mask(variables), variables)._replace(frozen=weights)
 
 
 def join(personal: PyTree, shared: PyTree) -> PyTree:

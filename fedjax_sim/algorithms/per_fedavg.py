@@ -20,7 +20,11 @@ from jax import numpy as jnp
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients import batches
 from fedjax_sim.clients.local_sgd import Broadcast, Gradient, difference
-from fedjax_sim.clients.local_training import TrainingOptions, local_training
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
 from fedjax_sim.core import checks, random, specs
 from fedjax_sim.core.types import (
     Aggregator,
@@ -33,6 +37,7 @@ from fedjax_sim.core.types import (
 
 
 @specs.traceable('personal_lr')
+@takes_training
 def per_fedavg(
     model: Model,
     client_optimizer: optax.GradientTransformation,

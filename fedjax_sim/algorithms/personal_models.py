@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 from jax import numpy as jnp
 
-from fedjax_sim.core import trees
+from fedjax_sim.core import frozen, trees
 from fedjax_sim.core.types import Variables
 
 
@@ -24,14 +24,17 @@ class PersonalModel(NamedTuple):
 
 def none_yet(variables: Variables) -> PersonalModel:
   """The state of a client that has not taken part, for `client_init`."""
-  return PersonalModel(variables, jnp.array(False))
+  return PersonalModel(frozen.without(variables), jnp.array(False))
 
 
 def started(variables: Variables) -> PersonalModel:
   """The state of one that has."""
-  return PersonalModel(variables, jnp.array(True))
+  return PersonalModel(frozen.without(variables), jnp.array(True))
 
 
 def start_of(personal: PersonalModel, server: Variables) -> Variables:
   """Where its training begins: at the personal model, at first the server's."""
-  return trees.where(personal.started, personal.variables, server)
+  start = trees.where(
+      personal.started, frozen.without(personal.variables),
+      frozen.without(server))
+  return start._replace(frozen=server.frozen)

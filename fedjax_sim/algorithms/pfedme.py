@@ -20,7 +20,11 @@ import optax
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast, Gradient, difference
-from fedjax_sim.clients.local_training import TrainingOptions, local_training
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
 from fedjax_sim.core import checks, random, specs
 from fedjax_sim.core.types import (
     Aggregator,
@@ -32,6 +36,7 @@ from fedjax_sim.core.types import (
 
 
 @specs.traceable('lam', 'personal_lr')
+@takes_training
 def pfedme(
     model: Model,
     client_optimizer: optax.GradientTransformation,

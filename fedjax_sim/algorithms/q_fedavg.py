@@ -23,7 +23,11 @@ from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import TrainingOptions, local_training
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
 from fedjax_sim.clients.measure import local_loss
 from fedjax_sim.core import checks, specs
 from fedjax_sim.core.types import (
@@ -40,6 +44,7 @@ _EPSILON = 1e-10
 
 
 @specs.traceable('q')
+@takes_training
 def q_fedavg(
     model: Model,
     client_lr: float,

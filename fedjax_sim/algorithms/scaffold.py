@@ -23,7 +23,11 @@ from jax import numpy as jnp
 from fedjax_sim.algorithms import tracked
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import TrainingOptions, local_training
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
 from fedjax_sim.core import checks, random, trees
 from fedjax_sim.core.types import (
     Aggregate,
@@ -43,6 +47,7 @@ class Changes(NamedTuple):
   control: PyTree
 
 
+@takes_training
 def scaffold(
     model: Model,
     client_lr: float,

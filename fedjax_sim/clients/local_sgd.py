@@ -14,6 +14,7 @@ import optax
 from jax import numpy as jnp
 
 from fedjax_sim.clients import batches, gradients
+from fedjax_sim.core import frozen
 from fedjax_sim.core.types import (
     ClientData,
     Message,
@@ -94,7 +95,7 @@ def run_sgd(
     gradient = functools.partial(
         gradients.large_batch_gradient, model,
         micro_batch_size=micro_batch_size)
-  gradient = change_gradient(gradient)
+  gradient = change_gradient(_with_frozen(gradient, variables.frozen))
 
   def step(local: LocalState, batch: batches.Batch) -> LocalState:
     params = local.variables.params
@@ -110,11 +111,19 @@ def run_sgd(
   if opt_state is None:
     opt_state = optimizer.init(variables.params)
   zero = jnp.float32(0)
-  local = LocalState(
-      variables, opt_state, jnp.int32(0), {'loss': (zero, zero)})
-  return batches.for_each_batch(
+  local = LocalState(variables._replace(frozen=None), opt_state, jnp.int32(0),
+                     {'loss': (zero, zero)})
+  local = batches.for_each_batch(
       data, step, local, key=key, batch_size=batch_size, num_steps=num_steps,
       first_step=first_step)
+  return local._replace(
+      variables=local.variables._replace(frozen=variables.frozen))
+
+
+def _with_frozen(gradient: Gradient, weights: PyTree) -> Gradient:
+  """The gradient of a model whose frozen weights the loop does not carry."""
+  return lambda variables, batch: gradient(
+      variables._replace(frozen=weights), batch)
 
 
 class Broadcast(NamedTuple):
@@ -127,5 +136,6 @@ class Broadcast(NamedTuple):
 def difference(local: Variables, server: Variables, weight) -> Message:
   """The message whose update is `local` minus `server`."""
   return Message(
-      update=jax.tree.map(jnp.subtract, local, server),
+      update=jax.tree.map(
+          jnp.subtract, frozen.without(local), frozen.without(server)),
       weight=jnp.asarray(weight, jnp.float32))

@@ -5,6 +5,9 @@ is weighed, and a proximal term: arguments that every algorithm takes alike and
 hands on to `local_training`.
 """
 
+import difflib
+import functools
+import inspect
 from collections.abc import Callable
 from typing import NamedTuple, TypedDict
 
@@ -37,6 +40,34 @@ class TrainingOptions(TypedDict, total=False):
   weighting: str
   client_schedule: Schedule | None
   micro_batch_size: int
+
+
+def takes_training(builder: Callable) -> Callable:
+  """Makes a builder with `**training` name a keyword that it does not have.
+
+  Args:
+    builder: takes arguments of its own and `Unpack[TrainingOptions]`.
+
+  Returns:
+    The builder, which raises a TypeError with its name, the keyword and the
+    names that are near.
+  """
+  parameters = inspect.signature(builder).parameters
+  known = [name for name, p in parameters.items() if p.kind != p.VAR_KEYWORD]
+  known += [name for name in TrainingOptions.__annotations__
+            if name not in known]
+
+  @functools.wraps(builder)
+  def checked(*args, **kwargs):
+    for name in kwargs:
+      if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f' Did you mean {near[0]!r}?' if near else ''
+        raise TypeError(f'{builder.__name__} has no argument {name!r}.{hint} '
+                        f'It takes {", ".join(known)}.')
+    return builder(*args, **kwargs)
+
+  return checked
 
 
 class LocalTraining(NamedTuple):

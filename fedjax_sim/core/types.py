@@ -30,10 +30,15 @@ class Variables(NamedTuple):
     params: PyTree of float arrays; gradients are taken in them.
     model_state: PyTree of float arrays that a forward pass in training updates
       (BatchNorm's running statistics), `{}` for most models.
+    frozen: PyTree of weights that no client changes (those that a low-rank
+      adapter is added to), None for most models. They are neither
+      differentiated nor sent, and are no part of states and checkpoints. They
+      must not depend on the key of `Model.init`.
   """
 
   params: PyTree
   model_state: PyTree
+  frozen: PyTree = None
 
 
 class Model(NamedTuple):
@@ -46,7 +51,8 @@ class Model(NamedTuple):
       (outputs [B, ...], model_state)`. `inputs` are in the storage dtype of
       the data, so scaling pixels is part of the model. `key` is for dropout,
       `train` a Python bool. Rows where the bool `mask` is False are padding:
-      they must not influence the other rows' outputs or the state.
+      they must not influence the other rows' outputs or the state. A model
+      with frozen weights is given them as `frozen=`; see `run`.
     loss: `(outputs, examples [B, ...]) -> float32 [B]`, one value an example.
     metrics: `(outputs, examples) -> {name: (sum [B], count [B])}`, for each
       example. The loss is added to these by whoever evaluates.
@@ -56,6 +62,13 @@ class Model(NamedTuple):
   apply: Callable[..., tuple[PyTree, PyTree]]
   loss: Callable[[PyTree, PyTree], jax.Array]
   metrics: Callable[[PyTree, PyTree], MetricSums]
+
+  def run(self, variables: Variables, inputs: PyTree, **options):
+    """`apply` with all of the variables; `options` are its keywords."""
+    if variables.frozen is not None:
+      options['frozen'] = variables.frozen
+    return self.apply(
+        variables.params, variables.model_state, inputs, **options)
 
 
 class ClientData(NamedTuple):

@@ -33,7 +33,7 @@ def check_outputs(
         f'{labels.dtype}{list(labels.shape)}.')
   if not isinstance(variables, types.Variables):
     variables = jax.eval_shape(model.init, variables, examples['x'])
-  outputs, _ = jax.eval_shape(model.apply, *variables, examples['x'])
+  outputs, _ = jax.eval_shape(model.run, variables, examples['x'])
   expected = (*labels.shape, num_classes)
   if outputs.shape != expected:
     raise ValueError(

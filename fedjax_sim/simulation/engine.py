@@ -39,7 +39,8 @@ class Engine:
     owners: int [N], the device that must compute a client, since it holds the
       client's state or examples; None where any device may.
     lower: lowers the program `(examples, SimulationState, Plan, first, last,
-      key, eval_data) -> (SimulationState, RoundOutputs [R])`. It runs the
+      key, eval_data, frozen weights) -> (SimulationState, RoundOutputs
+      [R])`. It runs the
       plan's rounds from `first` up to, not including, `last`; the state is
       donated.
   """
@@ -95,7 +96,7 @@ def build_engine(
   compiled = sharding.spread(
       rounds.run, placement,
       in_specs=(examples, state, Plan(slots, everywhere),
-                everywhere, everywhere, everywhere, split),
+                everywhere, everywhere, everywhere, split, everywhere),
       out_specs=(state, everywhere), donate_argnums=1)
   init = lambda variables, key: rounds.init(
       _one_example(data), variables, key)

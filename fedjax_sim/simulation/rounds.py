@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 from jax import numpy as jnp
 
-from fedjax_sim.core import costs, random, trees
+from fedjax_sim.core import costs, frozen, random, trees
 from fedjax_sim.core.types import (
     FederatedAlgorithm,
     Message,
@@ -148,7 +148,8 @@ class Rounds:
     stack = lambda x: jnp.broadcast_to(x, (rows, *x.shape))
     copies = lambda tree: jax.tree.map(lambda x: stack(jnp.asarray(x)), tree)
     return SimulationState(
-        server, aggregators, copies(client_state), copies(memories))
+        frozen.without(server), aggregators,
+        copies(frozen.without(client_state)), copies(memories))
 
   def walk(self, examples, server, client_state) -> list[Walked]:
     """Each exchange with one client, for shapes and static numbers."""
@@ -166,8 +167,8 @@ class Rounds:
       state, memory = one.init(sent, key)
       down = one.broadcast(server, state.transform, key, heard)[2]
       if down is None:
-        down = 8 * trees.num_bytes(
-            message if one.receive is None else one.receive(said, slot, key))
+        down = 8 * trees.num_bytes(frozen.without(
+            message if one.receive is None else one.receive(said, slot, key)))
       up = one.transformed(
           sent, state.transform, memory, key, slot, cohort)[2]
       if up is None:
@@ -179,14 +180,33 @@ class Rounds:
         heard = one.run(around, server, state, held, heard).heard
     return walked
 
-  def run(self, examples, state, plan: Plan, first, last, key, eval_data):
-    """Runs rounds `first` to `last - 1` of the plan."""
+  def run(
+      self, examples, state, plan: Plan, first, last, key, eval_data, weights
+  ):
+    """Runs rounds `first` to `last - 1` of the plan.
+
+    Args:
+      examples: PyTree [E, ...], those that the device holds.
+      state: SimulationState, where to start.
+      plan: of R rounds.
+      first: int32 [], of them.
+      last: int32 [], after the last of them.
+      key: the root key.
+      eval_data: evaluation sets by name.
+      weights: the model's frozen ones, None if it has none.
+
+    Returns:
+      (SimulationState, RoundOutputs [R]).
+    """
     aggregator = self.algorithm.aggregator
     if aggregator.transform is None and aggregator.reducer.plain:
       # Nothing asks for places.
       plan = plan._replace(slots=plan.slots._replace(place=None))
-    step = lambda state, plan: self.round(
-        examples, state, plan, key, eval_data)
+    def step(state, plan):
+      state = state._replace(server=frozen.put(state.server, weights))
+      state, outputs = self.round(examples, state, plan, key, eval_data)
+      return frozen.without(state), outputs
+
     shapes = jax.eval_shape(
         step, state, jax.tree.map(lambda x: x[0], plan))[1]
     capacity = plan.evaluate.shape[0]
@@ -219,7 +239,8 @@ class Rounds:
     *earlier, aggregate = heard.aggregates
     server = self.algorithm.server(
         state.server, aggregate, random.named(key, 'server'), *earlier)
-    server = server._replace(round=state.server.round + 1)
+    server = frozen.put(server, state.server.variables.frozen)._replace(
+        round=state.server.round + 1)
     state = SimulationState(
         server, tuple(r.state for r in results), clients, tuple(memories))
     return state, self.outputs(

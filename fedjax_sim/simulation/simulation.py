@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from fedjax_sim.clients import batches, gradients
-from fedjax_sim.core import random
+from fedjax_sim.core import frozen, random
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree, Variables
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
@@ -108,6 +108,13 @@ class Simulation:
   state_buffer: int | None
   eval_data: dict[str, evaluation.EvalData]
 
+  @functools.cached_property
+  def frozen(self) -> PyTree:
+    """The model's frozen weights on the devices, None if it has none."""
+    return sharding.to_devices(
+        frozen.of(self.model, first_inputs(self.train)),
+        self.placement.everywhere)
+
   def init(self, folder: Path | None = None) -> SimulationState:
     """The state before the first round.
 
@@ -192,7 +199,7 @@ class Simulation:
         self.key)
     return self.engine.lower(
         examples, shapes(state), shapes(self.plan(0, [])), np.int32(0),
-        np.int32(0), self.key, self.eval_data)
+        np.int32(0), self.key, self.eval_data, self.frozen)
 
   def done(self, state: SimulationState) -> dict[int, int]:
     """See `drive.Runs`, like the following."""
@@ -213,7 +220,7 @@ class Simulation:
     return self.program.compiled(
         window.examples,
         state._replace(clients=clients, transforms=transforms), window.placed,
-        np.int32(first), np.int32(last), self.key, self.eval_data)
+        np.int32(first), np.int32(last), self.key, self.eval_data, self.frozen)
 
   def commit(self, state, advanced, window: Window, turn, first, last):
     del turn
@@ -226,7 +233,8 @@ class Simulation:
 
   def state_of(self, state: SimulationState, member: int) -> SimulationState:
     del member
-    return sharding.gather(state)
+    state = sharding.gather(state)
+    return state._replace(server=frozen.put(state.server, self.frozen))
 
   def notes(self, window: Window, member: int, i: int) -> Record:
     del member

@@ -6,13 +6,14 @@ to float tolerance.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from fedjax_sim.core import checks, random
+from fedjax_sim.core import checks, frozen, random
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
@@ -105,6 +106,13 @@ class Sweep:
   eval_data: dict[str, evaluation.EvalData]
   size: int
   capacity: int
+
+  @functools.cached_property
+  def frozen(self) -> PyTree:
+    """The model's frozen weights on the devices, None if it has none."""
+    inputs = jax.tree.map(lambda x: x[:1], self.federations[0].examples['x'])
+    return sharding.to_devices(
+        frozen.of(self.model, inputs), self.placement.everywhere)
 
   def init(self, members: Sequence[Member]) -> SweepState:
     """The state before the first round."""
@@ -276,7 +284,7 @@ def _lower(sweep: Sweep) -> jax.stages.Lowered:
   return sweep_program.build(sweep.make_rounds, sweep.placement).lower(
       sweep.examples, sweep_program.Members(states, slots, numbers, keys),
       np.zeros(sweep.capacity, bool), turn, np.int32(0), np.int32(0),
-      sweep.eval_data)
+      sweep.eval_data, sweep.frozen)
 
 
 def _check_federations(federations: Sequence[FederatedData]) -> None:

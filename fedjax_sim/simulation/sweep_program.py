@@ -82,17 +82,18 @@ def build(
     placement: D devices.
 
   Returns:
-    `(examples, Members, evaluate bool [R], Turn, first, last, eval_data) ->
-    (SimulationState, RoundOutputs [D * S, R])`, jit-compiled; it runs rounds
-    `first` to `last - 1` of the plans for the members whose turn it is. Outputs
-    of other members are zeros.
+    `(examples, Members, evaluate bool [R], Turn, first, last, eval_data, frozen
+    weights) -> (SimulationState, RoundOutputs [D * S, R])`, jit-compiled. It
+    runs rounds `first` to `last - 1` of the plans for the members whose turn it
+    is. Outputs of other members are zeros.
   """
   everywhere, split = placement.everywhere, placement.split()
 
-  def run(examples, members, evaluate, turn, first, last, eval_data):
+  def run(examples, members, evaluate, turn, first, last, eval_data, weights):
     def one(state, slots, hyperparameters, key):
       return make_rounds(hyperparameters).run(
-          examples, state, Plan(slots, evaluate), first, last, key, eval_data)
+          examples, state, Plan(slots, evaluate), first, last, key, eval_data,
+          weights)
 
     def group(i, carry):
       states, outputs = carry
@@ -114,7 +115,8 @@ def build(
   return sharding.spread(
       run, placement,
       in_specs=(everywhere, Members(split, split, split, split), everywhere,
-                Turn(split, split), everywhere, everywhere, everywhere),
+                Turn(split, split), everywhere, everywhere, everywhere,
+                everywhere),
       out_specs=(split, split))
 
 

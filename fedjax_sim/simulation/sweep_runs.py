@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from fedjax_sim.core import frozen
 from fedjax_sim.core.types import Slot
 from fedjax_sim.data import sampling
 from fedjax_sim.simulation import plan as plan_lib
@@ -124,7 +125,7 @@ class SweepRuns:
         sweep_program.Members(state.states, window.slots, numbers, keys),
         sharding.to_devices(evaluate, sweep.placement.everywhere),
         sharding.to_devices(groups, sweep.placement.split()),
-        np.int32(first), np.int32(last), sweep.eval_data)
+        np.int32(first), np.int32(last), sweep.eval_data, sweep.frozen)
 
   def commit(
       self, state: SweepState, advanced: SimulationState, window, turn,
@@ -140,7 +141,8 @@ class SweepRuns:
     return jax.tree.map(lambda x: x[place], outputs)
 
   def state_of(self, state: SweepState, member: int) -> SimulationState:
-    return state.of(member)
+    own = state.of(member)
+    return own._replace(server=frozen.put(own.server, self.sweep.frozen))
 
   def notes(self, window: Window, member: int, i: int) -> Record:
     return {'padded_steps': float(window.padded_share[member][i]),

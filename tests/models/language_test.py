@@ -204,7 +204,7 @@ def test_tokens_outside_of_the_vocabulary_give_nan():
   model = small()
   variables = jax.jit(model.init)(KEY(0), lines()['x'])
   tokens = np.array([[0, 1, VOCABULARY, 0], [0, 1, 2, 3]])
-  outputs, _ = model.apply(*variables, tokens)
+  outputs, _ = model.run(variables, tokens)
   assert np.isfinite(outputs[0, :2]).all() and np.isnan(outputs[0, 2:]).all()
   assert np.isfinite(outputs[1]).all()
 

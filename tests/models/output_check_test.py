@@ -127,8 +127,8 @@ def test_centered_pixels_are_those_from_0_to_1_less_a_half():
       models.mnist_2nn(10, preprocess=preprocess)
       for preprocess in (models.as_float, models.centered))
   variables = plain.init(jax.random.key(0), pixels)
-  run = lambda model, x: model.apply(
-      *variables, x, key=jax.random.key(0), train=False, mask=None)[0]
+  run = lambda model, x: model.run(
+      variables, x, key=jax.random.key(0), train=False, mask=None)[0]
   np.testing.assert_allclose(
       run(centered, pixels), run(plain, np.float32(pixels) / 255 - 0.5),
       atol=1e-6)

@@ -29,7 +29,8 @@ def counted():
   """A transform that counts, in each client's state, its messages."""
   return aggregation.identity()._replace(
       client_init=lambda message: jnp.zeros(2, jnp.int32),
-      client=lambda message, state, own, key: (message, own + 1))
+      client=lambda message, state, memory, keys, cohort: (
+          message, memory + 1))
 
 
 def personal():
@@ -49,8 +50,7 @@ def personal():
           'params': variables.params, 'times': jnp.int32(0),
           'seen': jnp.array(False), 'half': jnp.ones(2, jnp.bfloat16)},
       personalize=lambda state, own, data, key: Variables(own['params'], {}),
-      aggregator=aggregation.chain(
-          counted(), reduce=aggregation.weighted_mean()))
+      aggregator=aggregation.aggregator(counted()))
 
 
 def run(client_state, train=None, cohort=COHORT, **options):
