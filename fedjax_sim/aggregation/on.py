@@ -6,9 +6,9 @@ import jax
 from jax import numpy as jnp
 
 from fedjax_sim.core import trees
+from fedjax_sim.core.costs import Cost
 from fedjax_sim.core.types import (
     Aggregate,
-    Cost,
     Keys,
     Message,
     MessageTransform,

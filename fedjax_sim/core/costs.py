@@ -4,12 +4,29 @@ Costs are Python numbers as long as every client sends the same, so that they
 take no part in a compiled program.
 """
 
+from typing import NamedTuple
+
 import jax
 import numpy as np
 from jax import numpy as jnp
 
 from fedjax_sim.core import trees
-from fedjax_sim.core.types import Cost, Message, PyTree
+from fedjax_sim.core.types import Message, PyTree
+
+
+class Cost(NamedTuple):
+  """The bits of a message's update on the wire.
+
+  Attributes:
+    values: PyTree like the update, the bits of each leaf's values.
+    extra: PyTree like the update, the bits of what goes along with them:
+      indices, ranges, seeds, norms.
+
+  Leaves are Python numbers where every client sends the same, else float32.
+  """
+
+  values: PyTree
+  extra: PyTree
 
 
 def of(update: PyTree, sent: PyTree | None = None) -> Cost:

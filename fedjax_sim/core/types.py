@@ -127,21 +127,6 @@ class Slot(NamedTuple):
   lag: jax.Array | None = None
 
 
-class Cost(NamedTuple):
-  """The bits of a message's update on the wire.
-
-  Attributes:
-    values: PyTree like the update, the bits of each leaf's values.
-    extra: PyTree like the update, the bits of what goes along with them:
-      indices, ranges, seeds, norms.
-
-  Leaves are Python numbers where every client sends the same, else float32.
-  """
-
-  values: PyTree
-  extra: PyTree
-
-
 class Message(NamedTuple):
   """What a client returns to the server.
 
@@ -158,7 +143,7 @@ class Message(NamedTuple):
       None for one model. Reducers then give [K, ...].
     sent: bool, a prefix tree of the update: the entries that travel, where the
       others are zero. None for all.
-    cost: see `Cost`. The engine sets it from dtypes and `sent`, transforms
+    cost: a `costs.Cost`. The engine sets it from dtypes and `sent`, transforms
       change it; None outside of them.
     slot: of the client. The engine sets it for transforms and reducers.
   """
@@ -169,7 +154,7 @@ class Message(NamedTuple):
   sums: Mapping[str, PyTree] = {}
   group: jax.Array | None = None
   sent: PyTree | None = None
-  cost: Cost | None = None
+  cost: PyTree | None = None
   slot: Slot | None = None
 
 
