@@ -192,6 +192,7 @@ def _header(
   variables = state.server.variables
   device = jax.devices()[0]
   sizes = partition_lib.summary(experiment.partition, experiment.labels)
+  sampler = '' if config.sampler == 'uniform' else f' by {config.sampler}'
   local = 'B = infinity' if config.full_batch else f'B = {config.batch_size}'
   return {
       'model': f'{config.model}, {trees.size(variables.params):,} parameters '
@@ -203,8 +204,8 @@ def _header(
       **_messages(config),
       'data': f'{config.dataset}, {config.partition}: {sizes}',
       'cohort': f'{simulation.sampler.max_cohort} of '
-                f'{simulation.train.num_clients} clients a round, '
-                f'{config.sampler}, {config.rounds} rounds',
+                f'{simulation.train.num_clients} clients a round'
+                f'{sampler}, {config.rounds} rounds',
       **_client_state(simulation),
       'device': f'{device.device_kind} ({device.platform}), '
                 f'devices {simulation.placement.size}, lanes '
