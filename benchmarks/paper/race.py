@@ -116,9 +116,9 @@ class Race:
     medians = [results.median([self._last(i) for i in self._group(rate)])
                for rate in range(len(self._rates))]
     best = min([self._best, *medians])
-    for rate, own in enumerate(medians):
+    for rate, median in enumerate(medians):
       for i in self._group(rate):
-        if (self._stopped[i] is None and own > best
+        if (self._stopped[i] is None and median > best
             and len(self._curves[i]['test_accuracy']) >= best):
           self._stopped[i] = 'beaten'
     active.difference_update(
@@ -141,17 +141,17 @@ class Race:
 
   def outcome(self, rate: int) -> tuple[dict, list[dict]]:
     """A rate's entry in the record, and its curves."""
-    own = list(self._group(rate))
-    why = {self._stopped[i] or 'running' for i in own}
-    crossings = [self._crossings(i) for i in own]
+    members = list(self._group(rate))
+    why = {self._stopped[i] or 'running' for i in members}
+    crossings = [self._crossings(i) for i in members]
     outcome = {
-        'rounds': max(len(self._curves[i]['test_accuracy']) for i in own),
+        'rounds': max(len(self._curves[i]['test_accuracy']) for i in members),
         'crossings': {name: [_rounded(c[name]) for c in crossings]
                       for name in crossings[0]},
         'stopped': next(name for name in _ENDS if name in why),
         'best_accuracy': [max(self._curves[i]['test_accuracy'], default=None)
-                          for i in own]}
-    return outcome, [self._curves[i] for i in own]
+                          for i in members]}
+    return outcome, [self._curves[i] for i in members]
 
   def forget(self) -> None:
     """Once all that counts is in the store."""

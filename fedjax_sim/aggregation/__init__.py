@@ -5,6 +5,7 @@ from fedjax_sim.aggregation.chain import aggregator, chain
 from fedjax_sim.aggregation.clip import adaptive_clip, clip
 from fedjax_sim.aggregation.downlink import downlink
 from fedjax_sim.aggregation.means import fixed_mean, weighted_mean
+from fedjax_sim.aggregation.on import on
 from fedjax_sim.aggregation.robust import coordinate_median, median
 from fedjax_sim.aggregation.secure import masked_mean
 from fedjax_sim.aggregation.transform import identity, transform
@@ -22,6 +23,7 @@ __all__ = [
     'identity',
     'masked_mean',
     'median',
+    'on',
     'transform',
     'weighted_mean',
 ]

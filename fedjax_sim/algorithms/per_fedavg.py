@@ -76,7 +76,8 @@ def per_fedavg(
         inner = jax.tree.map(
             lambda w, g: (w - personal_lr * g).astype(w.dtype),
             variables.params, grads)
-        grads, model_state, _ = gradient(Variables(inner, model_state), batch)
+        grads, model_state, _ = gradient(variables._replace(
+            params=inner, model_state=model_state), batch)
         return grads, model_state, metrics
       return adapted_gradient
 

@@ -84,13 +84,12 @@ def pfedme(
         theta = jax.tree.map(
             lambda x, g, w: (x - personal_lr * (g + lam * (x - w))).astype(
                 x.dtype), carry.params, grads, w)
-        return Variables(theta, model_state), metrics
+        return carry._replace(params=theta, model_state=model_state), metrics
 
-      (theta, model_state, _), metrics = jax.lax.scan(
-          step, variables, length=personal_steps)
+      theta, metrics = jax.lax.scan(step, variables, length=personal_steps)
       grads = jax.tree.map(lambda w, x: (lam * (w - x)).astype(w.dtype),
-                           w, theta)
-      return grads, model_state, jax.tree.map(lambda x: x[0], metrics)
+                           w, theta.params)
+      return grads, theta.model_state, jax.tree.map(lambda x: x[0], metrics)
     return envelope_gradient
 
   def client(server: Broadcast, client_state, data, key):

@@ -75,8 +75,9 @@ def load_dataset(config: ConfigDict) -> Dataset:
   Raises:
     ValueError: it can't be had, or the builder returns something else.
   """
-  return _built('dataset', config, {'data_dir': config.data_dir or None},
-                Dataset)
+  return spec_fields.make(
+      'dataset', spec_fields.bind('dataset', config.dataset),
+      {'data_dir': config.data_dir or None})
 
 
 def make_model(config: ConfigDict, dataset: Dataset) -> Model:
@@ -85,7 +86,9 @@ def make_model(config: ConfigDict, dataset: Dataset) -> Model:
   Raises:
     ValueError: the builder refuses an argument or returns something else.
   """
-  model = _built('model', config, {'num_classes': dataset.num_classes}, Model)
+  model = spec_fields.make(
+      'model', spec_fields.bind('model', config.model),
+      {'num_classes': dataset.num_classes})
   for name in ('loss', 'metrics'):
     bound = spec_fields.bind(name, config[name])
     if bound is not None:
@@ -100,10 +103,10 @@ def make_sampler(config: ConfigDict, num_clients: int) -> sampling.Sampler:
     ValueError: the builder refuses an argument or returns something else.
   """
   cohort = cohort_size(config, num_clients)
-  return _built('sampler', config, {
-      'num_clients': num_clients, 'clients_per_round': cohort,
-      'cohort_size': cohort, 'rounds': config.rounds, 'seed': config.seed},
-      sampling.Sampler)
+  return spec_fields.make(
+      'sampler', spec_fields.bind('sampler', config.sampler), {
+          'num_clients': num_clients, 'clients_per_round': cohort,
+          'cohort_size': cohort, 'rounds': config.rounds, 'seed': config.seed})
 
 
 def deal(
@@ -127,12 +130,3 @@ def deal(
     return names, partition, None
   return names, *partition_lib.split(
       partition, config.client_test_fraction, seed=config.seed)
-
-
-def _built(field: str, config: ConfigDict, context, kind: type):
-  """What a field's spec makes, which must be of a kind."""
-  made = builders.build(spec_fields.bind(field, config[field]), context)
-  if not isinstance(made, kind):
-    raise ValueError(f'{field}={config[field]} must make a {kind.__name__}, '
-                     f'got a {type(made).__name__}.')
-  return made

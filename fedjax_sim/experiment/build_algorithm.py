@@ -46,9 +46,9 @@ def make_algorithm(
   run = {'rounds': config.rounds, 'seed': config.seed,
          'num_clients': num_clients,
          'cohort_size': cohort_size(config, num_clients)}
-  optimizer = lambda side, rate: builders.build(
-      bound[f'{side}_optimizer'], run | {'learning_rate': rate})
-  return builders.build(bound['algorithm'], run | _training(config, value) | {
+  optimizer = lambda side, rate: _made(
+      bound, f'{side}_optimizer', run | {'learning_rate': rate})
+  return _made(bound, 'algorithm', run | _training(config, value) | {
       'model': model,
       'client_lr': value('client_lr'),
       'client_optimizer': value('client_lr') if _takes_rate(bound) else (
@@ -65,6 +65,12 @@ def _with_numbers(
   own = {name.removeprefix(f'{field}.'): x for name, x in numbers.items()
          if name.startswith(f'{field}.')}
   return variants.replaced(bound, own) if own else bound
+
+
+def _made(
+    bound: Mapping[str, AnyBound | None], field: str, context: Mapping[str, Any]
+) -> Any:
+  return spec_fields.make(field, bound[field], context)
 
 
 def _takes_rate(bound: Mapping[str, AnyBound]) -> bool:
@@ -102,7 +108,7 @@ def _aggregator(
     bound: Mapping[str, AnyBound | None], run: Mapping[str, Any]
 ) -> Aggregator | None:
   """The aggregation that a config names; None if it names none."""
-  made = {field: builders.build(bound[field], run) for field in (
+  made = {field: _made(bound, field, run) for field in (
       'uplink', 'downlink', 'reduce', 'aggregate') if bound[field] is not None}
   if not made:
     return None

@@ -192,6 +192,7 @@ def _header(
   variables = state.server.variables
   device = jax.devices()[0]
   sizes = partition_lib.summary(experiment.partition, experiment.labels)
+  sampler = '' if config.sampler == 'uniform' else f' by {config.sampler}'
   local = 'B = infinity' if config.full_batch else f'B = {config.batch_size}'
   return {
       'model': f'{config.model}, {trees.size(variables.params):,} parameters '
@@ -200,16 +201,24 @@ def _header(
                    f'{local}, {config.client_optimizer} at '
                    f'{config.client_lr:g}, server {config.server_optimizer} at '
                    f'{config.server_lr:g}',
+      **_messages(config),
       'data': f'{config.dataset}, {config.partition}: {sizes}',
       'cohort': f'{simulation.sampler.max_cohort} of '
-                f'{simulation.train.num_clients} clients a round, '
-                f'{config.rounds} rounds',
+                f'{simulation.train.num_clients} clients a round'
+                f'{sampler}, {config.rounds} rounds',
       **_client_state(simulation),
       'device': f'{device.device_kind} ({device.platform}), '
                 f'devices {simulation.placement.size}, lanes '
                 f'{simulation.lanes} ({simulation.lanes_reason})',
       'workdir': str(folder),
   }
+
+
+def _messages(config: ConfigDict) -> dict[str, str]:
+  """What happens to messages on their way, if anything."""
+  fields = ('uplink', 'downlink', 'reduce', 'aggregate')
+  said = [f'{name} {config[name]}' for name in fields if config[name]]
+  return {'messages': ', '.join(said)} if said else {}
 
 
 def _client_state(simulation: Simulation) -> dict[str, str]:

@@ -45,6 +45,14 @@ OPTIONAL = ('loss', 'metrics', 'uplink', 'downlink', 'reduce', 'aggregate')
 OF_A_ROUND = ('algorithm', 'client_optimizer', 'server_optimizer', 'uplink',
               'downlink', 'reduce', 'aggregate')
 
+_KINDS = {
+    'dataset': load.Dataset, 'model': Model, 'sampler': sampling.Sampler,
+    'algorithm': FederatedAlgorithm,
+    'client_optimizer': optax.GradientTransformation,
+    'server_optimizer': optax.GradientTransformation,
+    'uplink': MessageTransform, 'downlink': MessageTransform,
+    'reduce': Reducer, 'aggregate': Aggregator}
+
 _OPTAX_TRACEABLE = ('learning_rate', 'momentum', 'b1', 'b2', 'eps', 'decay',
                     'weight_decay', 'max_norm', 'max_delta')
 
@@ -164,6 +172,24 @@ def _bind(field: str, text: str) -> AnyBound:
 def bind_all(config: ConfigDict) -> dict[str, AnyBound | None]:
   """Field -> its spec, for all fields that hold one."""
   return {field: bind(field, config[field]) for field in spaces()}
+
+
+def make(field: str, bound: AnyBound, context: Mapping[str, Any]) -> Any:
+  """Builds what a field's spec stands for.
+
+  Raises:
+    ValueError: a builder refuses an argument, or makes something else than the
+      field holds.
+  """
+  if isinstance(bound, builders.BoundChain):
+    return bound.combine(*(make(field, part, context) for part in bound.parts))
+  made = builders.build(bound, context)
+  kind = _KINDS.get(field)
+  if kind is not None and not isinstance(made, kind):
+    raise ValueError(
+        f'{field}={builders.text_of(bound)} must make a {kind.__name__}, got a '
+        f'{type(made).__name__}.')
+  return made
 
 
 def canonical(config: ConfigDict) -> dict[str, Any]:

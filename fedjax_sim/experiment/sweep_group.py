@@ -73,7 +73,7 @@ def _run_together(
   sweep, members = build_sweep.build_sweep(
       config, settings, devices=min(devices, len(settings)))
   runs = SweepRuns(sweep=sweep, members=members)
-  files = {i: own / loop.METRICS_FILE for i, own in enumerate(folders)}
+  files = {i: path / loop.METRICS_FILE for i, path in enumerate(folders)}
   with contextlib.ExitStack() as stack:
     saved = stack.enter_context(
         Checkpoints(checkpoints, config.keep_checkpoints))
@@ -82,10 +82,10 @@ def _run_together(
       print(f'resumed after round {max(runs.done(state).values())}')
     active = _going_on(runs.done(state), files)
     writers = []
-    for own in folders:
-      own.mkdir(exist_ok=True)
+    for path in folders:
+      path.mkdir(exist_ok=True)
       writers.append(stack.enter_context(
-          reporting.event_writer(own, config.tensorboard)))
+          reporting.event_writer(path, config.tensorboard)))
     signals = stack.enter_context(loop.stop_requests())
 
     def show(progress: Progress) -> None:
@@ -138,10 +138,10 @@ def _write_results(
     file = folders[i] / loop.METRICS_FILE
     if not file.exists() or len(metrics.read(file)) < config.rounds:
       continue  # It has diverged.
-    own = runs.state_of(state, i)
-    results.write(folders[i], own, config.targets)
+    last = runs.state_of(state, i)
+    results.write(folders[i], last, config.targets)
     if tests:
       results.write_clients(folders[i], evaluation.evaluate_clients(
-          sweep.model, sweep.make_algorithm(**member.hyperparameters), own,
+          sweep.model, sweep.make_algorithm(**member.hyperparameters), last,
           sweep.federations[member.federation], tests[member.federation],
           key=jax.random.key(member.seed)))

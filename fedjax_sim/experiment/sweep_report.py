@@ -35,11 +35,11 @@ def write(
   lines = [('run', 'rounds', 'best', 'final', *(f'to {t:.1%}' for t in targets),
             *(("clients' own", 'worst tenth') if held_out else ()))]
   for label in curves:
-    own = folder_of(folder, label)
-    file = own / loop.METRICS_FILE
+    path = folder_of(folder, label)
+    file = path / loop.METRICS_FILE
     records[label] = metrics.read(file) if file.exists() else []
     lines.append((label, *_outcome(records[label], rounds, targets),
-                  *(_of_clients(own) if held_out else ())))
+                  *(_of_clients(path) if held_out else ())))
   text = reporting.table(lines)
   print(text)
   (folder / 'sweep.txt').write_text(text + '\n')
@@ -67,8 +67,8 @@ def median(runs: Sequence[list[Record]]) -> list[Record]:
 
 def _of_clients(folder: Path) -> tuple[str, str]:
   """Mean and 10th percentile of the clients' own accuracies."""
-  own = workdir.read_json(folder / results.CLIENTS_FILE) or {}
-  return tuple(f'{own[name]:.4f}' if own.get(name) is not None else '-'
+  found = workdir.read_json(folder / results.CLIENTS_FILE) or {}
+  return tuple(f'{found[name]:.4f}' if found.get(name) is not None else '-'
                for name in ('accuracy/mean', 'accuracy/p10'))
 
 

@@ -199,14 +199,14 @@ def evaluate_clients(
   def run(server, places, states, train_arrays, test_arrays):
     def one_client(args):
       client, client_state = args
-      own = lambda arrays, data: ClientData(
+      data_of = lambda arrays, data: ClientData(
           arrays[0], arrays[1][client],
           arrays[1][client + 1] - arrays[1][client], data.max_size, True)
       variables = algorithm.personalize(
-          server, client_state, own(train_arrays, train),
+          server, client_state, data_of(train_arrays, train),
           random.client_key(key, client, jnp.int32(0)))
       return local_metrics(
-          model, variables, own(test_arrays, test), batch_size)
+          model, variables, data_of(test_arrays, test), batch_size)
 
     if new_clients:
       initial = algorithm.client_init(algorithm.evaluated(server))
@@ -277,5 +277,5 @@ def _blocks(
   """
   size = states.block(len(numbers))
   for start in range(0, len(numbers), size):
-    own = np.minimum(start + np.arange(size), len(numbers) - 1)
-    yield own.astype(np.int32), states.read(numbers[own])
+    places = np.minimum(start + np.arange(size), len(numbers) - 1)
+    yield places.astype(np.int32), states.read(numbers[places])

@@ -140,16 +140,16 @@ def padded_share(plan: Plan, steps: np.ndarray) -> np.ndarray:
   Returns:
     float [R]; 0 where a round does nothing.
   """
-  own = np.where(plan.slots.present, steps[plan.slots.client], 0)
-  computed = np.zeros(len(own), np.int64)
-  lanes = own.shape[-1]
-  done = np.zeros(own.shape[:3], np.int64)
+  work = np.where(plan.slots.present, steps[plan.slots.client], 0)
+  computed = np.zeros(len(work), np.int64)
+  lanes = work.shape[-1]
+  done = np.zeros(work.shape[:3], np.int64)
   widths = loops.phase_widths(lanes)
   for width, following in zip(widths, (*widths[1:], 0), strict=True):
-    stop = np.maximum(done, own[..., following:].max(axis=-1))
+    stop = np.maximum(done, work[..., following:].max(axis=-1))
     computed += ((stop - done) * width).sum(axis=(1, 2))
     done = stop
-  real = own.sum(axis=(1, 2, 3))
+  real = work.sum(axis=(1, 2, 3))
   return np.where(computed > 0, 1 - real / np.maximum(computed, 1), 0.0)
 
 
@@ -163,10 +163,10 @@ def imbalance(plan: Plan, steps: np.ndarray) -> np.ndarray:
   Returns:
     float [R], busiest over mean, minus 1; 0 where a round does nothing.
   """
-  own = np.where(
+  work = np.where(
       plan.slots.present, steps[plan.slots.client], 0).sum(axis=(2, 3))
-  mean = own.mean(axis=1)
-  return np.where(mean > 0, own.max(axis=1) / np.where(mean > 0, mean, 1) - 1,
+  mean = work.mean(axis=1)
+  return np.where(mean > 0, work.max(axis=1) / np.where(mean > 0, mean, 1) - 1,
                   0.0)
 
 

@@ -126,25 +126,25 @@ class Sweep:
         *self.numbers(members, owner))
     return SweepState(states, owner, np.zeros(self.size, np.int32))
 
-  def first_states(self, keys, hyperparameters) -> SimulationState:
+  def first_states(self, keys, numbers) -> SimulationState:
     """The states [places, ...] before the first round."""
     first = jax.tree.map(lambda x: x[:1], self.federations[0].examples)
 
     def one(args):
-      key, own = args
+      key, hyperparameters = args
       variables = self.model.init(random.named(key, 'model'), first['x'])
-      return self.make_rounds(own).init(first, variables, key)
+      return self.make_rounds(hyperparameters).init(first, variables, key)
 
-    return jax.lax.map(one, (keys, hyperparameters))
+    return jax.lax.map(one, (keys, numbers))
 
   def numbers(
       self, members: Sequence[Member], owner: np.ndarray
   ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Keys and hyperparameters of the members in the places."""
-    own = [members[max(i, 0)] for i in owner]
+    held = [members[max(i, 0)] for i in owner]
     keys = jax.vmap(jax.random.key)(
-        np.array([m.seed for m in own], np.uint32))
-    numbers = {name: np.array([m.hyperparameters[name] for m in own],
+        np.array([m.seed for m in held], np.uint32))
+    numbers = {name: np.array([m.hyperparameters[name] for m in held],
                               np.float32) for name in self.example}
     split = self.placement.split()
     return jax.device_put(keys, split), sharding.to_devices(numbers, split)

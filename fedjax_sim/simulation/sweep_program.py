@@ -65,8 +65,8 @@ def turn(active: np.ndarray, devices: int, together: int) -> Turn:
   groups = -(-size // together)
   places = np.full((devices, groups * together), size, np.int32)
   for device in range(devices):
-    own = np.flatnonzero(active[device])
-    places[device, :len(own)] = own
+    here = np.flatnonzero(active[device])
+    places[device, :len(here)] = here
   counts = -(-active.sum(axis=1) // together)
   return Turn(
       places.reshape(devices, groups, together), counts.astype(np.int32))
@@ -97,10 +97,10 @@ def build(
 
     def group(i, carry):
       states, outputs = carry
-      own = turn.places[0, i]
-      args = _at(Members(states, *members[1:]), own)
+      places = turn.places[0, i]
+      args = _at(Members(states, *members[1:]), places)
       write = lambda old, new: jax.tree.map(
-          lambda x, y: x.at[own].set(y, mode='drop'), old, new)
+          lambda x, y: x.at[places].set(y, mode='drop'), old, new)
       new_states, new_outputs = _over_members(one)(*args)
       return write(states, new_states), write(outputs, new_outputs)
 

@@ -121,6 +121,7 @@ TRANSFORMS = {
     'error_feedback': lambda: error_feedback(coarse()),
     'noise': noise,
     'random_mask': random_mask,
+    'on': lambda: aggregation.on('params', coarse()),
 }
 REDUCERS = {
     'weighted_mean': aggregation.weighted_mean,

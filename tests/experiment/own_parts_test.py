@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from fedjax_sim.experiment import build_sweep, metrics, sweep_settings, workdir
+from configs import default
+from fedjax_sim.experiment import (
+  build,
+  build_sweep,
+  metrics,
+  sweep_settings,
+  workdir,
+)
 from fedjax_sim.experiment import run as run_lib
 from fedjax_sim.experiment import run_sweep as run_sweep_lib
 
@@ -70,6 +77,34 @@ def _get_config(tmp_path, monkeypatch):
     sys.modules.pop(name, None)
 
 
+DATA = """
+import numpy as np
+
+from fedjax_sim.data.sampling import Sampler
+from fedjax_sim.data.sets.load import Dataset
+
+
+def dots(count=12, seed=0):
+  x = np.random.default_rng(seed).normal(size=(count, 3)).astype(np.float32)
+  one = {'x': x, 'y': (x[:, 0] > 0).astype(np.int32)}
+  return Dataset('dots', one, one, 2)
+
+
+def striped(labels, num_clients, *, step=1):
+  order = np.arange(len(labels)) * step % len(labels)
+  return [order[i::num_clients] for i in range(num_clients)]
+
+
+def always(num_clients, clients_per_round, *, first=0):
+  chosen = first + np.arange(clients_per_round, dtype=np.int32)
+  return Sampler(lambda r: chosen, clients_per_round, num_clients)
+
+
+def squared(outputs, examples):
+  return ((outputs - examples['y'][:, None]) ** 2).sum(axis=1)
+"""
+
+
 def losses(file):
   return [row['train/loss'] for row in metrics.read(file)]
 
@@ -111,10 +146,33 @@ def test_they_run_resume_and_are_swept_without_an_edit(
   assert [m.hyperparameters for m in members] == [
       {'algorithm.beta': 0.5, 'algorithm.scale': 1.0},
       {'algorithm.beta': 0.1, 'algorithm.scale': 0.5}]
-  files = [tmp_path / 'sweep' / f'algorithm={text}.jsonl'
-           for text in fields['algorithm']]
-  assert losses(files[0]) == pytest.approx(own, rel=1e-5)
-  assert losses(files[1])[-1] != pytest.approx(own[-1], rel=1e-3)
-  for file in files:
-    assert workdir.read_json(
-        file.with_name(f'{file.stem}.clients.json'))['accuracy/mean'] > 0.05
+  first, second = (tmp_path / 'sweep' / f'algorithm={text}'
+                   for text in fields['algorithm'])
+  assert losses(first / 'metrics.jsonl') == pytest.approx(own, rel=1e-5)
+  assert losses(second / 'metrics.jsonl')[-1] != pytest.approx(
+      own[-1], rel=1e-3)
+  for one in (first, second):
+    assert workdir.read_json(one / 'clients.json')['accuracy/mean'] > 0.05
+
+
+def test_data_partition_sampler_and_loss_of_a_user(tmp_path, monkeypatch):
+  (tmp_path / 'own_data.py').write_text(DATA)
+  monkeypatch.syspath_prepend(tmp_path)
+  config = default.get_config()
+  config.update({
+      'dataset': 'own_data.dots(count=10)', 'partition': 'own_data.striped',
+      'model': 'logistic_regression', 'loss': 'own_data.squared',
+      'sampler': 'own_data.always(first=2)', 'num_clients': 5,
+      'clients_per_round': 3})
+  simulation = build.build(config, build.Shape(1, 1)).simulation
+  assert simulation.train.sizes.tolist() == [2] * 5
+  assert simulation.sampler.sample(7).tolist() == [2, 3, 4]
+  assert simulation.model.loss.__name__ == 'squared'
+  for field, text in (('model', 'own_data.dots'),
+                      ('algorithm', 'numpy.float32'),
+                      ('uplink', 'own_data.dots | clip(1.0)')):
+    wrong = config.copy_and_resolve_references()
+    wrong[field] = text
+    with pytest.raises(ValueError, match=f'{field}=.* must make a '):
+      build.build(wrong, build.Shape(1, 1))
+  sys.modules.pop('own_data')

@@ -35,9 +35,9 @@ def to_owners(data: FederatedData, placement: sharding.Placement) -> PyTree:
   def one(leaf: np.ndarray) -> jax.Array:
     def part(index):
       device = (index[0].start or 0) // most
-      own = leaf[bounds[device]:bounds[device + 1]]
+      held = leaf[bounds[device]:bounds[device + 1]]
       filled = np.zeros((most, *leaf.shape[1:]), leaf.dtype)
-      filled[:len(own)] = own
+      filled[:len(held)] = held
       return filled
     shape = (placement.size * most, *leaf.shape[1:])
     return jax.make_array_from_callback(shape, placement.split(), part)

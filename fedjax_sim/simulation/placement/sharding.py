@@ -131,11 +131,11 @@ def agree(*values: float) -> np.ndarray:
 
   What depends on a clock or on a signal must be decided together.
   """
-  own = np.array(values, np.float64)
+  here = np.array(values, np.float64)
   if jax.process_count() == 1:
-    return own
+    return here
   # As pairs of 32 bits: JAX would narrow 64.
-  every = multihost_utils.process_allgather(own.view(np.uint32))
+  every = multihost_utils.process_allgather(here.view(np.uint32))
   return np.ascontiguousarray(every).view(np.float64).max(axis=0)
 
 
