@@ -1,6 +1,6 @@
 """The CIFAR-10 benchmark of pfl-research, with our engine: seconds in all.
 
-  python -m benchmarks.cifar10 [--data-dir DIR] [--rounds 1500]
+  python -m benchmarks.cifar10 [--data-dir DIR] [--rounds 1500] [--out FILE]
 
 1,000 clients of 50 images, 50 a round, E = 1, B = 10, rate 0.1, a CNN of
 conv3x3-32, conv3x3-64 (VALID), max-pooling 2, dropout 0.25, dense 128, dropout
@@ -11,7 +11,7 @@ DIR holds the original binary files (data_batch_1.bin to 5, test_batch.bin).
 Without it pixels and labels are random: the time is the same, and the accuracy
 is chance. Compiling is not in the time.
 
-A line goes to benchmarks/results/cifar10.jsonl.
+A line goes to benchmarks/results/cifar10.jsonl, or to FILE.
 """
 
 import argparse
@@ -63,6 +63,9 @@ def main() -> None:
       description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--data-dir', type=Path)
   parser.add_argument('--rounds', type=int, default=1500)
+  parser.add_argument('--devices', type=int, default=0, help='0: measured')
+  parser.add_argument('--lanes', type=int, default=0, help='0: measured')
+  parser.add_argument('--out', type=Path, default=RESULTS)
   arguments = parser.parse_args()
   fedjax_sim.use_all_cores()
   if arguments.data_dir:
@@ -76,7 +79,8 @@ def main() -> None:
   simulation = simulate_lib.build(
       model, algorithms.fedavg(model, optax.sgd(0.1), batch_size=10),
       data.federate(train, parts), sampling.uniform(CLIENTS, COHORT, seed=0),
-      test=test)
+      test=test, devices=arguments.devices or 'auto',
+      lanes=arguments.lanes or 'auto')
   state = simulation.init()
   program = simulation.compile(state)
   begun, rows = time.perf_counter(), []
@@ -87,7 +91,7 @@ def main() -> None:
   seconds = time.perf_counter() - begun
   print(f'{arguments.rounds} rounds in {seconds:.1f} s, test accuracy '
         f'{rows[-1]["test/accuracy"]:.4f}')
-  with RESULTS.open('a') as file:
+  with arguments.out.open('a') as file:
     file.write(json.dumps({
         'rounds': arguments.rounds, 'seconds': seconds,
         'accuracy': rows[-1]['test/accuracy'],

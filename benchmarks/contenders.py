@@ -3,8 +3,10 @@
 import contextlib
 import json
 import os
+import queue
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +30,7 @@ class Contender(NamedTuple):
       cores are tried, and the faster is used.
     max_repeats: most turns in a task, where one takes minutes.
     options: what only this worker understands.
+    variables: environment variables of its process.
     daemons: whether it has processes that work even while it is not its turn;
       then it is measured beside ours alone, and disturbs no one else.
   """
@@ -39,6 +42,7 @@ class Contender(NamedTuple):
   threads: bool = False
   max_repeats: dict[str, int] = {}
   options: dict[str, Any] = {}
+  variables: dict[str, str] = {}
   daemons: bool = False
 
   @property
@@ -101,13 +105,20 @@ def is_set_up(environment: str) -> bool:
 class Worker:
   """A contender at work on a task, in a process of its own.
 
+  The process is started at once; `ready` waits until it has set itself up, so
+  that several can do that side by side.
+
   Attributes:
     contender: who.
-    info: its device and versions.
+    patience: seconds to wait for an answer; None is forever.
   """
 
-  def __init__(self, contender: Contender, task: tasks.Task, arrays: Path):
+  def __init__(
+      self, contender: Contender, task: tasks.Task, arrays: Path,
+      patience: float | None = None,
+  ):
     self.contender = contender
+    self.patience = patience
     job = arrays.with_name(f'{contender.name}.json')
     job.write_text(json.dumps({
         'task': task._asdict(), 'cores': tasks.cores(), 'data': str(arrays),
@@ -115,14 +126,27 @@ class Worker:
     self._log = job.with_suffix('.log')
     # JAX must not take all of a GPU's memory from those that come after it.
     environment = os.environ | {
-        'PYTHONPATH': str(ROOT), 'XLA_PYTHON_CLIENT_PREALLOCATE': 'false',
-        'FLWR_TELEMETRY_ENABLED': '0', 'RAY_USAGE_STATS_ENABLED': '0'}
+        'PYTHONPATH': os.pathsep.join(
+            [str(ROOT), os.environ.get('PYTHONPATH', '')]).strip(os.pathsep),
+        'XLA_PYTHON_CLIENT_PREALLOCATE': 'false',
+        'FLWR_TELEMETRY_ENABLED': '0', 'RAY_USAGE_STATS_ENABLED': '0',
+    } | contender.variables
     with self._log.open('w') as log:
       self._process = subprocess.Popen(
           [contender.python, '-m', f'benchmarks.peers.{contender.module}',
            str(job)], cwd=ROOT, env=environment, stdin=subprocess.PIPE,
           stdout=subprocess.PIPE, stderr=log, text=True)
-    self.info = self._answer()
+    self._lines: queue.Queue[str] = queue.Queue()
+    threading.Thread(target=self._read, daemon=True).start()
+
+  def _read(self) -> None:
+    for line in self._process.stdout:
+      self._lines.put(line)
+    self._lines.put('')
+
+  def ready(self) -> dict[str, Any]:
+    """Waits for the process to be set up; its device and versions."""
+    return self._answer()
 
   def ask(self, do: str, **arguments) -> dict[str, Any]:
     """Sends a command and returns the answer."""
@@ -133,11 +157,21 @@ class Worker:
     return self._answer()
 
   def _answer(self) -> dict[str, Any]:
-    line = self._process.stdout.readline()
+    try:
+      line = self._lines.get(timeout=self.patience)
+    except queue.Empty:
+      self.kill()
+      raise WorkerError(f'{self.contender.name}: no answer within '
+                        f'{self.patience:.0f} s.') from None
     if not line:
       last = self._log.read_text().strip().splitlines()[-1:]
       raise WorkerError(f'{self.contender.name}: {"".join(last)}')
     return json.loads(line)
+
+  def kill(self) -> None:
+    """Ends the process at once."""
+    self._process.kill()
+    self._process.wait()
 
   def close(self) -> None:
     """Ends the process."""
@@ -146,15 +180,18 @@ class Worker:
     try:
       self._process.wait(timeout=30)
     except subprocess.TimeoutExpired:
-      self._process.kill()
-      self._process.wait()
+      self.kill()
 
 
 @contextlib.contextmanager
 def started(
     contenders: list[Contender], task: tasks.Task, arrays: Path
-) -> Iterator[list[Worker]]:
-  """Workers, one after the other; those that can't start are told and left."""
+) -> Iterator[list[tuple[Worker, dict[str, Any]]]]:
+  """Workers, one after the other; those that can't start are told and left.
+
+  Yields:
+    (worker, what its `ready` gave) of each that has started.
+  """
   with contextlib.ExitStack() as stack:
     workers = []
     for contender in contenders:
@@ -164,9 +201,8 @@ def started(
         continue
       try:
         worker = Worker(contender, task, arrays)
+        stack.callback(worker.close)
+        workers.append((worker, worker.ready()))
       except WorkerError as error:
         print(f'skipped: {error}', flush=True)
-        continue
-      stack.callback(worker.close)
-      workers.append(worker)
     yield workers

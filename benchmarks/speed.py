@@ -88,16 +88,16 @@ def measure(
     tasks_lib.write_arrays(task, arrays)
     with contenders_lib.started(contenders, task, arrays) as workers:
       results = {}
-      for worker in workers:
+      for worker, info in workers:
         name = worker.contender.name
         begun = time.perf_counter()
-        results[name] = worker.info | warm_up(worker, task) | {
+        results[name] = info | warm_up(worker, task) | {
             'options': worker.contender.options, 'seconds': []}
         print(f'{task.name}: {name}: {task.measure} after {task.check_rounds} '
               f'rounds {results[name][task.measure]:.4f}, '
               f'{time.perf_counter() - begun:.0f} s', flush=True)
       for repeat in range(repeats):
-        for worker in workers:
+        for worker, _ in workers:
           take_turn(worker, task, repeat, results[worker.contender.name])
   return summary(task, results)
 
@@ -158,7 +158,9 @@ def machine() -> dict[str, Any]:
 
 
 def commit() -> str:
-  """The commit that is measured."""
+  """The commit that is measured; what $COMMIT says outside of a checkout."""
+  if not (ROOT / '.git').exists():
+    return os.environ.get('COMMIT', '')
   git = lambda *args: subprocess.run(
       ['git', '-C', str(ROOT), *args], check=True, capture_output=True,
       text=True).stdout.strip()

@@ -14,6 +14,7 @@ import contextlib
 import datetime
 import json
 import math
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -217,7 +218,8 @@ class _Search:
         'seconds': round(self._seconds, 1),
         'device': jax.devices()[0].device_kind,
         'versions': workdir.environment()['versions'],
-        'commit': workdir.environment().get('git_commit', ''),
+        'commit': workdir.environment()['git_commit'] or os.environ.get(
+            'COMMIT', ''),
         'date': datetime.date.today().isoformat(), 'notes': ''}
     if self._curve is not None:
       store.append(store.STORE, record)

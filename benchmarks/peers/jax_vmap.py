@@ -99,12 +99,16 @@ def build_round(model: nn.Module, task):
 
 def main() -> None:
   link = Link()
+  jax.config.update(
+      'jax_default_matmul_precision', link.job.options.get('precision'))
   model = MODELS[link.task.model]()
   key = jax.random.key(0)
   x, y = jnp.asarray(as_input(link.job.x)), jnp.asarray(link.job.y)
   params = jax.jit(model.init)(key, x[0, :1])
-  compiled = build_round(model, link.task).lower(
-      params, x, y, link.job.cohorts[0], key).compile()
+  lowered = build_round(model, link.task).lower(
+      params, x, y, link.job.cohorts[0], key)
+  with link.compiling():
+    compiled = lowered.compile()
   apply = jax.jit(model.apply)
   link.ready(jax.devices()[0].device_kind, 'jax', 'jaxlib', 'flax')
 

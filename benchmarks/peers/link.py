@@ -6,6 +6,7 @@ one answer to each command:
   (at the start)                        {"device": ..., "versions": {...}}
   {"do": "rounds", "count": 5}          {"seconds": a round's, their mean}
   {"do": "rounds", ..., "threads": 1}   the same, with so many CPU threads
+  {"do": "rounds", ..., "trace": DIR}   the same, with a profile, where it can
   {"do": "evaluate"}                    {"accuracy": ..., "loss": ...}
   {"do": "stop"}                        none; the worker ends
 
@@ -14,10 +15,12 @@ Needs nothing but NumPy, as every contender's environment has it.
 Letters: N clients, n examples each, M clients in a round's cohort, B batch.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -66,6 +69,7 @@ class Link:
     job: what to do.
     task: its task.
     set_threads: called with a number of threads where a command has one.
+    trace: a folder for a profile of the rounds that are asked for, or None.
   """
 
   def __init__(self):
@@ -75,7 +79,20 @@ class Link:
     self.job = read_job(sys.argv[1])
     self.task = self.job.task
     self.set_threads = lambda threads: None
+    self.trace = None
     self._round = 0
+
+  @contextlib.contextmanager
+  def compiling(self) -> Iterator[None]:
+    """Holds the job's `compile_lock`, if it names one.
+
+    XLA times kernels on a GPU while it compiles, and should do that alone.
+    """
+    path = self.job.options.get('compile_lock')
+    with open(path, 'w') if path else contextlib.nullcontext() as lock:
+      if lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+      yield
 
   def ready(self, device: str, *packages: str, **more) -> None:
     """Tells that setting up is done, on which device, with which packages."""
@@ -98,6 +115,7 @@ class Link:
       elif command['do'] == 'rounds':
         if 'threads' in command:
           self.set_threads(command['threads'])
+        self.trace = command.get('trace')
         begin, self._round = self._round, self._round + command['count']
         return self.job.cohorts[begin:self._round]
       else:

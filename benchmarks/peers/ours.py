@@ -5,10 +5,16 @@ the host, one dispatch, scaling of pixels (the examples are uint8 on the
 device), local SGD, the average, sums of the training loss, the check for
 divergence, and the rows of metrics. Not timed: compiling, and the test set.
 
+Options that `simulator.build` takes are handed to it. `precision` is JAX's
+default for products, `graphs=False` leaves a GPU's loops to the host, and
+`convolution` is 'native' for XLA's own or 'patches' for one product.
+
 With the option `processes` there are so many, each with its part of the cores:
 the one that speed.py has started starts the others, which do what it does.
 """
 
+import contextlib
+import functools
 import os
 import socket
 import subprocess
@@ -21,11 +27,16 @@ import optax
 import fedjax_sim
 from benchmarks.peers.link import Link
 from fedjax_sim import algorithms, data, models
+from fedjax_sim.core import compilation
 from fedjax_sim.data import sampling
 from fedjax_sim.experiment import processes
+from fedjax_sim.models import convolution
 from fedjax_sim.simulation import simulate as simulate_lib
 from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.simulation import Simulation
+
+_OWN_OPTIONS = ('processes', 'precision', 'graphs', 'convolution',
+                'compile_lock')
 
 MODELS = {
     '2nn': lambda: models.mnist_2nn(),
@@ -44,7 +55,8 @@ def build(link: Link, model) -> Simulation:
       [{'x': x, 'y': y} for x, y in zip(link.job.x, link.job.y, strict=True)])
   sampler = sampling.Sampler(
       lambda r: link.job.cohorts[r], task.clients, clients.num_clients)
-  options = {k: v for k, v in link.job.options.items() if k != 'processes'}
+  options = {k: v for k, v in link.job.options.items()
+             if k not in _OWN_OPTIONS}
   return simulate_lib.build(model, algorithm, clients, sampler, **options)
 
 
@@ -69,16 +81,29 @@ def join(count: int) -> None:
   processes.join(coordinator, count, index)
 
 
+def configure(options: dict) -> None:
+  """Applies the options that are ours and no argument of a simulation."""
+  jax.config.update('jax_default_matmul_precision', options.get('precision'))
+  compilation.options = functools.partial(
+      compilation.options, graphs=options.get('graphs', True))
+  if options.get('convolution') == 'native':
+    convolution.conv_general_dilated = jax.lax.conv_general_dilated
+  if options.get('convolution') == 'patches':
+    convolution._MIN_ROW_INPUTS = 10**9
+
+
 def main() -> None:
   link = Link()
   count = link.job.options.get('processes', 1)
   if count > 1:
     join(count)
   fedjax_sim.use_all_cores()
+  configure(link.job.options)
   model = MODELS[link.task.model]()
   simulation = build(link, model)
   state = simulation.init()
-  program = simulation.compile(state)
+  with link.compiling():
+    program = simulation.compile(state)
   apply = jax.jit(lambda variables, x: model.apply(
       *variables, x, key=jax.random.key(0), train=False, mask=None)[0])
   link.ready(jax.devices()[0].device_kind, 'jax', 'jaxlib', 'flax', 'optax',
@@ -90,10 +115,12 @@ def main() -> None:
     stop = int(state.server.round) + len(cohorts)
     sharding.agree(stop)
     begun = time.perf_counter()
-    ((state, _),) = simulation.dispatches(
-        program, state, stop, evaluate=lambda r: False,
-        rounds_per_dispatch=len(cohorts))
-    jax.block_until_ready(state)
+    with (jax.profiler.trace(link.trace) if link.trace
+          else contextlib.nullcontext()):
+      ((state, _),) = simulation.dispatches(
+          program, state, stop, evaluate=lambda r: False,
+          rounds_per_dispatch=len(cohorts))
+      jax.block_until_ready(state)
     return time.perf_counter() - begun
 
   if jax.process_index():

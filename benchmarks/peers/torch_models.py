@@ -80,6 +80,12 @@ def device_name() -> str:
           else 'cpu')
 
 
+def set_precision(precision: str | None) -> None:
+  """TensorFloat-32 products on CUDA, as JAX has them; 'highest' is float32."""
+  torch.backends.cuda.matmul.allow_tf32 = precision != 'highest'
+  torch.backends.cudnn.allow_tf32 = precision != 'highest'
+
+
 def synchronize() -> None:
   """Waits for what was started on the device."""
   if torch.cuda.is_available():

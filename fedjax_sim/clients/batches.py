@@ -51,6 +51,7 @@ def for_each_batch(
     batch_size: int | None,
     num_steps: jax.Array | None = None,
     first_step: jax.Array | int = 0,
+    by_size: bool | None = None,
     shuffle: bool = True,
 ) -> PyTree:
   """Folds `step` over a client's batches.
@@ -69,6 +70,9 @@ def for_each_batch(
     num_steps: int32 [], how many steps to do; None is one epoch.
     first_step: int32 [], the number of the first step: work that goes on
       where an earlier call with the same key ended.
+    by_size: whether clients with as many examples do as many steps, from the
+      same first one; None is True where `num_steps` is None and `first_step`
+      a plain number.
     shuffle: False takes the examples in their stored order.
 
   Returns:
@@ -77,15 +81,22 @@ def for_each_batch(
   if batch_size is not None:
     checks.positive_int('batch_size', batch_size)
   width = min(batch_size or data.max_size, data.max_size)
+  if by_size is None:
+    by_size = num_steps is None and isinstance(first_step, int)
   in_epoch = steps_per_epoch(data.size, batch_size)
   num_steps = in_epoch if num_steps is None else num_steps
   num_steps = jnp.where(data.size > 0, num_steps, 0)
   divisor = jnp.maximum(in_epoch, 1)
+  # Then a step's place in its epoch is the loop's own counter, which all lanes
+  # share: a slice that starts alike in all lanes is no gather.
+  from_start = isinstance(first_step, int) and first_step == 0
   first_step = jnp.asarray(first_step, jnp.int32)
   end = first_step + num_steps
   first_epoch = first_step // divisor
   num_epochs = jnp.where(num_steps > 0, (end - 1) // divisor - first_epoch + 1,
                          0)
+  equal = by_size and not data.ragged
+  full = equal and data.max_size % width == 0
   padded_size = -(-data.max_size // width) * width
   order_key = random.named(key, 'order')
 
@@ -101,12 +112,14 @@ def for_each_batch(
 
     def batch_step(j, carry):
       t = start + j
-      rows = _rows(data, order, t - epoch_start, width)
+      rows = _rows(data, order, j if from_start else t - epoch_start, width,
+                   full)
       return step(carry, Batch(*rows, step_key(key, t), t, data.examples))
 
-    return loops.fori_lanes(count, batch_step, carry, narrow=data.ragged)
+    return loops.fori_lanes(
+        count, batch_step, carry, narrow=data.ragged, equal=equal)
 
-  return loops.fori_lanes(num_epochs, epoch, carry, narrow=False)
+  return loops.fori_lanes(num_epochs, epoch, carry, narrow=False, equal=equal)
 
 
 def step_key(key: jax.Array, step: jax.Array) -> jax.Array:
@@ -115,10 +128,17 @@ def step_key(key: jax.Array, step: jax.Array) -> jax.Array:
 
 
 def _rows(
-    data: ClientData, order: jax.Array, index: jax.Array, width: int
+    data: ClientData, order: jax.Array, index: jax.Array, width: int,
+    full: bool,
 ) -> tuple[jax.Array, jax.Array]:
-  """Rows and mask, [width], of the batch of that index."""
+  """Rows and mask, [width], of the batch of that index.
+
+  `full` says that no batch is partial: then the mask is a constant, and the
+  compiler leaves out whatever only serves it.
+  """
+  rows = jax.lax.dynamic_slice_in_dim(order, index * width, width)
+  if full:
+    return data.offset + rows, jnp.ones(width, bool)
   position = index * width + jnp.arange(width, dtype=jnp.int32)
   mask = position < data.size
-  rows = jax.lax.dynamic_slice_in_dim(order, index * width, width)
   return data.offset + jnp.where(mask, rows, 0), mask

@@ -59,6 +59,7 @@ def run_sgd(
     batch_size: int | None,
     num_steps: jax.Array | None = None,
     first_step: jax.Array | int = 0,
+    by_size: bool | None = None,
     step_scale: jax.Array | float = 1.0,
     correct: Callable[[PyTree, PyTree], PyTree] = lambda grads, params: grads,
     change_gradient: Callable[[Gradient], Gradient] = lambda gradient: gradient,
@@ -76,6 +77,7 @@ def run_sgd(
     batch_size: examples a step; None is all of them.
     num_steps: int32 [], how many steps; None is one epoch.
     first_step: int32 [], the number of the first, as in `for_each_batch`.
+    by_size: as in `for_each_batch`.
     step_scale: float32 [], multiplies every step: a learning-rate schedule by
       round relative to the optimizer's own rate.
     correct: `(gradients, params) -> gradients`, before the optimizer: proximal
@@ -102,19 +104,28 @@ def run_sgd(
     updates, opt_state = optimizer.update(
         correct(grads, params), local.opt_state, params)
     updates = jax.tree.map(lambda u: (step_scale * u).astype(u.dtype), updates)
+    # One array for all sums: on a GPU each array of a loop is a kernel a step.
     return LocalState(
         Variables(optax.apply_updates(params, updates), model_state),
-        opt_state, local.num_steps + 1,
-        jax.tree.map(jnp.add, local.metrics, metrics))
+        opt_state, local.num_steps, local.metrics + _packed(metrics))
 
   if opt_state is None:
     opt_state = optimizer.init(variables.params)
-  zero = jnp.float32(0)
+  count = num_steps
+  if count is None:
+    count = batches.steps_per_epoch(data.size, batch_size)
   local = LocalState(
-      variables, opt_state, jnp.int32(0), {'loss': (zero, zero)})
-  return batches.for_each_batch(
+      variables, opt_state, jnp.where(data.size > 0, count, 0),
+      jnp.zeros(2, jnp.float32))
+  local = batches.for_each_batch(
       data, step, local, key=key, batch_size=batch_size, num_steps=num_steps,
-      first_step=first_step)
+      first_step=first_step, by_size=by_size)
+  return local._replace(metrics={'loss': (local.metrics[0], local.metrics[1])})
+
+
+def _packed(metrics: MetricSums) -> jax.Array:
+  """float32 [2], the sum and the count of the loss."""
+  return jnp.stack(metrics['loss']).astype(jnp.float32)
 
 
 class Broadcast(NamedTuple):

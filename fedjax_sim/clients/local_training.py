@@ -106,7 +106,8 @@ def local_training(
     return run_sgd(
         model, optimizer, variables, data, key, batch_size=batch_size,
         num_steps=work.num_steps(data.size, key),
-        step_scale=scale_of(round_number), correct=corrected,
+        by_size=work.by_size, step_scale=scale_of(round_number),
+        correct=corrected,
         micro_batch_size=micro_batch_size, **options)
 
   def gradient(variables: Variables, data: ClientData, key):

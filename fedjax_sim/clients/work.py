@@ -26,10 +26,12 @@ class Work(NamedTuple):
     planned: int [M] sizes -> int [M], the same in NumPy, for planning; where
       steps are drawn, the most that can be drawn. With the whole data in a
       step it is the examples that are read, a measure that does as well.
+    by_size: whether clients with as many examples do as many steps.
   """
 
   num_steps: Callable[[jax.Array, jax.Array], jax.Array]
   planned: Callable[[np.ndarray], np.ndarray]
+  by_size: bool
 
 
 def local_work(
@@ -83,4 +85,5 @@ def local_work(
       return np.where(sizes > 0, steps * width, 0)
     return np.ceil(epochs * in_epoch).astype(np.int64)
 
-  return Work(num_steps, planned)
+  drawn = checks.is_traced(stragglers) or stragglers > 0
+  return Work(num_steps, planned, not drawn)

@@ -29,6 +29,7 @@ def fori_lanes(
     carry: PyTree,
     *,
     narrow: bool = True,
+    equal: bool = False,
 ) -> PyTree:
   """`fori_loop(0, num_steps, body, carry)`, efficient under one `vmap`.
 
@@ -44,8 +45,11 @@ def fori_lanes(
     num_steps: int32 [], a client's number of steps; differs over lanes.
     body: `(step, carry) -> carry`; may close over anything.
     carry: PyTree of arrays, keys included.
-    narrow: False runs all lanes to the end, which compiles `body` once; for
-      lanes that are known to have equal numbers of steps.
+    narrow: False runs all lanes to the end, which compiles `body` once.
+    equal: promises that all lanes have the same number of steps, but for some
+      that have none and whose carry nobody looks at. Then no lane has to be
+      kept as it is, which would cost a pass over the whole carry in each step
+      and keep the compiler from updating weights where it computes gradients.
 
   Returns:
     The carry after the last step.
@@ -75,9 +79,13 @@ def fori_lanes(
         lambda x, b: _broadcast(x, b, num_lanes), carry, carry_batched)
     axes = [0 if b else None for b in consts_batched]
     lanes_step = jax.vmap(step, in_axes=(axes, None, 0))
-    widths = phase_widths(num_lanes) if narrow else (num_lanes,)
-    carry = _run_phases(
-        lanes_step, widths, num_steps, consts, consts_batched, carry)
+    if equal:
+      carry = jax.lax.fori_loop(
+          0, jnp.max(num_steps), lambda t, c: lanes_step(consts, t, c), carry)
+    else:
+      widths = phase_widths(num_lanes) if narrow else (num_lanes,)
+      carry = _run_phases(
+          lanes_step, widths, num_steps, consts, consts_batched, carry)
     return carry, jax.tree.map(lambda _: True, carry)
 
   return loop(num_steps, list(closed.consts), carry)

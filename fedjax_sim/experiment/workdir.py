@@ -128,12 +128,19 @@ def environment() -> dict[str, Any]:
   """Versions, device and commit: what else a run's bits depend on."""
   device = jax.devices()[0]
   return {
-      'versions': {name: metadata.version(name) for name in _PACKAGES},
+      'versions': {name: _version(name) for name in _PACKAGES},
       'python': platform.python_version(),
       'device': f'{device.platform}: {device.device_kind}',
       'machine': f'{_processor()}, {os.cpu_count()} cores',
       'git_commit': _git_commit(),
   }
+
+
+def _version(package: str) -> str | None:
+  """None for what runs from a folder without being installed."""
+  with contextlib.suppress(metadata.PackageNotFoundError):
+    return metadata.version(package)
+  return None
 
 
 def _processor() -> str:
@@ -163,7 +170,13 @@ def as_json(value: Any) -> Any:
 
 
 def _git_commit() -> str | None:
-  """The commit of the source that runs, None outside a git checkout."""
+  """The commit of the source that runs, None outside a git checkout.
+
+  A folder that only lies within somebody's checkout has no commit.
+  """
+  root = Path(__file__).parents[2]
+  if not (root / '.git').exists():
+    return None
   with contextlib.suppress(OSError, subprocess.SubprocessError):
     git = lambda *args: subprocess.run(
         ['git', '-C', str(Path(__file__).parent), *args], check=True,
