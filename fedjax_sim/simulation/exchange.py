@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any
+from collections.abc import Callable
 
 import jax
 from jax import numpy as jnp
@@ -72,7 +72,7 @@ class Exchange:
 
   phase: Phase
   name: str
-  receive: Any
+  receive: Callable | None
   aggregator: Aggregator
   num_clients: int
   devices: int
