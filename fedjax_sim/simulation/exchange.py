@@ -142,8 +142,11 @@ class Exchange:
     if not plain or self.phase.pooled is None:
       return None
     slots = jax.tree.map(jnp.ravel, around.slots)
+    sizes = slots.size
+    if slots.arrives is not None:
+      sizes = jnp.where(slots.arrives, sizes, 0)
     return self.phase.pooled(broadcast, Pool(
-        around.examples, slots.offset, slots.size, _arriving(slots),
+        around.examples, slots.offset, sizes, _arriving(slots),
         jax.vmap(lambda *slot: update_key(around.key, *slot))(
             slots.client, slots.occurrence)))
 
