@@ -55,7 +55,7 @@ def run_here(folder):
   """The same run in this process, on one device."""
   config = digits_quickstart.get_config()
   config.update(rounds=ROUNDS, model='logistic_regression',
-                partition='quantity', lanes=2, devices=1)
+                partition='quantity(sigma=1.0)', lanes=2, devices=1)
   assert run_lib.run(config.lock(), 'test', workdir_path=folder) == 0
 
 
