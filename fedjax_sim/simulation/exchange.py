@@ -9,7 +9,7 @@ from jax import numpy as jnp
 
 from fedjax_sim.aggregation.chain import nobody
 from fedjax_sim.aggregation.grouped import grouped
-from fedjax_sim.core import costs, random, trees
+from fedjax_sim.core import costs, frozen, random, trees
 from fedjax_sim.core.types import (
     Aggregate,
     Aggregator,
@@ -111,7 +111,7 @@ class Exchange:
   ) -> Result:
     """The exchange of one round."""
     broadcast, transform, bits_down = self.broadcast(
-        server, state.transform, around.key, heard)
+        around, server, state.transform, heard)
     broadcasts = (*heard.broadcasts, broadcast)
     said = broadcasts if len(broadcasts) > 1 else broadcast
     pooled = self.pooled(around, said)
@@ -125,7 +125,9 @@ class Exchange:
     return Result(Heard(broadcasts, aggregates), state, clients, totals, told,
                   _if_traced(bits_down))
 
-  def broadcast(self, server: ServerState, state, key, heard: Heard):
+  def broadcast(
+      self, around: Surroundings, server: ServerState, state, heard: Heard
+  ):
     """What clients are sent, the transforms' state, and bits.
 
     These are None where the whole message travels as it is.
@@ -134,7 +136,9 @@ class Exchange:
     transform = self.aggregator.transform
     if transform is None or transform.broadcast is None:
       return message, state, None
-    return transform.broadcast(message, state, self.named(key, 'broadcast'))
+    message, state, bits = transform.broadcast(
+        frozen.without(message), state, self.named(around.key, 'broadcast'))
+    return frozen.put(message, around.frozen), state, bits
 
   def pooled(self, around: Surroundings, broadcast):
     """What the phase gives for all clients in one go; None if it can't."""
@@ -142,8 +146,11 @@ class Exchange:
     if not plain or self.phase.pooled is None:
       return None
     slots = jax.tree.map(jnp.ravel, around.slots)
+    sizes = slots.size
+    if slots.arrives is not None:
+      sizes = jnp.where(slots.arrives, sizes, 0)
     return self.phase.pooled(broadcast, Pool(
-        around.examples, slots.offset, slots.size, _arriving(slots),
+        around.examples, slots.offset, sizes, _arriving(slots),
         jax.vmap(lambda *slot: update_key(around.key, *slot))(
             slots.client, slots.occurrence)))
 

@@ -79,8 +79,10 @@ class Surroundings(NamedTuple):
     examples: PyTree [E, ...] that the device holds.
     key: the round's key.
     slots: Slot [blocks, W], the device's.
+    frozen: the model's frozen weights, None if it has none.
   """
 
   examples: PyTree
   key: jax.Array
   slots: Slot
+  frozen: PyTree = None

@@ -140,7 +140,7 @@ class Rounds:
     client_state = self.algorithm.client_init(variables)
     messages = jax.eval_shape(
         lambda examples: [w.message for w in self.walk(
-            examples, server, client_state)], examples)
+            examples, server, client_state, variables.frozen)], examples)
     first = [one.init(message, random.named(key, 'aggregator'))
              for one, message in zip(self.exchanges, messages, strict=True)]
     aggregators, memories = zip(*first, strict=True)
@@ -151,12 +151,12 @@ class Rounds:
         frozen.without(server), aggregators,
         copies(frozen.without(client_state)), copies(memories))
 
-  def walk(self, examples, server, client_state) -> list[Walked]:
+  def walk(self, examples, server, client_state, weights) -> list[Walked]:
     """Each exchange with one client, for shapes and static numbers."""
     key, cohort = jax.random.key(0), exchange.nobody(1)
     slot = jax.tree.map(lambda x: x[0], cohort)
     around = Surroundings(
-        examples, key, jax.tree.map(lambda x: x[None], cohort))
+        examples, key, jax.tree.map(lambda x: x[None], cohort), weights)
     alone = dataclasses.replace(self, devices=1, cohort_size=1, num_states=1)
     heard, walked = Heard(), []
     for one in alone.exchanges:
@@ -165,7 +165,7 @@ class Rounds:
       said = said if len(said) > 1 else message
       sent = one.work(around, said, slot, client_state).message
       state, memory = one.init(sent, key)
-      down = one.broadcast(server, state.transform, key, heard)[2]
+      down = one.broadcast(around, server, state.transform, heard)[2]
       if down is None:
         down = 8 * trees.num_bytes(frozen.without(
             message if one.receive is None else one.receive(said, slot, key)))
@@ -204,7 +204,8 @@ class Rounds:
       plan = plan._replace(slots=plan.slots._replace(place=None))
     def step(state, plan):
       state = state._replace(server=frozen.put(state.server, weights))
-      state, outputs = self.round(examples, state, plan, key, eval_data)
+      state, outputs = self.round(
+          examples, state, plan, key, eval_data, weights)
       return frozen.without(state), outputs
 
     shapes = jax.eval_shape(
@@ -222,12 +223,14 @@ class Rounds:
 
     return jax.lax.fori_loop(first, last, body, (state, buffers))
 
-  def round(self, examples, state: SimulationState, plan, key, eval_data):
+  def round(
+      self, examples, state: SimulationState, plan, key, eval_data, weights
+  ):
     """One round and what is reported of it."""
     key = random.round_key(key, state.server.round)
     # Of the devices' axis there is one here.
     slots = jax.tree.map(lambda x: x[0], plan.slots)
-    around = Surroundings(examples, key, slots)
+    around = Surroundings(examples, key, slots, weights)
     heard, clients, results, memories = Heard(), state.clients, [], []
     for one, own, memory in zip(
         self.exchanges, state.aggregator, state.transforms, strict=True):
@@ -239,7 +242,7 @@ class Rounds:
     *earlier, aggregate = heard.aggregates
     server = self.algorithm.server(
         state.server, aggregate, random.named(key, 'server'), *earlier)
-    server = frozen.put(server, state.server.variables.frozen)._replace(
+    server = frozen.put(server, weights)._replace(
         round=state.server.round + 1)
     state = SimulationState(
         server, tuple(r.state for r in results), clients, tuple(memories))

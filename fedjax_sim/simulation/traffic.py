@@ -56,7 +56,7 @@ def per_client(
   def walk(examples, variables, key):
     walked = rounds.walk(
         examples, algorithm.init(variables, key, 1),
-        algorithm.client_init(variables))
+        algorithm.client_init(variables), variables.frozen)
     bits.append([sum(w.down for w in walked), sum(w.up for w in walked)])
     return ()
 

@@ -115,7 +115,7 @@ def test_sums_are_scalars_or_short_vectors(name):
     variables = MODEL.init(jax.random.key(0), examples['x'][:1])
     walked = rounds.walk(
         examples, algorithm.init(variables, jax.random.key(0), 4),
-        algorithm.client_init(variables))
+        algorithm.client_init(variables), None)
     return [(w.message.sums, w.message.weight) for w in walked]
 
   shapes = jax.eval_shape(sums, DATA.examples)

@@ -7,7 +7,7 @@ import pytest
 from jax import numpy as jnp
 
 import fedjax_sim
-from fedjax_sim import algorithms
+from fedjax_sim import aggregation, algorithms
 from fedjax_sim.core import trees
 from fedjax_sim.simulation import evaluation, traffic
 from tests import toys
@@ -48,12 +48,14 @@ ALGORITHMS = {
     'ifca': lambda model: algorithms.ifca(
         model, SGD, clusters=2, batch_size=4),
     'mime': lambda model: algorithms.mime(model, SGD, batch_size=4),
-    'scaffold': lambda model: algorithms.scaffold(model, 0.1, batch_size=4),
+    'scaffold': lambda model: algorithms.scaffold(
+        model, 0.1, batch_size=4, aggregator=aggregation.aggregator(
+            aggregation.downlink(aggregation.identity()))),
 }
 
 
 @pytest.mark.parametrize('name', [
-    name if name in ('fedavg', 'ditto', 'ifca')
+    name if name in ('fedavg', 'scaffold', 'ifca')
     else pytest.param(name, marks=pytest.mark.slow) for name in ALGORITHMS])
 def test_they_are_constants_and_in_no_state(name):
   results = []
