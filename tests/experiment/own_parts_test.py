@@ -126,14 +126,6 @@ def test_they_run_resume_and_are_swept_without_an_edit(
   assert workdir.read_json(folder / 'clients.json')['accuracy/mean'] > 0.05
   own = losses(folder / 'metrics.jsonl')
 
-  # What it stands for, in the project's own words.
-  config.algorithm, config.server_optimizer = 'fedavg', 'sgd(momentum=0.5)'
-  run_lib.run(config, 'own', workdir_path=str(tmp_path / 'same'))
-  assert losses(tmp_path / 'same' / 'metrics.jsonl') == pytest.approx(
-      own, rel=1e-5)
-
-  config = get_config()
-  config.rounds = 4
   fields = sweep_settings.parse(config, [
       'algorithm=own_parts.feddelay(beta=0.5, scale=1.0),'
       'own_parts.feddelay(scale=0.5, beta=0.1)'])
