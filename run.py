@@ -1,6 +1,7 @@
 """Runs an experiment: python run.py --config=configs/mnist_noniid.py
 
-Any field can be changed: --config.client_lr=0.2. See configs/default.py.
+Any field can be changed: --config.client_lr=0.2, also one that names a thing:
+--config.algorithm='ditto(lam=0.1)'. See configs/default.py and docs/specs.md.
 """
 
 import ast
@@ -24,18 +25,20 @@ _CLUSTER = flags.DEFINE_bool(
     'cluster', False, 'Join the processes that the cluster has started.')
 _SWEEP = flags.DEFINE_multi_string(
     'sweep', [], 'Runs for all combinations: --sweep=client_lr=0.1,0.3 '
-    '--sweep=seed=0,1,2.')
+    "--sweep=seed=0,1,2 --sweep='algorithm=ditto(lam=0.1),ditto(lam=1.0)'.")
 _DRY_RUN = flags.DEFINE_bool(
     'dry_run', False, 'Build all, print sizes, memory and cost; train nothing.')
 
 
 def main(argv: list[str]) -> int:
   # After the flags: --help stays fast.
-  from fedjax_sim.experiment import processes, run_sweep
+  from fedjax_sim.experiment import processes, run_sweep, sweep_settings
   from fedjax_sim.experiment import run as run_lib
   if len(argv) > 1:
     raise app.UsageError(f'unknown argument {argv[1]!r}')
-  name = Path(config_flags.get_config_filename(flags.FLAGS['config'])).stem
+  file = Path(config_flags.get_config_filename(flags.FLAGS['config']))
+  name = file.stem
+  sys.path.append(str(file.resolve().parent))  # Its specs name files beside it.
   try:
     if _SWEEP.value and (_DRY_RUN.value or _CLUSTER.value
                          or _PROCESSES.value != 1):
@@ -52,7 +55,7 @@ def main(argv: list[str]) -> int:
       return processes.launch(_PROCESSES.value, _command)
     if _SWEEP.value:
       return run_sweep.run(
-          _CONFIG.value, name, run_sweep.parse(
+          _CONFIG.value, name, sweep_settings.parse(
               _CONFIG.value, _SWEEP.value), _WORKDIR.value)
     return run_lib.run(_CONFIG.value, name, workdir_path=_WORKDIR.value,
                        dry_run=_DRY_RUN.value)
@@ -82,7 +85,14 @@ def _parse(argv: list[str]) -> list[str]:
       print(f'error: there is no config file {file!r}', file=sys.stderr)
       sys.exit(1)
   try:
+    moved = {}
+    if any('config.' in argument for argument in argv):
+      from fedjax_sim.experiment import moved_fields
+      moved, argv = moved_fields.from_flags(argv)
+      sys.argv = argv  # Where the config looks for its fields.
     rest = flags.FLAGS(argv)
+    if moved:
+      moved_fields.refuse(moved, _CONFIG.value.to_dict())
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError,
           OSError) as error:
     message = str(error.args[0] if error.args else error)

@@ -80,12 +80,12 @@ def count_bytes() -> dict[str, int]:
   moved = {'read': 0, 'written': 0}
   read, write = ClientStore.read, ClientStore.write
 
-  def counted_read(self, clients, rows=None):
-    moved['read'] += len(clients) * self.row_bytes
-    return read(self, clients, rows)
+  def counted_read(self, clients, length=None):
+    moved['read'] += len(clients) * self.record_bytes
+    return read(self, clients, length)
 
   def counted_write(self, clients, states):
-    moved['written'] += len(clients) * self.row_bytes
+    moved['written'] += len(clients) * self.record_bytes
     write(self, clients, states)
 
   ClientStore.read, ClientStore.write = counted_read, counted_write
@@ -119,9 +119,10 @@ def measure(folder: Path, client_state: str) -> dict[str, float]:
 
   from fedjax_sim import data, models
   from fedjax_sim.data import sampling
-  from fedjax_sim.experiment import client_checkpoints
   from fedjax_sim.experiment.checkpoints import Checkpoints
+  from fedjax_sim.experiment.client_checkpoints import RunCheckpoints
   from fedjax_sim.simulation import simulate as simulate_lib
+  from fedjax_sim.simulation.drive import drive
   federation = data.open_mapped(folder / 'federation')
   model = models.logistic_regression()
   simulation = simulate_lib.build(
@@ -130,20 +131,20 @@ def measure(folder: Path, client_state: str) -> dict[str, float]:
       lanes=1, client_state=client_state)
   initial, filled = simulation.init(folder / 'states'), None
   if client_state == 'stored':
-    filled = fill(initial.clients, federation.num_clients)
-  program = simulation.compile(initial)
+    filled = fill(initial.clients.store, federation.num_clients)
+  _ = simulation.program.compiled
   moved = count_bytes()
   seconds, begun = [], time.perf_counter()
-  for state, rows in simulation.dispatches(
-      program, initial, ROUNDS, evaluate=lambda r: False):
-    jax.block_until_ready(state)
-    seconds.append((time.perf_counter() - begun) / len(rows))
+  for progress in drive(simulation, initial, ROUNDS):
+    jax.block_until_ready(progress.state)
+    seconds.append((time.perf_counter() - begun) / len(progress.records[0]))
     begun = time.perf_counter()
   memory, with_files = resident()
   file = folder / 'states' / 'records.bin'
-  with Checkpoints(folder / 'checkpoints', keep=1) as checkpoints:
+  with Checkpoints(folder / 'checkpoints', keep=1) as saved:
     begun = time.perf_counter()
-    client_checkpoints.save(checkpoints, ROUNDS, state)
+    RunCheckpoints(checkpoints=saved, folder=folder).save(
+        ROUNDS, progress.state)
     checkpoint = time.perf_counter() - begun
   return {
       'clients': federation.num_clients, 'client_state': client_state,

@@ -13,11 +13,13 @@ A line goes to benchmarks/results/host.jsonl.
 """
 
 import contextlib
+import dataclasses
 import datetime
 import io
 import json
 import tempfile
 import time
+import types
 from pathlib import Path
 
 import jax
@@ -27,38 +29,43 @@ import optax
 import fedjax_sim
 from fedjax_sim import algorithms, data, models
 from fedjax_sim.data import partition, sampling
-from fedjax_sim.experiment import loop, workdir
+from fedjax_sim.experiment import loop, reporting, workdir
 from fedjax_sim.experiment.checkpoints import Checkpoints
 from fedjax_sim.simulation import simulate as simulate_lib
 from fedjax_sim.simulation.plan import evaluate_after
+from fedjax_sim.simulation.simulation import Simulation
 
 RESULTS = Path(__file__).parent / 'results' / 'host.jsonl'
 ROUNDS, REPEATS = 200, 5
 
 
-def share(simulation, program) -> float:
+def share(simulation: Simulation) -> float:
   """The host's part of the time of ROUNDS rounds."""
   device = 0.0
 
   def waiting(*arguments):
     nonlocal device
     begun = time.perf_counter()
-    result = jax.block_until_ready(program(*arguments))
+    result = jax.block_until_ready(simulation.program.compiled(*arguments))
     device += time.perf_counter() - begun
     return result
 
+  waited = dataclasses.replace(
+      simulation, program=types.SimpleNamespace(compiled=waiting))
   cadence = loop.Cadence(
-      rounds=ROUNDS, evaluate=evaluate_after(1, ROUNDS),
-      rounds_per_dispatch=None, checkpoint_seconds=30.0,
-      stop_on_divergence=True, targets=(0.97,))
-  state = simulation.init()
-  with tempfile.TemporaryDirectory() as folder:
-    with Checkpoints(Path(folder) / 'checkpoints', keep=1) as checkpoints:
-      begun = time.perf_counter()
-      loop.train(
-          simulation, waiting, state, cadence, folder=Path(folder),
-          checkpoints=checkpoints, bytes_per_client=0)
-      return 1 - device / (time.perf_counter() - begun)
+      ROUNDS, evaluate_after(1, ROUNDS), checkpoint_seconds=30.0)
+  with (
+      tempfile.TemporaryDirectory() as folder,
+      Checkpoints(Path(folder) / 'checkpoints', keep=1) as checkpoints,
+      contextlib.closing(reporting.Progress(0, ROUNDS, (0.97,))) as shown,
+  ):
+    begun = time.perf_counter()
+    loop.train(
+        waited, simulation.init(), cadence,
+        files={0: Path(folder) / loop.METRICS_FILE}, checkpoints=checkpoints,
+        traffic=simulation.bytes_per_client(),
+        on_progress=lambda progress: shown.update(progress.records[0]))
+    return 1 - device / (time.perf_counter() - begun)
 
 
 def main() -> None:
@@ -70,9 +77,9 @@ def main() -> None:
       model, algorithms.fedavg(model, optax.sgd(0.1), batch_size=10),
       data.federate(mnist.train, parts), sampling.uniform(100, 10, seed=0),
       test=mnist.test)
-  program = simulation.compile(simulation.init())
+  _ = simulation.program.compiled
   with contextlib.redirect_stdout(io.StringIO()):
-    shares = [share(simulation, program) for _ in range(REPEATS + 1)][1:]
+    shares = [share(simulation) for _ in range(REPEATS + 1)][1:]
   print(f"the host's share of a round: {np.median(shares):.2%} "
         f'({min(shares):.2%} to {max(shares):.2%})')
   with RESULTS.open('a') as file:

@@ -60,6 +60,7 @@ def measure(folder: Path) -> dict[str, float]:
   from fedjax_sim import algorithms, data, models
   from fedjax_sim.data import sampling
   from fedjax_sim.simulation import simulate as simulate_lib
+  from fedjax_sim.simulation.drive import drive
   fedjax_sim.use_all_cores()
   federation = data.open_mapped(folder)
   model = models.mnist_2nn()
@@ -68,12 +69,10 @@ def measure(folder: Path) -> dict[str, float]:
       federation, sampling.uniform(federation.num_clients, COHORT, seed=0),
       devices=len(jax.devices()), lanes=1)
   state = simulation.init()
-  program = simulation.compile(state)
   seconds, start = [], None
-  for _, rows in simulation.dispatches(
-      program, state, ROUNDS, evaluate=lambda r: False):
+  for progress in drive(simulation, state, ROUNDS):
     start = start or time.perf_counter() - begun
-    seconds += [(time.perf_counter(), len(rows))]
+    seconds += [(time.perf_counter(), len(progress.records[0]))]
   return {
       'clients': federation.num_clients, 'examples': federation.num_examples,
       'start': start, 'round': float(np.median([

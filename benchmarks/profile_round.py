@@ -80,13 +80,13 @@ def profile(name: str) -> None:
   """Prints the operations of a round that take most time."""
   one = simulation(name)
   state = one.init()
-  program = one.lower(state).compile(compiler_options=compilation.options() | {
+  program = one.lower().compile(compiler_options=compilation.options() | {
       'xla_cpu_enable_xprof_traceme': True})
-  plan = one.put(one.plan(0, [False]))
+  plan = one.place(one.plan(0, [False]))
 
   def run(state):
     return jax.block_until_ready(program(
-        one.engine.inputs, state, plan, np.int32(0), np.int32(1), one.key,
+        one.examples, state, plan, np.int32(0), np.int32(1), one.key,
         one.eval_data))[0]
 
   state = run(state)

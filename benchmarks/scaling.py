@@ -67,16 +67,14 @@ class Point:
         data.federate({'x': x, 'y': y}, parts),
         sampling.uniform(len(parts), M, seed=0), lanes=W)
     self._state = self._simulation.init()
-    self._program = self._simulation.compile(self._state)
     self._window = self._simulation.window(0, 1)
     self.measure()
 
   def measure(self) -> float:
     """Seconds of a round."""
     begun = time.perf_counter()
-    self._state, _ = jax.block_until_ready(self._program(
-        self._window.examples, self._state, self._window.placed, np.int32(0),
-        np.int32(1), self._simulation.key, self._simulation.eval_data))
+    self._state, _ = jax.block_until_ready(self._simulation.advance(
+        self._state, self._window, [0], 0, 1))
     return time.perf_counter() - begun
 
 

@@ -126,7 +126,6 @@ class Rounds:
         data.federate(examples, parts),
         sampling.uniform(len(sizes), cohort, seed=0), devices=devices, lanes=1)
     self._state = self.simulation.init()
-    self._program = self.simulation.compile(self._state)
     begun = time.perf_counter()
     self._window = self.simulation.window(0, 128)
     self.planning = (time.perf_counter() - begun) / 128
@@ -142,21 +141,20 @@ class Rounds:
     loads = []
     for i, (clients, share) in enumerate(points):
       some = np.linspace(0, COHORT - 1, clients).astype(int)
-      for field in plan[:5]:
+      for field in jax.tree.leaves(plan.slots):
         field[i] = np.concatenate(
             [field[i][:, some], np.zeros_like(field[i][:, clients:])], axis=1)
-      plan.sizes[i] = np.ceil(share * plan.sizes[i])
-      loads.append([clients, (-(-plan.sizes[i] // BATCH_SIZE)).sum()])
-    self._window = self._window._replace(placed=self.simulation.put(plan))
+      size = plan.slots.size
+      size[i] = np.ceil(share * size[i])
+      loads.append([clients, (-(-size[i] // BATCH_SIZE)).sum()])
+    self._window = self._window._replace(placed=self.simulation.place(plan))
     return np.array(loads)
 
   def measure(self, number: int) -> float:
     """Seconds of round `number` of the first window."""
     begun = time.perf_counter()
-    self._state, _ = jax.block_until_ready(self._program(
-        self._window.examples, self._state, self._window.placed,
-        np.int32(number), np.int32(number + 1), self.simulation.key,
-        self.simulation.eval_data))
+    self._state, _ = jax.block_until_ready(self.simulation.advance(
+        self._state, self._window, [0], number, number + 1))
     return time.perf_counter() - begun
 
 
@@ -184,7 +182,7 @@ def measure_rounds(devices: int) -> dict[str, float]:
   placement = sharding.place(devices)
   params = jax.eval_shape(
       models.mnist_2nn().init, jax.random.key(0), np.zeros((1, 784), np.uint8))
-  tree = sharding.put(jax.tree.map(
+  tree = sharding.to_devices(jax.tree.map(
       lambda x: np.zeros(x.shape, x.dtype), params), placement.everywhere)
   total = sharding.spread(
       sharding.total, placement, in_specs=(placement.everywhere,),

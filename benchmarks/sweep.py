@@ -34,6 +34,8 @@ from fedjax_sim.data import partition, sampling
 from fedjax_sim.experiment import workdir
 from fedjax_sim.simulation import simulate as simulate_lib
 from fedjax_sim.simulation import sweep as sweep_lib
+from fedjax_sim.simulation.drive import drive
+from fedjax_sim.simulation.sweep_runs import SweepRuns
 
 RESULTS = Path(__file__).parent / 'results' / 'sweep.jsonl'
 README = Path(__file__).parents[1] / 'README.md'
@@ -107,16 +109,14 @@ class _Single:
         model, algorithm, clients,
         sampling.uniform(clients.num_clients, cohort, 0), test=test,
         devices=len(jax.devices()), lanes=1)
-    self._program = self._simulation.compile(self._simulation.init())
+    _ = self._simulation.program.compiled
 
   def run(self, rounds: int) -> list[float]:
     """Test losses."""
-    rows = []
-    for _, new in self._simulation.dispatches(
-        self._program, self._simulation.init(), rounds,
-        evaluate=lambda r: True):
-      rows += new
-    return [row['test/loss'] for row in rows]
+    records = []
+    for progress in drive(self._simulation, self._simulation.init(), rounds):
+      records += progress.records[0]
+    return [record['test/loss'] for record in records]
 
 
 class _Sweep:
@@ -131,11 +131,10 @@ class _Sweep:
   def run(self, rounds: int) -> list[list[float]]:
     """Test losses, by rate."""
     losses = [[] for _ in RATES]
-    for progress in self._sweep.dispatches(
-        self._members, self._sweep.init(self._members), rounds,
-        set(range(len(RATES)))):
-      for i, rows in progress.rows.items():
-        losses[i] += [row['test/loss'] for row in rows]
+    runs = SweepRuns(sweep=self._sweep, members=self._members)
+    for progress in drive(runs, self._sweep.init(self._members), rounds):
+      for i, records in progress.records.items():
+        losses[i] += [record['test/loss'] for record in records]
     return losses
 
 

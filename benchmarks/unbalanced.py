@@ -65,7 +65,7 @@ def padded_share(simulation) -> float:
   for start in range(0, PADDED_ROUNDS, 100):
     plan = simulation.plan(start, [False] * 100)
     shares.append(plan_lib.padded_share(plan, steps)[:100])
-    real.append(np.where(plan.present, steps[plan.clients], 0).sum(
+    real.append(np.where(plan.slots.present, steps[plan.slots.client], 0).sum(
         axis=(1, 2, 3))[:100])
   shares, real = np.concatenate(shares), np.concatenate(real)
   return 1 - real.sum() / (real / (1 - shares)).sum()
@@ -76,20 +76,17 @@ class Timer:
 
   def __init__(self, simulation):
     self._simulation, self._state = simulation, simulation.init()
-    self._program = simulation.compile(self._state)
     self._window = simulation.window(0, 100)
     steps, plan = simulation.local_steps, self._window.plan
-    self._steps = np.where(plan.present, steps[plan.clients], 0).sum(
+    self._steps = np.where(plan.slots.present, steps[plan.slots.client], 0).sum(
         axis=(1, 2, 3))
     self.measure()  # Warm.
 
   def measure(self) -> float:
     """Of the same rounds each time."""
     begun = time.perf_counter()
-    self._state, _ = jax.block_until_ready(self._program(
-        self._window.examples, self._state, self._window.placed, np.int32(0),
-        np.int32(TIMED_ROUNDS), self._simulation.key,
-        self._simulation.eval_data))
+    self._state, _ = jax.block_until_ready(self._simulation.advance(
+        self._state, self._window, [0], 0, TIMED_ROUNDS))
     seconds = time.perf_counter() - begun
     return seconds / self._steps[:TIMED_ROUNDS].sum()
 

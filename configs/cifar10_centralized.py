@@ -15,11 +15,10 @@ def get_config():
   config = default.get_config()
   config.dataset = 'cifar10'
   config.model = 'cifar_cnn'
-  config.algorithm = 'centralized_sgd'
+  config.algorithm = 'centralized_sgd(steps_per_round=500)'
   config.num_clients = 1
   config.client_fraction = 1.0
   config.batch_size = 100
-  config.steps_per_round = 500
   config.client_lr = 0.1
   config.client_lr_decay = 0.98
   config.rounds = 200

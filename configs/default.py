@@ -2,6 +2,12 @@
 
 Command: python run.py --config=configs/default.py
 FedAvg on MNIST, IID; the same as `mnist_iid.py`, field by field.
+
+A field whose comment begins with "spec" names a thing, or calls its builder:
+'ditto(lam=0.1)', 'clip_by_global_norm(1.0) | sgd(momentum=0.9)', or with the
+path of a function of yours, 'my_package.my_file.feddelay(beta=0.5)'; a file
+beside the config will do. docs/specs.md says what each may name. A field that
+the chosen builder has no use for must keep the value that it has here.
 """
 
 from ml_collections import ConfigDict, FieldReference
@@ -12,67 +18,51 @@ def get_config() -> ConfigDict:
   config = ConfigDict()
 
   # Data.
-  # mnist, fashion_mnist, digits, cifar10, mnist_by_writer, shakespeare or
+  # spec: mnist, fashion_mnist, digits, cifar10, mnist_by_writer, shakespeare or
   # messages
   config.dataset = 'mnist'
   config.data_dir = ''  # a folder with the set's original files; '' = none
   config.num_clients = 100  # N, clients in the federation; 0 with natural
-  # iid, shards, dirichlet, quantity, or natural: as the data set comes
+  # spec: iid, shards(2), dirichlet(0.5, min_size=1), quantity(sigma=1.0), or
+  # natural: as the data set comes. iid(seed=7) does not follow the seed below.
   config.partition = 'iid'
-  config.shards_per_client = 2  # shards: k; there are k * num_clients shards
-  config.dirichlet_alpha = 0.5  # dirichlet: concentration; smaller is more skew
-  config.quantity_sigma = 1.0  # quantity: sigma of the log-normal sizes
-  config.min_client_size = 1  # dirichlet, quantity: fewest examples a client
   config.client_test_fraction = 0.0  # of a client's own data, held out for it
 
   # Model.
-  # or mnist_cnn, cifar_cnn, shakespeare_lstm, word_lstm, logistic_regression,
-  # course_mlp
+  # spec: or mnist_cnn, cifar_cnn, shakespeare_lstm, word_lstm,
+  # logistic_regression, course_mlp; mnist_2nn(preprocess=centered) has pixels
+  # from -0.5 to 0.5
   config.model = 'mnist_2nn'
-  config.pixels = 'zero_to_one'  # or centered: -0.5 to 0.5
-  config.loss = 'cross_entropy'  # or nll_of_softmax
+  config.loss = ''  # spec: cross_entropy, nll_of_softmax; '' = the model's own
+  config.metrics = ''  # spec: classification_metrics; '' = the model's own
 
   # Algorithm.
-  # A name in docs/algorithms.md, such as fedavg, fedsgd, scaffold or ditto.
+  # spec: a name in docs/algorithms.md, such as fedavg, scaffold, ditto(lam=0.1)
   config.algorithm = 'fedavg'
   config.weighting = 'examples'  # of clients in the mean: examples or uniform
+  config.sampler = 'uniform'  # spec: who takes part in a round
   config.client_fraction = 0.1  # C; 0 is one client a round
   config.clients_per_round = 0  # M, instead of client_fraction; 0 = unset
   # E, passes over the local data a round; may be a fraction.
   config.local_epochs = FieldReference(1, field_type=object)
   config.local_steps = 0  # steps a round, instead of local_epochs; 0 = unset
-  config.stragglers = 0.0  # share of clients that do a random part of it only
-  config.proximal = 0.0  # mu of FedProx, for most algorithms
   config.batch_size = 10  # B, examples a local step
   config.full_batch = False  # True is B = infinity; batch_size is not used
   config.micro_batch_size = 256  # of a full batch, examples at once; for memory
-  config.steps_per_round = 0  # centralized_sgd: steps a round; 0 = an epoch
-  config.client_optimizer = 'sgd'  # any optimizer of optax, by name
+  # spec: any optimizer of optax, without its learning rate: 'adam(b1=0.8)'
+  config.client_optimizer = 'sgd'
   config.client_lr = 0.1  # learning rate of the local steps
   config.client_lr_decay = 1.0  # its factor a round
-  config.client_momentum = 0.0  # for optimizers that have one
-  config.client_weight_decay = 0.0  # added to gradients: decay * weights
-  config.client_clip_norm = 0.0  # gradients are clipped to it; 0 = not
-  # any optimizer of optax, by name, or fedavgm, fedadagrad, fedyogi, fedadam
+  # spec: or fedavgm(momentum=0.9), fedadagrad, fedyogi, fedadam(tau=1e-3)
   config.server_optimizer = 'sgd'
   config.server_lr = 1.0  # 1 with sgd: the clients' average is the new model
   config.server_lr_decay = 1.0  # its factor a round
-  config.server_momentum = 0.0  # for optimizers that have one
-  config.server_tau = 1e-3  # adaptivity of fedadagrad, fedyogi, fedadam
-  config.server_beta1 = 0.9  # of fedyogi, fedadam: decay of the mean update
-  config.server_beta2 = 0.99  # likewise, of its square
 
-  # Of single algorithms.
-  config.control_option = 2  # scaffold: 1 or 2
-  config.regularization = 0.1  # feddyn: alpha; ditto: lambda
-  config.moreau = 15.0  # pfedme: lambda
-  config.mixing = 0.5  # apfl: alpha, the share of a client's own model
-  config.fairness = 1.0  # q_fedavg: q
-  config.clusters = 2  # ifca: K
-  config.personal_params = 'dense_2'  # fedper, fedrep: regex of their paths
-  config.head_epochs = 10.0  # fedrep: epochs of the head before the body
-  config.personal_lr = 0.05  # per_fedavg, pfedme, fine-tuning: a client's rate
-  config.finetune_epochs = 0.0  # before a client is evaluated; 0 = none
+  # Messages.
+  config.uplink = ''  # spec: changes to what clients send, clip(1.0); '' = none
+  config.downlink = ''  # spec: changes to what clients receive
+  config.reduce = ''  # spec: how messages become one; '' = the algorithm's mean
+  config.aggregate = ''  # spec: both in one, instead of uplink and reduce
 
   # The run.
   config.rounds = 100  # how many rounds in all

@@ -13,9 +13,7 @@ def get_config():
   """100 clients of unequal size and labels; C = 0.1, E = 1, B = 10."""
   config = default.get_config()
   config.dataset = 'fashion_mnist'
-  config.partition = 'dirichlet'
-  config.dirichlet_alpha = 0.3
-  config.min_client_size = 10
+  config.partition = 'dirichlet(0.3, min_size=10)'
   config.client_test_fraction = 0.2
   config.rounds = 200
   config.targets = (0.8, 0.85)

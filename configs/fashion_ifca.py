@@ -13,7 +13,6 @@ from configs import fashion_skewed
 def get_config():
   """Three models."""
   config = fashion_skewed.get_config()
-  config.algorithm = 'ifca'
-  config.clusters = 3
+  config.algorithm = 'ifca(clusters=3)'
   config.client_lr = 0.1468
   return config

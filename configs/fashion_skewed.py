@@ -14,9 +14,7 @@ def get_config():
   """C = 0.1, E = 2, B = 50; a fifth of each client's data is held out."""
   config = default.get_config()
   config.dataset = 'fashion_mnist'
-  config.partition = 'dirichlet'
-  config.dirichlet_alpha = 0.1
-  config.min_client_size = 20
+  config.partition = 'dirichlet(0.1, min_size=20)'
   config.client_test_fraction = 0.2
   config.local_epochs = 2
   config.batch_size = 50

@@ -12,9 +12,8 @@ from configs import default
 def get_config():
   """One client holds everything; a round is 600 steps of batch 10."""
   config = default.get_config()
-  config.algorithm = 'centralized_sgd'
+  config.algorithm = 'centralized_sgd(steps_per_round=600)'
   config.num_clients = 1
   config.client_fraction = 1.0
-  config.steps_per_round = 600
   config.rounds = 100
   return config

@@ -23,8 +23,8 @@ def get_config():
   config = default.get_config()
   config.model = 'course_mlp'
   config.local_epochs = 10
+  config.client_optimizer = 'sgd(momentum=0.5)'
   config.client_lr = 0.01
-  config.client_momentum = 0.5
   config.rounds = 20
   config.targets = (0.9,)
   return config

@@ -13,8 +13,7 @@ from configs import default
 def get_config():
   """Sorted by label, 200 shards of 300, 2 a client; C = 0.1, E = 1, B = 10."""
   config = default.get_config()
-  config.partition = 'shards'
-  config.shards_per_client = 2
+  config.partition = 'shards(2)'
   config.client_lr = 0.1
   config.rounds = 500
   return config

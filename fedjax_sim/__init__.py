@@ -9,7 +9,9 @@ from fedjax_sim.fedjax import for_each_client
 from fedjax_sim.simulation import evaluation, interpolation
 from fedjax_sim.simulation.records import DivergenceError
 from fedjax_sim.simulation.simulate import Result, simulate
-from fedjax_sim.simulation.sweep import sweep
+from fedjax_sim.simulation.simulate_many import sweep
+
+__version__ = '0.1.0'
 
 __all__ = [
     'DivergenceError',

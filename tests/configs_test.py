@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fedjax_sim import models
-from fedjax_sim.experiment import build as build_lib
-from fedjax_sim.experiment import build_algorithm
+from fedjax_sim.data.sets.load import Dataset
+from fedjax_sim.experiment import build, build_algorithm, check_config
 
 CONFIGS = sorted(
     path for path in (Path(__file__).parent.parent / 'configs').glob('*.py')
@@ -23,9 +22,10 @@ def test_fields_are_valid_together(path):
   space = {}
   exec(compile(path.read_text(), path, 'exec'), space)
   config = space['get_config']()
-  build_lib.validate(config)
-  model = models.build(config.model, 10, config.loss, config.pixels)
-  build_algorithm.make_algorithm(config, model)
+  check_config.validate(config)
+  dataset = Dataset('none', {}, {}, 10)
+  build_algorithm.make_algorithm(
+      config, build.make_model(config, dataset), num_clients=100)
 
 
 def test_the_command_is_its_own(path):

@@ -81,3 +81,9 @@ heavy = {{'sklearn', 'tensorflow', 'tensorflow_datasets', 'pooch',
 assert not heavy, heavy
 """
   subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_files_are_short():
+  lengths = sorted(len(file.read_text().splitlines())
+                   for file in PACKAGE.rglob('*.py'))
+  assert lengths[-1] <= 400 and lengths[len(lengths) // 2] <= 130

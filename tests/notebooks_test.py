@@ -61,11 +61,13 @@ def test_lines_fit():
     assert max(map(len, source.splitlines())) <= 80
 
 
+@pytest.mark.slow
 def test_figures_are_shown(cells):
   for name in ('partition', 'live_curve', 'figure_1'):
     assert len(images(cells[name])) == 1, name
 
 
+@pytest.mark.slow
 def test_what_it_trains_learns(cells):
   # Ten labels: chance is 10%.
   accuracy = {}
@@ -78,6 +80,7 @@ def test_what_it_trains_learns(cells):
   assert 'digits' in printed(cells['data'])
 
 
+@pytest.mark.slow
 def test_averaging_from_shared_weights_is_better(cells):
   losses = dict(
       line.split(': ') for line in printed(cells['figure_1']).splitlines())

@@ -12,4 +12,4 @@ def test_python_block_trains(capsys):
   exec(compile(block, 'README.md', 'exec'), names)
   assert capsys.readouterr().out.startswith("{'round': 30")
   # Labels are balanced: chance is about 0.5.
-  assert names['result'].rows[-1]['test/accuracy'] > 0.85
+  assert names['result'].records[-1]['test/accuracy'] > 0.85

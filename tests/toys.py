@@ -9,6 +9,7 @@ from fedjax_sim.core.types import ClientData, Model, Variables
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import federate
 from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.simulation.drive import drive
 
 
 def linear_model(init_scale=0.0):
@@ -147,11 +148,8 @@ def run_cohorts(model, algorithm, data, cohorts, lanes=2):
   sampler = sampling.Sampler(
       lambda r: np.array(cohorts[r]), max(map(len, cohorts)), data.num_clients)
   simulation = simulate_lib.build(model, algorithm, data, sampler, lanes=lanes)
-  initial = simulation.init()
-  *_, (state, _) = simulation.dispatches(
-      simulation.compile(initial), initial, len(cohorts),
-      evaluate=lambda r: False)
-  return state
+  *_, last = drive(simulation, simulation.init(), len(cohorts))
+  return last.state
 
 
 def order_of_client(seed, sizes):

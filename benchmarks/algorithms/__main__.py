@@ -39,6 +39,8 @@ from fedjax_sim.data import partition
 from fedjax_sim.experiment import metrics, workdir
 from fedjax_sim.simulation import sweep as sweep_lib
 from fedjax_sim.simulation import traffic
+from fedjax_sim.simulation.drive import drive
+from fedjax_sim.simulation.sweep_runs import SweepRuns
 
 RESULTS = Path(__file__).parents[1] / 'results' / 'algorithms.jsonl'
 CLIENTS, COHORT, ROUNDS, ALPHA = 100, 10, 100, 0.1
@@ -94,11 +96,11 @@ def run(
       test=task.test)
   curves = [[] for _ in members]
   state = sweep.init(members)
-  for progress in sweep.dispatches(
-      members, state, ROUNDS, set(range(len(members)))):
+  for progress in drive(
+      SweepRuns(sweep=sweep, members=members), state, ROUNDS):
     state = progress.state
-    for i, rows in progress.rows.items():
-      curves[i] += [row['test/accuracy'] for row in rows]
+    for i, records in progress.records.items():
+      curves[i] += [record['test/accuracy'] for record in records]
   return Outcome(curves, state)
 
 

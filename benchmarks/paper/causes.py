@@ -33,6 +33,8 @@ from fedjax_sim.data import partition
 from fedjax_sim.experiment import metrics, workdir
 from fedjax_sim.models import adapters, losses
 from fedjax_sim.simulation import sweep as sweep_lib
+from fedjax_sim.simulation.drive import drive
+from fedjax_sim.simulation.sweep_runs import SweepRuns
 
 RESULTS = Path(__file__).parents[1] / 'results' / 'paper' / 'causes.jsonl'
 TARGET, SEEDS = 0.97, (0, 1, 2)
@@ -140,10 +142,11 @@ def measure(way: Way) -> dict[int, dict[str, list[float | None]]]:
       cohort_size=10, num_members=len(members), example=members[0][1],
       test=mnist.test)
   curves, active = [[] for _ in members], set(range(len(members)))
-  for progress in sweep.dispatches(
-      members, sweep.init(members), way.limit, active):
-    for i, rows in progress.rows.items():
-      curves[i] += [row['test/accuracy'] for row in rows]
+  for progress in drive(
+      SweepRuns(sweep=sweep, members=members), sweep.init(members), way.limit,
+      active=active):
+    for i, records in progress.records.items():
+      curves[i] += [record['test/accuracy'] for record in records]
       # Fewer looks may have met a peak that lies between the others'.
       if None not in [crossing(curves[i], every) for every in way.every]:
         active.discard(i)

@@ -81,7 +81,8 @@ class Cell(NamedTuple):
     targets: test accuracies, as in the tables.
     published: table -> a figure for each target, None where it was not
       reached. A cell that only figures need has none.
-    pixels: as in configs/default.py; the paper doesn't say how it had them.
+    pixels: 'zero_to_one', or 'centered' from -0.5 to 0.5; the paper doesn't
+      say how it had them.
   """
 
   model: str
@@ -229,11 +230,12 @@ def config_overrides(cell: Cell) -> dict[str, Any]:
   """
   task = TASKS[cell.model]
   natural = cell.partition in ('role', 'author')
+  plain = cell.pixels == 'zero_to_one'
   fields = {
       'dataset': task.dataset,
-      'model': cell.model,
-      'pixels': cell.pixels,
-      'partition': {'noniid': 'shards'}.get(
+      'model': cell.model if plain else (
+          f'{cell.model}(preprocess={cell.pixels})'),
+      'partition': {'noniid': 'shards(2)'}.get(
           cell.partition, 'natural' if natural else 'iid'),
       'num_clients': 0 if natural else task.clients,
       'algorithm': cell.algorithm,
@@ -243,12 +245,10 @@ def config_overrides(cell: Cell) -> dict[str, Any]:
   }
   if cell.B is not None:
     fields['batch_size'] = cell.B
-  if cell.partition == 'noniid':
-    fields['shards_per_client'] = 2
   if cell.algorithm == 'sgd':
     return fields | {
-        'algorithm': 'centralized_sgd', 'num_clients': 1,
-        'client_fraction': 1.0, 'steps_per_round': SGD_STEPS_PER_ROUND}
+        'algorithm': f'centralized_sgd(steps_per_round={SGD_STEPS_PER_ROUND})',
+        'num_clients': 1, 'client_fraction': 1.0}
   if cell.model == 'cifar_cnn':
     fields['client_lr_decay'] = {'fedavg': 0.99, 'fedsgd': 0.9934}[
         cell.algorithm]

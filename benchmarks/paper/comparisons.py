@@ -26,17 +26,18 @@ import numpy as np
 import fedjax_sim
 from configs import default
 from fedjax_sim.core import compilation
-from fedjax_sim.experiment import build as build_lib
-from fedjax_sim.experiment import workdir
+from fedjax_sim.experiment import build_sweep, workdir
+from fedjax_sim.simulation.drive import drive
+from fedjax_sim.simulation.sweep_runs import SweepRuns
 
 RESULTS = (
     Path(__file__).parents[1] / 'results' / 'paper' / 'comparisons.jsonl')
 SEEDS = (0, 1, 2)
 _PARTITIONS = {
     'IID': {'partition': 'iid'},
-    'two label shards': {'partition': 'shards'},
-    'IID, unequal sizes': {'partition': 'quantity', 'quantity_sigma': 1.5},
-    'Dirichlet 0.1': {'partition': 'dirichlet', 'dirichlet_alpha': 0.1},
+    'two label shards': {'partition': 'shards(2)'},
+    'IID, unequal sizes': {'partition': 'quantity(sigma=1.5)'},
+    'Dirichlet 0.1': {'partition': 'dirichlet(0.1)'},
 }
 _WEIGHTS = {'examples': 'n_k / n', 'uniform': '1 / M'}
 
@@ -83,13 +84,13 @@ def measure(way: Way) -> dict[str, list[float | None]]:
   config.update(way.fields)
   settings = [{'client_lr': rate, 'seed': seed}
               for rate in way.rates for seed in SEEDS]
-  sweep, members = build_lib.build_sweep(config, settings)
+  sweep, members = build_sweep.build_sweep(config, settings)
   final = [None] * len(members)
-  for progress in sweep.dispatches(
-      members, sweep.init(members), config.rounds, set(range(len(members))),
-      evaluate=lambda r: r == config.rounds - 1):
-    for i, rows in progress.rows.items():
-      final[i] = rows[-1].get('test/accuracy') if rows else None
+  for progress in drive(
+      SweepRuns(sweep=sweep, members=members), sweep.init(members),
+      config.rounds, evaluate=lambda r: r == config.rounds - 1):
+    for i, records in progress.records.items():
+      final[i] = records[-1].get('test/accuracy') if records else None
     for i in progress.diverged:
       final[i] = None
   return {f'{rate:.4g}': final[len(SEEDS) * k:len(SEEDS) * (k + 1)]

@@ -12,7 +12,6 @@ a run goes on from there.
 
 import contextlib
 import datetime
-import json
 import math
 import os
 import time
@@ -20,18 +19,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-import numpy as np
 
 import fedjax_sim
 from benchmarks.paper import cells as cells_lib
-from benchmarks.paper import grid, results, store
+from benchmarks.paper import grid, race, results, store
 from benchmarks.paper.cells import Cell
 from configs import default
-from fedjax_sim.core import checks, compilation, files
-from fedjax_sim.experiment import build as build_lib
-from fedjax_sim.experiment import metrics, workdir
-from fedjax_sim.experiment.checkpoints import Checkpoints
-from fedjax_sim.simulation import sweep as sweep_lib
+from fedjax_sim.core import checks, compilation
+from fedjax_sim.experiment import build_sweep, workdir
+from fedjax_sim.simulation.sweep_runs import SweepRuns
 
 # A cell that has not crossed is given up after this many times the paper's
 # figure, and at least so many rounds.
@@ -152,8 +148,7 @@ class _Search:
 
   def _unfinished(self) -> list[str]:
     """The rates of a race that a kill or the budget has cut short."""
-    about = _read_json(self._folder / 'race.json').get('name', {})
-    return about['rates'] if about.get('seeds') == self._seeds else []
+    return race.unfinished(self._folder, self._seeds)
 
   def _medians(self) -> dict[str, float]:
     """Rate -> rounds to the last target, which decides."""
@@ -168,20 +163,22 @@ class _Search:
     if self._sweep is None or self._sweep.size < len(settings):
       self._sweep = None  # Its memory first.
       # Later rates come one or two at a time, and use the same program.
-      self._sweep, members = build_lib.build_sweep(
+      self._sweep, members = build_sweep.build_sweep(
           self._config, settings,
           num_members=max(len(settings), 3 * len(self._seeds)))
     else:
-      members = build_lib.sweep_members(self._config, settings)
-    race = _Race(self._cell, self._sweep, members, rates, self._seeds,
-                 self._folder, self._limit, self._best_beside(rates))
+      members = build_sweep.sweep_members(self._config, settings)
+    one = race.Race(
+        SweepRuns(sweep=self._sweep, members=members), rates=rates,
+        seeds=self._seeds, targets=self._cell.targets, folder=self._folder,
+        limit=self._limit, best=self._best_beside(rates))
     print(f'{self._cell.key}: rates {", ".join(rates)}, seeds '
           f'{", ".join(map(str, self._seeds))}', flush=True)
-    ended = race.run(budget)
-    self._seconds += race.seconds
+    ended = one.run(lambda: budget.over)
+    self._seconds += one.seconds
     curves = {}
     for i, rate in enumerate(rates):
-      outcome, curve = race.outcome(i)
+      outcome, curve = one.outcome(i)
       # Begun again without its checkpoint, it may not be as far as it was.
       known = self._rates.get(rate, {'rounds': 0})
       if outcome['stopped'] != 'running' or (
@@ -192,7 +189,7 @@ class _Search:
     self._curve = _thin(best, curves[best]) if best in curves else self._curve
     self._write('partial')
     if ended:
-      race.forget()
+      one.forget()
     return ended
 
   def _best_rate(self) -> str:
@@ -227,125 +224,6 @@ class _Search:
           cell, record, cell.targets[-1])), flush=True)
 
 
-class _Race:
-  """Rates and seeds as the members of a sweep, resumable."""
-
-  def __init__(self, cell, sweep, members, rates, seeds, folder, limit, best):
-    self._targets, self._sweep, self._members = cell.targets, sweep, members
-    self._rates, self._seeds, self._folder = rates, len(seeds), folder
-    self._limit, self._best, self.seconds = limit, best, 0.0
-    self._curves = [{'test_accuracy': [], 'train_loss': []} for _ in members]
-    self._stopped: list[str | None] = [None] * len(members)
-    self._name = {'rates': rates, 'seeds': seeds}
-
-  def run(self, budget: Budget) -> bool:
-    """To the end, or until time is up; False then."""
-    with Checkpoints(self._folder / 'checkpoints', keep=2) as saved:
-      state = self._restore(saved)
-      active = {i for i, why in enumerate(self._stopped) if why is None}
-      begun = time.monotonic()
-      for progress in self._sweep.dispatches(
-          self._members, state, self._limit, active):
-        state = progress.state
-        self._record(progress)
-        self._judge(active)
-        self._save(saved, state, begun)
-        begun = time.monotonic()
-        if budget.over and active:
-          return False
-      self.seconds += time.monotonic() - begun
-    for i, why in enumerate(self._stopped):
-      self._stopped[i] = why or 'limit'
-    return True
-
-  def _record(self, progress: sweep_lib.Progress) -> None:
-    for i, rows in progress.rows.items():
-      for name in ('test_accuracy', 'train_loss'):
-        self._curves[i][name] += [
-            round(row[name.replace('_', '/')], 6) for row in rows]
-    for i in progress.diverged:
-      self._stopped[i] = 'diverged'
-
-  def _judge(self, active: set[int]) -> None:
-    """Takes out who has crossed, and who can't be the best any more."""
-    for i in sorted(active):
-      if None not in self._crossings(i).values():
-        self._stopped[i] = 'reached'
-    medians = [results.median([self._last(i) for i in self._group(rate)])
-               for rate in range(len(self._rates))]
-    best = min([self._best, *medians])
-    for rate, own in enumerate(medians):
-      for i in self._group(rate):
-        if (self._stopped[i] is None and own > best
-            and len(self._curves[i]['test_accuracy']) >= best):
-          self._stopped[i] = 'beaten'
-    active.difference_update(
-        i for i, why in enumerate(self._stopped) if why)
-
-  def _group(self, rate: int) -> range:
-    """The members of a rate."""
-    return range(rate * self._seeds, (rate + 1) * self._seeds)
-
-  def _crossings(self, i: int) -> dict[str, float | None]:
-    accuracy = self._curves[i]['test_accuracy']
-    rounds = np.arange(1, len(accuracy) + 1)
-    return {results.target_name(target): metrics.rounds_to_target(
-        rounds, np.array(accuracy), target) if len(accuracy) else None
-        for target in self._targets}
-
-  def _last(self, i: int) -> float | None:
-    """The crossing of the last target."""
-    return self._crossings(i)[results.target_name(self._targets[-1])]
-
-  def outcome(self, rate: int) -> tuple[dict, list[dict]]:
-    """A rate's entry in the record, and its curves."""
-    own = list(self._group(rate))
-    why = {self._stopped[i] or 'running' for i in own}
-    order = ('running', 'limit', 'beaten', 'reached', 'diverged')
-    crossings = [self._crossings(i) for i in own]
-    outcome = {
-        'rounds': max(len(self._curves[i]['test_accuracy']) for i in own),
-        'crossings': {name: [_rounded(c[name]) for c in crossings]
-                      for name in crossings[0]},
-        'stopped': next(name for name in order if name in why),
-        'best_accuracy': [max(self._curves[i]['test_accuracy'], default=None)
-                          for i in own]}
-    return outcome, [self._curves[i] for i in own]
-
-  def _restore(self, saved: Checkpoints) -> sweep_lib.SweepState:
-    initial = self._sweep.init(self._members)
-    about, latest = _read_json(self._folder / 'race.json'), saved.latest()
-    if latest is None or about.get('name') != self._name:
-      return initial
-    kept = about['saved'].get(str(latest))
-    if kept is None or len(kept['members']) != len(initial.members):
-      return initial  # It was saved with another number of devices.
-    for name in ('curves', 'stopped'):
-      setattr(self, f'_{name}', kept[name])
-    print(f'  goes on after {max(kept["done"])} rounds', flush=True)
-    return sweep_lib.SweepState(
-        saved.restore(latest, initial.states),
-        np.array(kept['members'], np.int32), np.array(kept['done'], np.int32))
-
-  def _save(self, saved: Checkpoints, state, begun: float) -> None:
-    """First what belongs to the checkpoint, then the checkpoint."""
-    self.seconds += time.monotonic() - begun
-    file, latest = self._folder / 'race.json', saved.latest()
-    about = _read_json(file)
-    earlier = about.get('saved', {}) if about.get('name') == self._name else {}
-    number = (latest or 0) + 1
-    earlier = {k: v for k, v in earlier.items() if k == str(latest)}
-    earlier[str(number)] = {
-        'curves': self._curves, 'stopped': self._stopped,
-        'members': state.members.tolist(), 'done': state.done.tolist()}
-    _write_json(file, {'name': self._name, 'saved': earlier})
-    saved.save(number, state.states)
-
-  def forget(self) -> None:
-    """Once all that counts is in the store."""
-    (self._folder / 'race.json').unlink(missing_ok=True)
-
-
 def _thin(rate: str, curves: list[dict]) -> dict | None:
   """The field `curve`, from those of a rate's seeds; None without a round."""
   length = max(len(c['test_accuracy']) for c in curves)
@@ -353,17 +231,3 @@ def _thin(rate: str, curves: list[dict]) -> dict | None:
       c[name] + [None] * (length - len(c[name])) for c in curves]
   return results.thin(rate, range(1, length + 1), filled('test_accuracy'),
                       filled('train_loss')) if length else None
-
-
-def _rounded(value: float | None) -> float | None:
-  return None if value is None else round(float(value), 2)
-
-
-def _write_json(path: Path, value) -> None:
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with files.replacing(path) as file:
-    file.write(json.dumps(value).encode())
-
-
-def _read_json(file: Path) -> dict:
-  return json.loads(file.read_text()) if file.exists() else {}

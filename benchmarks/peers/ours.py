@@ -1,9 +1,9 @@
 """fedjax_sim, as a user of `fedjax_sim.simulate` gets it.
 
-Timed: all of `Simulation.dispatches` for a turn's rounds, that is, planning on
+Timed: all of `drive` for a turn's rounds, that is, planning on
 the host, one dispatch, scaling of pixels (the examples are uint8 on the
 device), local SGD, the average, sums of the training loss, the check for
-divergence, and the rows of metrics. Not timed: compiling, and the test set.
+divergence, and the records. Not timed: compiling, and the test set.
 
 Options that `simulator.build` takes are handed to it. `precision` is JAX's
 default for products, `graphs=False` leaves a GPU's loops to the host, and
@@ -32,6 +32,7 @@ from fedjax_sim.data import sampling
 from fedjax_sim.experiment import processes
 from fedjax_sim.models import convolution
 from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.simulation.drive import drive
 from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.simulation import Simulation
 
@@ -103,9 +104,9 @@ def main() -> None:
   simulation = build(link, model)
   state = simulation.init()
   with link.compiling():
-    program = simulation.compile(state)
-  apply = jax.jit(lambda variables, x: model.apply(
-      *variables, x, key=jax.random.key(0), train=False, mask=None)[0])
+    _ = simulation.program.compiled
+  apply = jax.jit(lambda variables, x: model.run(
+      variables, x, key=jax.random.key(0), train=False, mask=None)[0])
   link.ready(jax.devices()[0].device_kind, 'jax', 'jaxlib', 'flax', 'optax',
              devices=simulation.placement.size, lanes=simulation.lanes,
              chosen=simulation.lanes_reason)
@@ -117,26 +118,28 @@ def main() -> None:
     begun = time.perf_counter()
     with (jax.profiler.trace(link.trace) if link.trace
           else contextlib.nullcontext()):
-      ((state, _),) = simulation.dispatches(
-          program, state, stop, evaluate=lambda r: False,
+      (last,) = drive(
+          simulation, state, stop, evaluate=lambda r: False,
           rounds_per_dispatch=len(cohorts))
+      state = last.state
       jax.block_until_ready(state)
     return time.perf_counter() - begun
 
   if jax.process_index():
-    follow(simulation, program, state)
+    follow(simulation, state)
     return
   link.serve(train, lambda x: apply(
       sharding.gather(state.server.variables), x))
   sharding.agree(-1)  # Not waited for: at their exit they wait for this one.
 
 
-def follow(simulation, program, state) -> None:
+def follow(simulation, state) -> None:
   """Does what the first process is asked for."""
   while (stop := int(sharding.agree(-1)[0])) >= 0:
-    ((state, _),) = simulation.dispatches(
-        program, state, stop, evaluate=lambda r: False,
+    (last,) = drive(
+        simulation, state, stop, evaluate=lambda r: False,
         rounds_per_dispatch=stop - int(state.server.round))
+    state = last.state
 
 
 if __name__ == '__main__':

@@ -1,7 +1,29 @@
 """From the clients' messages to one aggregate: transforms, then a reducer."""
 
-from fedjax_sim.aggregation.clipping import clip
-from fedjax_sim.aggregation.compose import chain, identity
-from fedjax_sim.aggregation.means import weighted_mean
+from fedjax_sim.aggregation.buffered import Stage, buffered
+from fedjax_sim.aggregation.chain import aggregator, chain
+from fedjax_sim.aggregation.clip import adaptive_clip, clip
+from fedjax_sim.aggregation.downlink import downlink
+from fedjax_sim.aggregation.means import fixed_mean, weighted_mean
+from fedjax_sim.aggregation.on import on
+from fedjax_sim.aggregation.robust import coordinate_median, median
+from fedjax_sim.aggregation.secure import masked_mean
+from fedjax_sim.aggregation.transform import identity, transform
 
-__all__ = ['chain', 'clip', 'identity', 'weighted_mean']
+__all__ = [
+    'Stage',
+    'adaptive_clip',
+    'aggregator',
+    'buffered',
+    'chain',
+    'clip',
+    'coordinate_median',
+    'downlink',
+    'fixed_mean',
+    'identity',
+    'masked_mean',
+    'median',
+    'on',
+    'transform',
+    'weighted_mean',
+]

@@ -1,10 +1,10 @@
-"""The weighted mean over the parameter tree."""
+"""Means over the parameter tree: by weight, and over a fixed number."""
 
 import jax
 from jax import numpy as jnp
 
 from fedjax_sim.aggregation import tally
-from fedjax_sim.core import trees
+from fedjax_sim.core import checks, specs, trees
 from fedjax_sim.core.types import Aggregate, Message, Reducer
 
 
@@ -16,22 +16,54 @@ def weighted_mean() -> Reducer:
   of shape [K, ...] give a mean for each of K stacked updates; where all
   weights are zero, the mean is zero.
   """
+  def finalize(accumulator, state, broadcast, key):
+    del broadcast, key
+    total, counted = accumulator
+    mean = trees.divide_rows(total, counted.weight)
+    return _aggregate(mean, counted.weight, counted), state, {}
 
-  def init(message: Message, num_slots: int):
-    del num_slots
-    total = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype), message.update)
-    return total, tally.init(message)
+  weigh = lambda messages: jax.vmap(trees.scale_rows)(
+      messages.update, messages.weight)
+  return Reducer(_init, _sum_of(weigh), trees.add, finalize, plain=True)
 
+
+@specs.traceable('n')
+def fixed_mean(n: float) -> Reducer:
+  """sum_k update_k / n over the clients present, weights or not.
+
+  The mean that privacy wants: what one client adds is bounded by its norm over
+  n, whoever else comes; with nobody present it is zero, and still a mean over
+  n. Its aggregate's weight is the sum of the messages' weights.
+
+  Args:
+    n: positive, such as the expected size of a cohort; may be traced.
+  """
+  checks.positive('n', n)
+
+  def finalize(accumulator, state, broadcast, key):
+    del broadcast, key
+    total, counted = accumulator
+    mean = jax.tree.map(lambda x: (x / n).astype(x.dtype), total)
+    return _aggregate(mean, jnp.float32(n), counted), state, {}
+
+  return Reducer(
+      _init, _sum_of(lambda messages: messages.update), trees.add, finalize)
+
+
+def _init(message: Message, num_slots: int):
+  del num_slots
+  return trees.zeros(message.update), tally.init(message)
+
+
+def _sum_of(rows):
+  """Adds up `rows(messages)` of a block, and counts."""
   def accumulate(accumulator, messages: Message):
     total, counted = accumulator
-    weighted = jax.vmap(trees.scale_rows)(messages.update, messages.weight)
-    block = tally.sum_present(messages, weighted)
-    return (trees.add(total, block), tally.add(counted, messages))
+    block = tally.sum_present(messages, rows(messages))
+    return trees.add(total, block), tally.add(counted, messages)
+  return accumulate
 
-  def finalize(accumulator, key):
-    del key
-    total, counted = accumulator
-    return Aggregate(trees.divide_rows(total, counted.weight), *counted)
 
-  return Reducer(init, accumulate, trees.add, finalize)
+def _aggregate(mean, denominator, counted: tally.Tally) -> Aggregate:
+  return Aggregate(
+      mean, counted.weight, denominator, counted.count, counted.sums)

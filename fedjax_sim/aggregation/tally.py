@@ -1,4 +1,4 @@
-"""What every reducer counts beside the update: weights, clients, aux."""
+"""What every reducer counts beside the update: weights, clients, sums."""
 
 from typing import NamedTuple
 
@@ -15,35 +15,29 @@ class Tally(NamedTuple):
   Attributes:
     weight: float32, of the shape of a message's weight.
     count: int32 [].
-    aux: like a message's aux.
+    sums: like a message's sums.
   """
 
-  weight: jax.Array
+  weight: PyTree
   count: jax.Array
-  aux: PyTree
+  sums: PyTree
 
 
 def init(message: Message) -> Tally:
   """Zeros for messages of these shapes."""
-  zeros = lambda tree: jax.tree.map(
-      lambda x: jnp.zeros(x.shape, x.dtype), tree)
-  return Tally(zeros(message.weight), jnp.int32(0), zeros(message.aux))
+  return Tally(trees.zeros(message.weight), jnp.int32(0),
+               trees.zeros(message.sums))
 
 
 def add(tally: Tally, messages: Message) -> Tally:
   """Counts a block of messages [W, ...]."""
-  weight, aux = sum_present(messages, (messages.weight, messages.aux))
-  return merge(tally, Tally(
-      weight, jnp.sum(messages.present, dtype=jnp.int32), aux))
-
-
-def merge(a: Tally, b: Tally) -> Tally:
-  """The tally of both."""
-  return jax.tree.map(jnp.add, a, b)
+  weight, sums = sum_present(messages, (messages.weight, messages.sums))
+  return trees.add(tally, Tally(
+      weight, jnp.sum(messages.present, dtype=jnp.int32), sums))
 
 
 def sum_present(messages: Message, rows: PyTree) -> PyTree:
   """Sums rows [W, ...] over the lanes that are present."""
-  zeros = jax.tree.map(jnp.zeros_like, rows)
-  kept = trees.where(messages.present, rows, zeros)
+  kept = trees.where(
+      messages.present, rows, jax.tree.map(jnp.zeros_like, rows))
   return jax.tree.map(lambda x: jnp.sum(x, axis=0, dtype=x.dtype), kept)

@@ -17,7 +17,7 @@ Averaging" (2021), algorithm 1.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import jax
 import optax
@@ -25,9 +25,13 @@ from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import difference
-from fedjax_sim.clients.local_training import local_training
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
 from fedjax_sim.clients.measure import local_metrics
-from fedjax_sim.core import checks
+from fedjax_sim.core import checks, specs
 from fedjax_sim.core.types import (
   Aggregate,
   Aggregator,
@@ -68,6 +72,8 @@ def domain_field(examples: PyTree) -> jax.Array:
   return examples['domain']
 
 
+@specs.traceable('domain_lr')
+@takes_training
 def agnostic_fedavg(
     model: Model,
     client_optimizer: optax.GradientTransformation,
@@ -77,7 +83,7 @@ def agnostic_fedavg(
     domain_lr: float,
     domain: Callable[[PyTree], jax.Array] = domain_field,
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds AgnosticFedAvg.
 
@@ -121,16 +127,13 @@ def agnostic_fedavg(
     local = train.run(server.variables, data, key, server.round)
     message = difference(
         local.variables, server.variables, train.weight(data) * mean)
-    aux = {'losses': losses, 'counts': counts}
-    return ClientOutput(message._replace(aux=aux), client_state,
-                        {'loss': sums['loss']})
+    message = message._replace(sums={'losses': losses, 'counts': counts})
+    return ClientOutput(message, client_state, {'loss': sums['loss']})
 
   base = from_client_update(
-      client, server_optimizer, aggregator, planned.planned_steps)
-
-  def init(variables, key, num_clients) -> ServerState:
-    return base.init(variables, key, num_clients)._replace(extra=Domains(
-        jnp.zeros(num_domains), jnp.ones(num_domains)))
+      client, server_optimizer, aggregator, planned.planned_steps,
+      extra=lambda variables, num_clients: Domains(
+          jnp.zeros(num_domains), jnp.ones(num_domains)))
 
   def broadcast(state: ServerState) -> AgnosticBroadcast:
     logits, counts = state.extra
@@ -138,7 +141,7 @@ def agnostic_fedavg(
     return AgnosticBroadcast(state.round, state.variables, factors)
 
   def server(state: ServerState, aggregate: Aggregate, key) -> ServerState:
-    losses, counts = aggregate.aux['losses'], aggregate.aux['counts']
+    losses, counts = aggregate.sums['losses'], aggregate.sums['counts']
     seen = counts > 0
     means = losses / jnp.where(seen, counts, 1)
     weights = jnp.where(seen, jax.nn.softmax(state.extra.logits), 0)
@@ -149,10 +152,11 @@ def agnostic_fedavg(
         state.extra.counts + counts)
     return base.server(state, aggregate, key)._replace(extra=domains)
 
-  return base._replace(init=init, broadcast=broadcast, server=server)
+  return base._replace(broadcast=broadcast, server=server)
 
 
 def _by_domain(losses, domains, num_domains):
   """MetricSums of each domain: (losses or 0, 1 or 0), float32 [B]."""
-  own = lambda d: (domains == d).astype(losses.dtype)
-  return {f'domain {d}': (losses * own(d), own(d)) for d in range(num_domains)}
+  inside = lambda d: (domains == d).astype(losses.dtype)
+  return {f'domain {d}': (losses * inside(d), inside(d))
+          for d in range(num_domains)}

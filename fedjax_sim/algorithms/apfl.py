@@ -1,4 +1,4 @@
-"""APFL: each client mixes a model of its own with the global one.
+"""APFL: each client mixes a personal model with the global one.
 
     round t, on each client k of the cohort, w_k = w_t, over batches b:
       m = a_k v_k + (1 - a_k) w_k
@@ -14,18 +14,22 @@ gradient of f(m) in a, section 4. There v_k begins at w_0; here at the model of
 the client's first round.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import jax
 import optax
 from jax import numpy as jnp
 
-from fedjax_sim.algorithms import own_models
+from fedjax_sim.algorithms import personal_models
 from fedjax_sim.algorithms.fedavg import from_client_update
-from fedjax_sim.algorithms.own_models import Own
+from fedjax_sim.algorithms.personal_models import PersonalModel
 from fedjax_sim.clients.local_sgd import Broadcast, Gradient, difference
-from fedjax_sim.clients.local_training import local_training
-from fedjax_sim.core import checks, trees
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
+from fedjax_sim.core import checks, specs, trees
 from fedjax_sim.core.types import (
     Aggregator,
     ClientOutput,
@@ -37,12 +41,14 @@ from fedjax_sim.core.types import (
 
 
 class Mixture(NamedTuple):
-  """A client's state: its own model, and a_k, float32 []."""
+  """A client's state: its personal model, and a_k, float32 []."""
 
-  own: Own
+  personal: PersonalModel
   alpha: jax.Array
 
 
+@specs.traceable('alpha')
+@takes_training
 def apfl(
     model: Model,
     client_optimizer: optax.GradientTransformation,
@@ -51,7 +57,7 @@ def apfl(
     alpha: float = 0.5,
     adaptive: bool = False,
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds APFL.
 
@@ -60,7 +66,7 @@ def apfl(
     client_optimizer: as in `fedavg`; w, v and a have one each, all alike.
     server_optimizer: as in `fedavg`.
     alpha: of all clients, in [0, 1]; where adaptive, what they begin with.
-    adaptive: whether each client learns its own.
+    adaptive: whether each client learns its alpha.
     aggregator: as in `fedavg`.
     **training: as in `local_training`, without `proximal`.
 
@@ -83,29 +89,31 @@ def apfl(
   def joint(gradient: Gradient) -> Gradient:
     """The gradients of w, v and a on a batch, from that of one model."""
     def joint_gradient(variables: Variables, batch):
-      params, states = variables
+      params, states, _ = variables
       w, v = params['w'], params['v']
       a = jnp.clip(params['alpha'], 0, 1) if adaptive else alpha
       grads, w_state, metrics = gradient(Variables(w, states['w']), batch)
-      own_grads, v_state, _ = gradient(
+      mixed_grads, v_state, _ = gradient(
           Variables(_mix(a, v, w), states['v']), batch)
       in_alpha = sum(jax.tree.leaves(jax.tree.map(
-          lambda v, w, g: jnp.vdot(v - w, g), v, w, own_grads)))
+          lambda v, w, g: jnp.vdot(v - w, g), v, w, mixed_grads)))
       grads = {'w': grads, 'alpha': in_alpha.astype(jnp.float32),
-               'v': jax.tree.map(lambda g: (a * g).astype(g.dtype), own_grads)}
+               'v': jax.tree.map(lambda g: (a * g).astype(g.dtype),
+                                 mixed_grads)}
       return grads, {'w': w_state, 'v': v_state}, metrics
     return joint_gradient
 
   def train_both(server: Broadcast, state: Mixture, data, key):
-    w, v = server.variables, own_models.start_of(state.own, server.variables)
+    w = server.variables
+    v = personal_models.start_of(state.personal, w)
     start = Variables(
         {'w': w.params, 'v': v.params, 'alpha': state.alpha},
-        {'w': w.model_state, 'v': v.model_state})
+        {'w': w.model_state, 'v': v.model_state}, w.frozen)
     local = train.run(start, data, key, server.round, change_gradient=joint)
-    params, states = local.variables
+    params, states, _ = local.variables
     a = jnp.clip(params['alpha'], 0, 1) if adaptive else state.alpha
-    own = own_models.started(Variables(params['v'], states['v']))
-    return local, Variables(params['w'], states['w']), Mixture(own, a)
+    personal = personal_models.started(Variables(params['v'], states['v']))
+    return local, Variables(params['w'], states['w']), Mixture(personal, a)
 
   def client(server: Broadcast, state: Mixture, data, key):
     local, variables, state = train_both(server, state, data, key)
@@ -117,16 +125,17 @@ def apfl(
 
   def personalize(state, mixture: Mixture, data, key) -> Variables:
     first = train_both(base.broadcast(state), mixture, data, key)[2]
-    (own, _), a = trees.where(mixture.own.started, mixture, first)
-    return Variables(_mix(a, own.params, state.variables.params),
-                     own.model_state)
+    (personal, _), a = trees.where(mixture.personal.started, mixture, first)
+    return Variables(_mix(a, personal.params, state.variables.params),
+                     personal.model_state, state.variables.frozen)
 
   return base._replace(
       client_init=lambda variables: Mixture(
-          own_models.none_yet(variables), jnp.float32(alpha)),
+          personal_models.none_yet(variables), jnp.float32(alpha)),
       personalize=personalize)
 
 
-def _mix(alpha, own: PyTree, shared: PyTree) -> PyTree:
+def _mix(alpha, personal: PyTree, shared: PyTree) -> PyTree:
   return jax.tree.map(
-      lambda v, w: (alpha * v + (1 - alpha) * w).astype(w.dtype), own, shared)
+      lambda v, w: (alpha * v + (1 - alpha) * w).astype(w.dtype), personal,
+      shared)

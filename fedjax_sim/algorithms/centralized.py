@@ -15,7 +15,7 @@ from fedjax_sim import aggregation
 from fedjax_sim.clients import batches
 from fedjax_sim.clients.local_sgd import run_sgd
 from fedjax_sim.clients.local_training import Schedule
-from fedjax_sim.core import checks
+from fedjax_sim.core import checks, frozen
 from fedjax_sim.core.types import (
   Aggregate,
   ClientOutput,
@@ -36,7 +36,7 @@ class TrainerState(NamedTuple):
 
 def centralized_sgd(
     model: Model,
-    optimizer: optax.GradientTransformation,
+    client_optimizer: optax.GradientTransformation,
     *,
     batch_size: int | None = 100,
     steps_per_round: int | None = None,
@@ -46,7 +46,7 @@ def centralized_sgd(
 
   Args:
     model: what is trained.
-    optimizer: any optax optimizer; a schedule counts steps, not rounds.
+    client_optimizer: any optax optimizer; a schedule counts steps, not rounds.
     batch_size: examples a step; the last batch of an epoch may be partial.
     steps_per_round: steps between two looks at the model; None is an epoch.
     client_schedule: round (from 0) -> factor on its steps; None is 1.
@@ -69,12 +69,12 @@ def centralized_sgd(
     in_epoch = batches.steps_per_epoch(data.size, batch_size)
     num_steps = in_epoch if steps_per_round is None else steps_per_round
     local = run_sgd(
-        model, optimizer, variables, data, order_key, batch_size=batch_size,
-        num_steps=num_steps, first_step=trainer.num_steps,
-        step_scale=scale, opt_state=trainer.opt_state)
+        model, client_optimizer, variables, data, order_key,
+        batch_size=batch_size, num_steps=num_steps,
+        first_step=trainer.num_steps, step_scale=scale,
+        opt_state=trainer.opt_state)
     # A weight of one makes the mean exact: nothing is rounded on the way.
-    message = Message(
-        local.variables, jnp.float32(1), jnp.array(True), aux={})
+    message = Message(frozen.without(local.variables), jnp.float32(1))
     trainer = TrainerState(local.opt_state, trainer.num_steps + num_steps)
     return ClientOutput(message, trainer, local.metrics)
 
@@ -85,10 +85,10 @@ def centralized_sgd(
   return FederatedAlgorithm(
       init=init,
       client_init=lambda variables: TrainerState(
-          optimizer.init(variables.params), jnp.int32(0)),
+          client_optimizer.init(variables.params), jnp.int32(0)),
       broadcast=lambda state: (
           state.variables, state.extra, state.round),
       client=client,
-      aggregator=aggregation.chain(reduce=aggregation.weighted_mean()),
+      aggregator=aggregation.aggregator(),
       server=server,
       personalize=lambda state, client_state, data, key: state.variables)

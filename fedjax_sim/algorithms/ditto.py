@@ -1,4 +1,4 @@
-"""Ditto: FedAvg, and beside it a model of its own for each client.
+"""Ditto: FedAvg, and beside it a personal model for each client.
 
     round t, on each client k of the cohort:
       w_k <- local SGD from w_t on F_k
@@ -12,15 +12,21 @@ Learning Through Personalization" (2021), algorithm 1. There v_k begins at w_0;
 here at the model of the client's first round.
 """
 
+from typing import Unpack
+
 import jax
 import optax
 
-from fedjax_sim.algorithms import own_models
+from fedjax_sim.algorithms import personal_models
 from fedjax_sim.algorithms.fedavg import from_client_update
-from fedjax_sim.algorithms.own_models import Own
+from fedjax_sim.algorithms.personal_models import PersonalModel
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import local_training
-from fedjax_sim.core import checks, random, trees
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
+from fedjax_sim.core import checks, frozen, random, specs, trees
 from fedjax_sim.core.types import (
     Aggregator,
     ClientOutput,
@@ -30,6 +36,8 @@ from fedjax_sim.core.types import (
 )
 
 
+@specs.traceable('lam')
+@takes_training
 def ditto(
     model: Model,
     client_optimizer: optax.GradientTransformation,
@@ -38,7 +46,7 @@ def ditto(
     lam: float,
     personal_optimizer: optax.GradientTransformation | None = None,
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds Ditto.
 
@@ -61,30 +69,35 @@ def ditto(
   """
   checks.non_negative('lam', lam)
   train = local_training(model, client_optimizer, **training)
-  train_own = local_training(
+  personal_train = local_training(
       model, personal_optimizer or client_optimizer,
       **training | {'proximal': 0.0})
 
-  def own_model(server: Broadcast, own: Own, data, key) -> Variables:
+  def train_personal(
+      server: Broadcast, personal: PersonalModel, data, key) -> Variables:
     pull = lambda grads, params: jax.tree.map(
         lambda g, v, w: g + lam * (v - w), grads, params,
         server.variables.params)
-    start = own_models.start_of(own, server.variables)
-    return train_own.run(start, data, random.named(key, 'own'), server.round,
-                         correct=pull).variables
+    start = personal_models.start_of(personal, server.variables)
+    return personal_train.run(
+        start, data, random.named(key, 'own'), server.round,
+        correct=pull).variables
 
-  def client(server: Broadcast, own: Own, data, key):
+  def client(server: Broadcast, personal: PersonalModel, data, key):
     local = train.run(server.variables, data, key, server.round)
     message = difference(local.variables, server.variables, train.weight(data))
-    own = own_models.started(own_model(server, own, data, key))
-    return ClientOutput(message, own, local.metrics)
+    personal = personal_models.started(
+        train_personal(server, personal, data, key))
+    return ClientOutput(message, personal, local.metrics)
 
   base = from_client_update(
       client, server_optimizer, aggregator, train.planned_steps)
 
-  def personalize(state, own: Own, data, key) -> Variables:
-    first = own_model(base.broadcast(state), own, data, key)
-    return trees.where(own.started, own.variables, first)
+  def personalize(state, personal: PersonalModel, data, key) -> Variables:
+    first = train_personal(base.broadcast(state), personal, data, key)
+    chosen = trees.where(
+        personal.started, personal.variables, frozen.without(first))
+    return chosen._replace(frozen=first.frozen)
 
   return base._replace(
-      client_init=own_models.none_yet, personalize=personalize)
+      client_init=personal_models.none_yet, personalize=personalize)

@@ -15,6 +15,7 @@ algorithm 1 FedOpt.
 """
 
 from collections.abc import Callable
+from typing import Unpack
 
 import jax
 import numpy as np
@@ -23,7 +24,11 @@ from jax import numpy as jnp
 
 from fedjax_sim import aggregation
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import local_training
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
 from fedjax_sim.core import checks
 from fedjax_sim.core.types import (
   Aggregate,
@@ -32,18 +37,20 @@ from fedjax_sim.core.types import (
   ClientUpdate,
   FederatedAlgorithm,
   Model,
+  PyTree,
   ServerState,
   Variables,
 )
 
 
+@takes_training
 def fedavg(
     model: Model,
     client_optimizer: optax.GradientTransformation,
     server_optimizer: optax.GradientTransformation | None = None,
     *,
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds FedAvg; with `proximal=mu` it is FedProx.
 
@@ -52,7 +59,7 @@ def fedavg(
     client_optimizer: for the local steps, anew in every round.
     server_optimizer: takes the pseudo-gradient; None is `optax.sgd(1.0)`,
       which replaces the model by the clients' average.
-    aggregator: None is `chain(reduce=weighted_mean())`.
+    aggregator: None is `aggregation.aggregator()`, the weighted mean.
     **training: epochs, steps, batch_size, stragglers, proximal, weighting,
       client_schedule, micro_batch_size, as `clients.local_training`
       describes them.
@@ -77,6 +84,8 @@ def from_client_update(
     server_optimizer: optax.GradientTransformation | None = None,
     aggregator: Aggregator | None = None,
     local_steps: Callable[[np.ndarray], np.ndarray] = lambda sizes: sizes,
+    *,
+    extra: Callable[[Variables, int], PyTree] = lambda variables, n: (),
 ) -> FederatedAlgorithm:
   """FedAvg's server around any client that takes a `Broadcast`.
 
@@ -85,16 +94,18 @@ def from_client_update(
     server_optimizer: as in `fedavg`.
     aggregator: as in `fedavg`.
     local_steps: as in `FederatedAlgorithm`.
+    extra: `(initial Variables, num_clients) -> ServerState.extra`.
   """
   optimizer = optax.sgd(1.0) if server_optimizer is None else server_optimizer
   checks.optimizer('server_optimizer', optimizer)
   if aggregator is None:
-    aggregator = aggregation.chain(reduce=aggregation.weighted_mean())
+    aggregator = aggregation.aggregator()
 
   def init(variables: Variables, key, num_clients) -> ServerState:
-    del key, num_clients
+    del key
     return ServerState(
-        jnp.int32(0), variables, optimizer.init(variables.params))
+        jnp.int32(0), variables, optimizer.init(variables.params),
+        extra(variables, num_clients))
 
   def server(state: ServerState, aggregate: Aggregate, key) -> ServerState:
     del key
@@ -126,4 +137,4 @@ def apply_mean(
   return Variables(
       optax.apply_updates(variables.params, updates),
       jax.tree.map(jnp.add, variables.model_state, mean.model_state),
-  ), opt_state
+      variables.frozen), opt_state

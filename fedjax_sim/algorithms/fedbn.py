@@ -12,11 +12,14 @@ Normalization" (2021), algorithm 1. It is FedPer with another choice of what is
 personal.
 """
 
+from typing import Unpack
+
 import jax
 import optax
 
 from fedjax_sim.algorithms.fedper import fedper
 from fedjax_sim.algorithms.parts import Parts, path_name
+from fedjax_sim.clients.local_training import TrainingOptions, takes_training
 from fedjax_sim.core.types import (
     Aggregator,
     FederatedAlgorithm,
@@ -25,13 +28,14 @@ from fedjax_sim.core.types import (
 )
 
 
+@takes_training
 def fedbn(
     model: Model,
     client_optimizer: optax.GradientTransformation,
     server_optimizer: optax.GradientTransformation | None = None,
     *,
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds FedBN.
 

@@ -18,6 +18,8 @@ Its means are plain ones; `weighting='examples'` weighs both, which makes it
 solve the problem in which a client counts by its examples.
 """
 
+from typing import Unpack
+
 import jax
 import optax
 from jax import numpy as jnp
@@ -25,8 +27,12 @@ from jax import numpy as jnp
 from fedjax_sim.algorithms import tracked
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import local_training
-from fedjax_sim.core import checks
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
+from fedjax_sim.core import checks, specs
 from fedjax_sim.core.types import (
     Aggregate,
     Aggregator,
@@ -36,6 +42,8 @@ from fedjax_sim.core.types import (
 )
 
 
+@specs.traceable('alpha')
+@takes_training
 def feddyn(
     model: Model,
     client_optimizer: optax.GradientTransformation,
@@ -44,7 +52,7 @@ def feddyn(
     alpha: float,
     weighting: str = 'uniform',
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds FedDyn.
 
@@ -55,7 +63,7 @@ def feddyn(
       paper's, `optax.sgd(1.0)`.
     alpha: the weight of the regularization, > 0; theirs are 0.1, 0.01, 0.001.
     weighting: of clients in both means.
-    aggregator: as in `fedavg`. What h is made of goes past its transforms.
+    aggregator: as in `fedavg`. The server makes h of the mean update.
     **training: as in `fedavg`, without `proximal`.
 
   Returns:
@@ -73,16 +81,21 @@ def feddyn(
             jnp.subtract, grads, kept.value))
     weight = train.weight(data)
     message = difference(local.variables, server.variables, weight)
-    own = jax.tree.map(lambda g, d: (g - alpha * d).astype(g.dtype),
-                       kept.value, message.update.params)
-    kept, aux = tracked.change(kept, own, weight)
-    return ClientOutput(message._replace(aux=aux), kept, local.metrics)
+    gradient = jax.tree.map(lambda g, d: (g - alpha * d).astype(g.dtype),
+                            kept.value, message.update.params)
+    kept, sums = tracked.keep_new(kept, gradient, weight)
+    return ClientOutput(message._replace(sums=sums), kept, local.metrics)
 
   base = from_client_update(
-      client, server_optimizer, aggregator, train.planned_steps)
+      client, server_optimizer, aggregator, train.planned_steps,
+      extra=lambda variables, num_clients: tracked.track(
+          variables.params, num_clients))
 
   def server(state, aggregate: Aggregate, key):
-    gradients = tracked.update(state.extra, aggregate.aux)
+    # g_k changes by -alpha (y_k - x_t), whose mean the server has.
+    change = jax.tree.map(lambda d: (-alpha * d).astype(d.dtype),
+                          aggregate.mean.params)
+    gradients = tracked.update(state.extra, change, aggregate)
     params = jax.tree.map(lambda d, h: (d - h / alpha).astype(d.dtype),
                           aggregate.mean.params, tracked.mean(gradients))
     mean = aggregate.mean._replace(params=params)
@@ -90,8 +103,5 @@ def feddyn(
         extra=gradients)
 
   return base._replace(
-      init=lambda variables, key, num_clients: base.init(
-          variables, key, num_clients)._replace(
-              extra=tracked.track(variables.params, num_clients)),
       client_init=lambda variables: tracked.keep(variables.params),
       server=server)

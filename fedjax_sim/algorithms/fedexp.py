@@ -14,14 +14,20 @@ iterates swing around the minimum, so the model that they report is the average
 of the last two; training itself goes on from x_{t+1}.
 """
 
+from typing import Unpack
+
 import jax
 import optax
 from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import local_training
-from fedjax_sim.core import checks, trees
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
+from fedjax_sim.core import averages, checks, specs
 from fedjax_sim.core.types import (
     Aggregate,
     Aggregator,
@@ -33,6 +39,8 @@ from fedjax_sim.core.types import (
 )
 
 
+@specs.traceable('epsilon')
+@takes_training
 def fedexp(
     model: Model,
     client_optimizer: optax.GradientTransformation,
@@ -41,7 +49,7 @@ def fedexp(
     average_last: bool = True,
     weighting: str = 'uniform',
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds FedExP.
 
@@ -66,14 +74,15 @@ def fedexp(
     weight = train.weight(data)
     message = difference(local.variables, server.variables, weight)
     square = optax.tree.norm(message.update.params, squared=True)
-    message = message._replace(aux={'square': weight * square})
-    return ClientOutput(message, client_state, local.metrics)
+    return ClientOutput(
+        averages.add(message, square=square), client_state, local.metrics)
 
   base = from_client_update(
-      client, aggregator=aggregator, local_steps=train.planned_steps)
+      client, aggregator=aggregator, local_steps=train.planned_steps,
+      extra=lambda variables, num_clients: variables)
 
   def server(state: ServerState, aggregate: Aggregate, key):
-    mean_square = trees.divide_rows(aggregate.aux['square'], aggregate.weight)
+    mean_square = averages.of(aggregate, 'square')
     square = optax.tree.norm(aggregate.mean.params, squared=True)
     rate = jnp.maximum(1.0, mean_square / (2 * (square + epsilon)))
     mean = aggregate.mean._replace(params=jax.tree.map(
@@ -85,8 +94,6 @@ def fedexp(
     return new._replace(variables=shown, extra=new.variables)
 
   return base._replace(
-      init=lambda variables, key, num_clients: base.init(
-          variables, key, num_clients)._replace(extra=variables),
       broadcast=lambda state: Broadcast(state.round, state.extra),
       server=server)
 

@@ -19,14 +19,20 @@ Heterogeneous Federated Optimization" (2020), equations 5 to 8. With equal steps
 it is FedAvg.
 """
 
+from typing import Unpack
+
 import jax
 import optax
 from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import local_training
-from fedjax_sim.core import checks, loops, trees
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
+from fedjax_sim.core import averages, checks, loops, specs
 from fedjax_sim.core.types import (
     Aggregator,
     ClientOutput,
@@ -36,6 +42,8 @@ from fedjax_sim.core.types import (
 )
 
 
+@specs.traceable('momentum', 'proximal')
+@takes_training
 def fednova(
     model: Model,
     client_lr: float,
@@ -44,7 +52,7 @@ def fednova(
     momentum: float = 0.0,
     proximal: float = 0.0,
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds FedNova.
 
@@ -73,16 +81,15 @@ def fednova(
     weight = train.weight(data)
     message = difference(local.variables, server.variables, weight)
     message = message._replace(
-        update=_scale_params(message.update, 1 / jnp.maximum(norm, 1)),
-        aux={'norm': weight * norm})
-    return ClientOutput(message, client_state, local.metrics)
+        update=_scale_params(message.update, 1 / jnp.maximum(norm, 1)))
+    return ClientOutput(
+        averages.add(message, norm=norm), client_state, local.metrics)
 
   base = from_client_update(
       client, server_optimizer, aggregator, train.planned_steps)
 
   def server(state, aggregate, key):
-    effective = trees.divide_rows(aggregate.aux['norm'], aggregate.weight)
-    mean = _scale_params(aggregate.mean, effective)
+    mean = _scale_params(aggregate.mean, averages.of(aggregate, 'norm'))
     return base.server(state, aggregate._replace(mean=mean), key)
 
   return base._replace(server=server)

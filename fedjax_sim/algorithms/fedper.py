@@ -1,6 +1,7 @@
 """FedPer: the last layers of the model stay with each client.
 
-    with w the shared part and v_k client k's own, round t on each client:
+    with w the shared part and v_k client k's personal one, round t on each
+    client:
       (w_k, v_k) <- local SGD from (w_t, v_k)
     server:
       w_{t+1} = w_t + sum_k n_k (w_k - w_t) / sum_k n_k
@@ -8,6 +9,8 @@
 Arivazhagan, Aggarwal, Singh, Choudhary, "Federated Learning with
 Personalization Layers" (2019), algorithms 1 and 2.
 """
+
+from typing import Unpack
 
 import optax
 
@@ -19,7 +22,11 @@ from fedjax_sim.algorithms.parts import (
     join,
 )
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import local_training
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
 from fedjax_sim.core.types import (
     Aggregator,
     ClientOutput,
@@ -28,6 +35,7 @@ from fedjax_sim.core.types import (
 )
 
 
+@takes_training
 def fedper(
     model: Model,
     client_optimizer: optax.GradientTransformation,
@@ -35,7 +43,7 @@ def fedper(
     *,
     personal: Select | Parts,
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds FedPer.
 
@@ -60,8 +68,9 @@ def fedper(
   parts = personal if isinstance(personal, Parts) else by_path(personal)
   train = local_training(model, client_optimizer, **training)
 
-  def client(server: Broadcast, own, data, key):
-    local = train.run(join(own, server.variables), data, key, server.round)
+  def client(server: Broadcast, personal_part, data, key):
+    local = train.run(join(personal_part, server.variables), data, key,
+                      server.round)
     message = difference(
         parts.shared(local.variables), server.variables, train.weight(data))
     return ClientOutput(message, parts.personal(local.variables), local.metrics)

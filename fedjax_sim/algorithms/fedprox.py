@@ -11,13 +11,18 @@ uniformly and weighed by n_k, as in the rest of the package. Stragglers that
 send what they got done (section 5.2) are `stragglers=`.
 """
 
+from typing import Unpack
+
 import optax
 
 from fedjax_sim.algorithms.fedavg import fedavg
-from fedjax_sim.core import checks
+from fedjax_sim.clients.local_training import TrainingOptions, takes_training
+from fedjax_sim.core import checks, specs
 from fedjax_sim.core.types import Aggregator, FederatedAlgorithm, Model
 
 
+@specs.traceable('mu')
+@takes_training
 def fedprox(
     model: Model,
     client_optimizer: optax.GradientTransformation,
@@ -25,7 +30,7 @@ def fedprox(
     *,
     mu: float,
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds FedProx; with mu = 0 it is FedAvg.
 

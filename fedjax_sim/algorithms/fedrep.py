@@ -10,6 +10,8 @@ Collins, Hassani, Mokhtari, Shakkottai, "Exploiting Shared Representations for
 Personalized Federated Learning" (2021), algorithm 1.
 """
 
+from typing import Unpack
+
 import jax
 import optax
 
@@ -21,7 +23,11 @@ from fedjax_sim.algorithms.parts import (
     join,
 )
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import local_training
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
 from fedjax_sim.core import checks, random, trees
 from fedjax_sim.core.types import (
     Aggregator,
@@ -32,6 +38,7 @@ from fedjax_sim.core.types import (
 )
 
 
+@takes_training
 def fedrep(
     model: Model,
     client_optimizer: optax.GradientTransformation,
@@ -40,7 +47,7 @@ def fedrep(
     personal: Select,
     head_epochs: float = 10,
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds FedRep.
 
@@ -75,8 +82,9 @@ def fedrep(
   def fit_head(variables: Variables, data, key, round_number):
     return head.run(variables, data, random.named(key, 'head'), round_number)
 
-  def client(server: Broadcast, own, data, key):
-    fitted = fit_head(join(own, server.variables), data, key, server.round)
+  def client(server: Broadcast, head_part, data, key):
+    fitted = fit_head(join(head_part, server.variables), data, key,
+                      server.round)
     local = body.run(fitted.variables, data, key, server.round)
     message = difference(
         parts.shared(local.variables), server.variables, body.weight(data))
@@ -86,8 +94,8 @@ def fedrep(
   return from_parts(
       parts, client, server_optimizer, aggregator,
       lambda sizes: head.planned_steps(sizes) + body.planned_steps(sizes),
-  )._replace(personalize=lambda state, own, data, key: fit_head(
-      join(own, state.variables), data, key, state.round).variables)
+  )._replace(personalize=lambda state, head_part, data, key: fit_head(
+      join(head_part, state.variables), data, key, state.round).variables)
 
 
 def _only(
@@ -96,5 +104,6 @@ def _only(
   """An optimizer of one part that leaves the other as it is."""
   checks.optimizer('client_optimizer', optimizer)
   labels = lambda params: jax.tree.map(
-      lambda own: own == personal, parts.mask(Variables(params, {})).params)
+      lambda is_personal: is_personal == personal,
+      parts.mask(Variables(params, {})).params)
   return optax.partition({True: optimizer, False: optax.set_to_zero()}, labels)

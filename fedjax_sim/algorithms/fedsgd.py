@@ -50,7 +50,8 @@ def fedsgd(
     server_optimizer: takes minus the mean update; None is `optax.sgd(1.0)`.
     weighting: 'examples' weighs clients by n_k, 'uniform' all the same.
     client_schedule: round (from 0) -> factor on the update.
-    aggregator: None is the weighted mean; with another one nothing is pooled.
+    aggregator: as in `fedavg`; only for the plain weighted mean is the
+      gradient pooled.
     micro_batch_size: most examples whose gradient is taken at once.
 
   Returns:
@@ -66,7 +67,7 @@ def fedsgd(
   scale_of = client_schedule or (lambda round_number: 1.0)
 
   def client(server, client_state, data, key):
-    params, model_state = server.variables
+    params, model_state, _ = server.variables
     gradient, state, metrics = gradients.local_gradient(
         model, server.variables, data, key, micro_batch_size)
     updates, _ = client_optimizer.update(
@@ -74,8 +75,7 @@ def fedsgd(
     update = Variables(
         _scaled(updates, scale_of(server.round)),
         jax.tree.map(jnp.subtract, state, model_state))
-    message = Message(
-        update, WEIGHTINGS[weighting](data), jnp.array(True), aux={})
+    message = Message(update, WEIGHTINGS[weighting](data))
     return ClientOutput(message, client_state, metrics)
 
   def pooled(server, pool: Pool):
@@ -88,9 +88,7 @@ def fedsgd(
     return aggregate._replace(mean=mean), metrics
 
   algorithm = from_client_update(client, server_optimizer, aggregator)
-  if plain and aggregator is None:
-    algorithm = algorithm._replace(pooled=pooled)
-  return algorithm
+  return algorithm._replace(pooled=pooled) if plain else algorithm
 
 
 def _scaled(tree, factor):

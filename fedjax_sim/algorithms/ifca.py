@@ -13,6 +13,7 @@ Learning" (2020), algorithm 1 HypCluster, is the same.
 """
 
 from collections.abc import Callable
+from typing import Unpack
 
 import jax
 import optax
@@ -20,9 +21,13 @@ from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import local_training
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
 from fedjax_sim.clients.measure import local_loss
-from fedjax_sim.core import checks
+from fedjax_sim.core import checks, frozen
 from fedjax_sim.core.types import (
   Aggregate,
   Aggregator,
@@ -46,6 +51,7 @@ def redrawn(variables: Variables, key: jax.Array) -> Variables:
   return variables._replace(params=jax.tree.unflatten(treedef, drawn))
 
 
+@takes_training
 def ifca(
     model: Model,
     client_optimizer: optax.GradientTransformation,
@@ -54,7 +60,7 @@ def ifca(
     clusters: int,
     initial: Callable[[Variables, jax.Array], Variables] = redrawn,
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds IFCA.
 
@@ -65,8 +71,8 @@ def ifca(
     clusters: K.
     initial: `(initial variables, key) -> Variables`, where a cluster's model
       begins; they must differ.
-    aggregator: as in `fedavg`; an update holds all K models, and is zero, with
-      weight zero, but for the client's own.
+    aggregator: as in `fedavg`; an update is of one model, and messages are
+      reduced for each model on its own.
     **training: as in `local_training`.
 
   Returns:
@@ -83,27 +89,28 @@ def ifca(
 
   def best(models: Variables, data) -> jax.Array:
     return jnp.argmin(jax.lax.map(
-        lambda variables: local_loss(model, variables, data), models))
+        lambda variables: local_loss(
+            model, variables._replace(frozen=models.frozen), data),
+        frozen.without(models)))
 
   def client(server: Broadcast, client_state, data, key):
     choice = best(server.variables, data)
     start = _at(server.variables, choice)
     local = train.run(start, data, key, server.round)
     message = difference(local.variables, start, train.weight(data))
-    chosen = jax.nn.one_hot(choice, clusters)
-    update = jax.tree.map(lambda x: jnp.where(
-        chosen.reshape(-1, *(1,) * x.ndim) > 0, x[None], 0), message.update)
-    message = message._replace(update=update, weight=chosen * message.weight)
+    message = message._replace(group=jnp.arange(clusters) == choice)
     return ClientOutput(message, client_state, local.metrics)
 
   base = from_client_update(
-      client, server_optimizer, aggregator, train.planned_steps)
+      client, server_optimizer, aggregator, train.planned_steps,
+      extra=lambda variables, num_clients: jnp.zeros(clusters))
 
   def init(variables: Variables, key, num_clients) -> ServerState:
     keys = jax.random.split(key, clusters)
-    models = jax.vmap(lambda key: initial(variables, key))(keys)
-    return base.init(models, key, num_clients)._replace(
-        extra=jnp.zeros(clusters))
+    models = jax.vmap(
+        lambda key: frozen.without(initial(variables, key)))(keys)
+    models = models._replace(frozen=variables.frozen)
+    return base.init(models, key, num_clients)
 
   def server(state: ServerState, aggregate: Aggregate, key) -> ServerState:
     return base.server(state, aggregate, key)._replace(
@@ -117,4 +124,5 @@ def ifca(
 
 
 def _at(models: Variables, index: jax.Array) -> Variables:
-  return jax.tree.map(lambda x: x[index], models)
+  one = jax.tree.map(lambda x: x[index], frozen.without(models))
+  return one._replace(frozen=models.frozen)

@@ -17,10 +17,11 @@ with plain means over the cohort. U and V are the two results of an optax
 transformation's `update`; its U of Adam has the new gradient in both moments.
 So one local step of Mime is a step of the base optimizer on c_t, exactly.
 
-Mime tells its clients c_t before they start, a second exchange in the round.
+Mime's clients send their gradients first, and are told c_t before they start:
+two exchanges in a round. MimeLite's send both together.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import jax
 import optax
@@ -29,15 +30,23 @@ from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.algorithms.pooled import pooled_gradient
 from fedjax_sim.clients import gradients
 from fedjax_sim.clients.local_sgd import difference
-from fedjax_sim.clients.local_training import local_training
-from fedjax_sim.core import checks, random, trees
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
+from fedjax_sim.core import checks, random
 from fedjax_sim.core.types import (
+    Aggregate,
     Aggregator,
     ClientOutput,
     FederatedAlgorithm,
+    Message,
     Model,
+    Phase,
     Pool,
     PyTree,
+    ServerState,
     Variables,
 )
 
@@ -50,45 +59,51 @@ class Sent(NamedTuple):
   base_state: PyTree
 
 
+class Found(NamedTuple):
+  """MimeLite's update: y_k - x_t, and the gradient of F_k at x_t."""
+
+  model: Variables
+  gradient: PyTree
+
+
+@takes_training
 def mime(
     model: Model,
-    base_optimizer: optax.GradientTransformation,
+    client_optimizer: optax.GradientTransformation,
     *,
     weighting: str = 'uniform',
     aggregator: Aggregator | None = None,
     micro_batch_size: int = gradients.MICRO_BATCH_SIZE,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds Mime.
 
   Args:
     model: what is trained. One with model state raises a ValueError when it is
       initialized: gradients of pooled examples have no statistics.
-    base_optimizer: such as `optax.sgd(0.1, momentum=0.9)`; its schedules count
-      rounds.
+    client_optimizer: the base optimizer, such as `optax.sgd(0.1,
+      momentum=0.9)`; its schedules count rounds.
     weighting: of clients in both means.
-    aggregator: as in `fedavg`. The gradients for c_t go past its transforms.
+    aggregator: as in `fedavg`, of both exchanges.
     micro_batch_size: most examples whose gradient is taken at once.
     **training: as in `fedavg`.
   """
+  checks.optimizer('client_optimizer', client_optimizer)
   settings = training | {
       'weighting': weighting, 'micro_batch_size': micro_batch_size}
-  base = mimelite(model, base_optimizer, aggregator=aggregator, **settings)
-  train = local_training(model, base_optimizer, **settings)
+  train = local_training(model, client_optimizer, **settings)
 
-  def init(variables: Variables, key, num_clients):
-    if jax.tree.leaves(variables.model_state):
-      raise ValueError('mime needs a model without model_state, got '
-                       f'{sorted(variables.model_state)}; mimelite takes any.')
-    return base.init(variables, key, num_clients)
+  def first_client(sent: Sent, client_state, data, key):
+    gradient, _, metrics = train.gradient(sent.variables, data, key)
+    return ClientOutput(
+        Message(gradient, train.weight(data)), client_state, metrics)
 
-  def prepare(sent: Sent, pool: Pool):
-    aggregate, _ = pooled_gradient(
+  def pooled(sent: Sent, pool: Pool):
+    return pooled_gradient(
         model, sent.variables, pool, train.weight, micro_batch_size)
-    return aggregate
 
-  def client(message, client_state, data, key):
-    sent, control = message
+  def client(heard: tuple[Sent, PyTree], client_state, data, key):
+    sent, control = heard
 
     def with_control(gradient):
       def corrected(variables, batch):
@@ -99,49 +114,86 @@ def mime(
         return grads, model_state, metrics
       return corrected
 
-    frozen = local_training(model, _freeze(base_optimizer, sent), **settings)
+    frozen = local_training(model, _freeze(client_optimizer, sent), **settings)
     local = frozen.run(
         sent.variables, data, key, sent.round, change_gradient=with_control)
-    return _output(local, sent, control, train.weight(data), client_state)
+    message = difference(local.variables, sent.variables, train.weight(data))
+    return ClientOutput(message, client_state, local.metrics)
 
-  return base._replace(init=init, prepare=prepare, client=client)
+  base = _with_base_state(
+      client, client_optimizer, aggregator, train.planned_steps)
+
+  def init(variables: Variables, key, num_clients):
+    if jax.tree.leaves(variables.model_state):
+      raise ValueError('mime needs a model without model_state, got '
+                       f'{sorted(variables.model_state)}; mimelite takes any.')
+    return base.init(variables, key, num_clients)
+
+  def server(state, aggregate: Aggregate, key, gradient: Aggregate):
+    following = _next_base_state(client_optimizer, state, gradient.mean)
+    return base.server(state, aggregate, key)._replace(extra=following)
+
+  return base._replace(
+      init=init, phases=(Phase(_send, first_client, pooled),), client=client,
+      broadcast=lambda state, gradient: gradient.mean, server=server)
 
 
+@takes_training
 def mimelite(
     model: Model,
-    base_optimizer: optax.GradientTransformation,
+    client_optimizer: optax.GradientTransformation,
     *,
     weighting: str = 'uniform',
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
-  """Builds MimeLite; arguments as in `mime`, and any model."""
-  checks.optimizer('base_optimizer', base_optimizer)
+  """Builds MimeLite; arguments as in `mime`, and any model.
+
+  An update is that of the model and the gradient together.
+  """
+  checks.optimizer('client_optimizer', client_optimizer)
   settings = training | {'weighting': weighting}
-  train = local_training(model, base_optimizer, **settings)
+  train = local_training(model, client_optimizer, **settings)
 
   def client(sent: Sent, client_state, data, key):
-    frozen = local_training(model, _freeze(base_optimizer, sent), **settings)
+    frozen = local_training(model, _freeze(client_optimizer, sent), **settings)
     local = frozen.run(sent.variables, data, key, sent.round)
-    own, _, _ = train.gradient(
+    gradient, _, _ = train.gradient(
         sent.variables, data, random.named(key, 'full'))
-    return _output(local, sent, own, train.weight(data), client_state)
+    message = difference(local.variables, sent.variables, train.weight(data))
+    message = message._replace(update=Found(message.update, gradient))
+    return ClientOutput(message, client_state, local.metrics)
 
-  base = from_client_update(
-      client, aggregator=aggregator, local_steps=train.planned_steps)
+  base = _with_base_state(
+      client, client_optimizer, aggregator, train.planned_steps)
 
-  def server(state, aggregate, key):
-    gradient = trees.divide_rows(aggregate.aux['gradient'], aggregate.weight)
-    _, base_state = base_optimizer.update(
-        gradient, state.extra, state.variables.params)
-    return base.server(state, aggregate, key)._replace(extra=base_state)
+  def server(state, aggregate: Aggregate, key):
+    found: Found = aggregate.mean
+    following = _next_base_state(client_optimizer, state, found.gradient)
+    aggregate = aggregate._replace(mean=found.model)
+    return base.server(state, aggregate, key)._replace(extra=following)
 
-  return base._replace(
-      init=lambda variables, key, num_clients: base.init(
-          variables, key, num_clients)._replace(
-              extra=base_optimizer.init(variables.params)),
-      broadcast=lambda state: Sent(state.round, state.variables, state.extra),
-      server=server)
+  return base._replace(server=server)
+
+
+def _with_base_state(
+    client, base_optimizer, aggregator, planned_steps
+) -> FederatedAlgorithm:
+  """FedAvg whose server also keeps and sends the base optimizer's state."""
+  return from_client_update(
+      client, aggregator=aggregator, local_steps=planned_steps,
+      extra=lambda variables, num_clients: base_optimizer.init(
+          variables.params))._replace(broadcast=_send)
+
+
+def _send(state: ServerState) -> Sent:
+  return Sent(state.round, state.variables, state.extra)
+
+
+def _next_base_state(base_optimizer, state: ServerState, gradient) -> PyTree:
+  """V: the base optimizer's state after the gradient at x_t."""
+  return base_optimizer.update(
+      gradient, state.extra, state.variables.params)[1]
 
 
 def _freeze(
@@ -152,11 +204,3 @@ def _freeze(
     updates, _ = base_optimizer.update(grads, sent.base_state, params)
     return updates, state
   return optax.GradientTransformation(lambda params: (), update)
-
-
-def _output(local, sent, gradient, weight, client_state) -> ClientOutput:
-  """The message, with the gradient at the server's model beside it."""
-  message = difference(local.variables, sent.variables, weight)
-  aux = {'gradient': jax.tree.map(lambda g: weight * g, gradient)}
-  return ClientOutput(
-      message._replace(aux=aux), client_state, local.metrics)

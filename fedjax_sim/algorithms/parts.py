@@ -13,6 +13,7 @@ import optax
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast
+from fedjax_sim.core import frozen
 from fedjax_sim.core.types import (
     Aggregate,
     Aggregator,
@@ -38,18 +39,22 @@ class Parts(NamedTuple):
 
   def personal(self, variables: Variables) -> Variables:
     """The personal part."""
+    variables = frozen.without(variables)
     return jax.tree.map(
-        lambda own, x: x if own else None, self.mask(variables), variables)
+        lambda is_personal, x: x if is_personal else None,
+        self.mask(variables), variables)
 
   def shared(self, variables: Variables) -> Variables:
     """The other part."""
+    weights, variables = variables.frozen, frozen.without(variables)
     return jax.tree.map(
-        lambda own, x: None if own else x, self.mask(variables), variables)
+        lambda is_personal, x: None if is_personal else x,
+        self.mask(variables), variables)._replace(frozen=weights)
 
 
 def join(personal: PyTree, shared: PyTree) -> PyTree:
   """The whole of two parts; where `shared` has something too, the personal."""
-  return jax.tree.map(lambda own, x: x if own is None else own,
+  return jax.tree.map(lambda mine, x: x if mine is None else mine,
                       personal, shared, is_leaf=lambda x: x is None)
 
 
@@ -74,15 +79,15 @@ def by_path(personal: Select) -> Parts:
     is_personal = lambda path: pattern.search(path) is not None
 
   def mask(variables: Variables) -> Variables:
-    own = jax.tree.map_with_path(
+    chosen = jax.tree.map_with_path(
         lambda path, _: bool(is_personal(path_name(path))), variables)
-    if len(set(jax.tree.leaves(own.params))) < 2:
+    if len(set(jax.tree.leaves(chosen.params))) < 2:
       names = [path_name(path) for path, _ in jax.tree.leaves_with_path(
           variables._replace(model_state={}))]
       raise ValueError(
           f'personal must choose some, not all, of {", ".join(names)}, got '
           f'{personal!r}.')
-    return own
+    return chosen
 
   return Parts(mask)
 
@@ -130,4 +135,5 @@ def from_parts(
       broadcast=lambda state: Broadcast(
           state.round, parts.shared(state.variables)),
       server=server,
-      personalize=lambda state, own, data, key: join(own, state.variables))
+      personalize=lambda state, part, data, key: join(
+          part, state.variables))

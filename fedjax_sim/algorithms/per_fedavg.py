@@ -11,6 +11,8 @@ Federated Learning: A Meta-Learning Approach" (2020), algorithm 1 in its variant
 FO, which leaves the factor (1 - alpha Hessian) out.
 """
 
+from typing import Unpack
+
 import jax
 import optax
 from jax import numpy as jnp
@@ -18,8 +20,12 @@ from jax import numpy as jnp
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients import batches
 from fedjax_sim.clients.local_sgd import Broadcast, Gradient, difference
-from fedjax_sim.clients.local_training import local_training
-from fedjax_sim.core import checks, random
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
+from fedjax_sim.core import checks, random, specs
 from fedjax_sim.core.types import (
     Aggregator,
     ClientData,
@@ -30,6 +36,8 @@ from fedjax_sim.core.types import (
 )
 
 
+@specs.traceable('personal_lr')
+@takes_training
 def per_fedavg(
     model: Model,
     client_optimizer: optax.GradientTransformation,
@@ -37,7 +45,7 @@ def per_fedavg(
     *,
     personal_lr: float,
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds Per-FedAvg (FO).
 
@@ -68,7 +76,8 @@ def per_fedavg(
         inner = jax.tree.map(
             lambda w, g: (w - personal_lr * g).astype(w.dtype),
             variables.params, grads)
-        grads, model_state, _ = gradient(Variables(inner, model_state), batch)
+        grads, model_state, _ = gradient(variables._replace(
+            params=inner, model_state=model_state), batch)
         return grads, model_state, metrics
       return adapted_gradient
 

@@ -13,13 +13,19 @@ algorithm 1; there the mean is uniform (`weighting='uniform'`). Client k uses
 theta_k(w) = argmin F_k(theta) + lambda / 2 |theta - w|^2, equation 2.
 """
 
+from typing import Unpack
+
 import jax
 import optax
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast, Gradient, difference
-from fedjax_sim.clients.local_training import local_training
-from fedjax_sim.core import checks, random
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
+from fedjax_sim.core import checks, random, specs
 from fedjax_sim.core.types import (
     Aggregator,
     ClientOutput,
@@ -29,6 +35,8 @@ from fedjax_sim.core.types import (
 )
 
 
+@specs.traceable('lam', 'personal_lr')
+@takes_training
 def pfedme(
     model: Model,
     client_optimizer: optax.GradientTransformation,
@@ -38,7 +46,7 @@ def pfedme(
     personal_lr: float,
     personal_steps: int = 5,
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds pFedMe.
 
@@ -76,13 +84,12 @@ def pfedme(
         theta = jax.tree.map(
             lambda x, g, w: (x - personal_lr * (g + lam * (x - w))).astype(
                 x.dtype), carry.params, grads, w)
-        return Variables(theta, model_state), metrics
+        return carry._replace(params=theta, model_state=model_state), metrics
 
-      (theta, model_state), metrics = jax.lax.scan(
-          step, variables, length=personal_steps)
+      theta, metrics = jax.lax.scan(step, variables, length=personal_steps)
       grads = jax.tree.map(lambda w, x: (lam * (w - x)).astype(w.dtype),
-                           w, theta)
-      return grads, model_state, jax.tree.map(lambda x: x[0], metrics)
+                           w, theta.params)
+      return grads, theta.model_state, jax.tree.map(lambda x: x[0], metrics)
     return envelope_gradient
 
   def client(server: Broadcast, client_state, data, key):

@@ -50,18 +50,19 @@ def pooled_gradient(
     place = i * micro_batch_size + jnp.arange(micro_batch_size, dtype=jnp.int32)
     real = place < total
     slot = jnp.where(real, jnp.searchsorted(ends, place, side='right'), 0)
-    own_place = jnp.where(real, place - (ends - pool.sizes)[slot], 0)
-    rows = pool.offsets[slot] + own_place
+    place_in_slot = jnp.where(real, place - (ends - pool.sizes)[slot], 0)
+    rows = pool.offsets[slot] + place_in_slot
     part, _, part_loss = gradients.summed_gradient(
         model, variables, jax.tree.map(lambda x: x[rows], pool.examples),
         jnp.where(real, example_weights[slot], 0),
-        jax.vmap(jax.random.fold_in)(keys[slot], own_place), keys[0])
+        jax.vmap(jax.random.fold_in)(keys[slot], place_in_slot), keys[0])
     return jax.tree.map(jnp.add, gradient, part), loss + part_loss
 
   gradient, loss = jax.lax.fori_loop(
       0, (total + micro_batch_size - 1) // micro_batch_size, add,
       (jax.tree.map(jnp.zeros_like, variables.params), jnp.float32(0)))
+  weight = jnp.sum(weights)
   aggregate = Aggregate(
-      trees.divide_rows(gradient, jnp.sum(weights)), jnp.sum(weights),
-      jnp.sum(pool.present, dtype=jnp.int32), aux={})
+      trees.divide_rows(gradient, weight), weight, weight,
+      jnp.sum(pool.present, dtype=jnp.int32), sums={})
   return aggregate, {'loss': (loss, total.astype(jnp.float32))}

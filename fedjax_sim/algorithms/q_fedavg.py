@@ -15,15 +15,21 @@ Learning" (2020), algorithm 2. There clients are drawn with probability p_k and
 summed plainly; here they are drawn uniformly and weighed, to the same mean.
 """
 
+from typing import Unpack
+
 import jax
 import optax
 from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import local_training
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
 from fedjax_sim.clients.measure import local_loss
-from fedjax_sim.core import checks
+from fedjax_sim.core import checks, specs
 from fedjax_sim.core.types import (
   Aggregate,
   Aggregator,
@@ -37,6 +43,8 @@ from fedjax_sim.core.types import (
 _EPSILON = 1e-10
 
 
+@specs.traceable('q')
+@takes_training
 def q_fedavg(
     model: Model,
     client_lr: float,
@@ -44,7 +52,7 @@ def q_fedavg(
     *,
     q: float,
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds q-FedAvg.
 
@@ -74,7 +82,7 @@ def q_fedavg(
                  for x in jax.tree.leaves(message.update.params))
     rate = client_lr * train.step_scale(server.round)
     curvature = weight * q * loss ** (q - 1) * square / rate
-    return ClientOutput(message._replace(aux={'curvature': curvature}),
+    return ClientOutput(message._replace(sums={'curvature': curvature}),
                         client_state, local.metrics)
 
   base = from_client_update(
@@ -82,7 +90,7 @@ def q_fedavg(
 
   def server(state: ServerState, aggregate: Aggregate, key) -> ServerState:
     weight = aggregate.weight
-    bound = weight + aggregate.aux['curvature']  # H / L
+    bound = weight + aggregate.sums['curvature']  # H / L
     damping = jnp.where(weight > 0, weight / jnp.where(weight > 0, bound, 1), 0)
     params = jax.tree.map(
         lambda x: (damping * x).astype(x.dtype), aggregate.mean.params)

@@ -14,6 +14,8 @@ plain ones; `weighting='examples'` weighs both, which makes it solve the
 problem in which a client counts by its examples.
 """
 
+from typing import NamedTuple, Unpack
+
 import jax
 import optax
 from jax import numpy as jnp
@@ -21,16 +23,31 @@ from jax import numpy as jnp
 from fedjax_sim.algorithms import tracked
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast, difference
-from fedjax_sim.clients.local_training import local_training
+from fedjax_sim.clients.local_training import (
+    TrainingOptions,
+    local_training,
+    takes_training,
+)
 from fedjax_sim.core import checks, random, trees
 from fedjax_sim.core.types import (
+    Aggregate,
     Aggregator,
     ClientOutput,
     FederatedAlgorithm,
     Model,
+    PyTree,
+    Variables,
 )
 
 
+class Changes(NamedTuple):
+  """A client's update: of the model, y_k - x_t, and of its control variate."""
+
+  model: Variables
+  control: PyTree
+
+
+@takes_training
 def scaffold(
     model: Model,
     client_lr: float,
@@ -39,7 +56,7 @@ def scaffold(
     option: int = 2,
     weighting: str = 'uniform',
     aggregator: Aggregator | None = None,
-    **training,
+    **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds SCAFFOLD.
 
@@ -49,7 +66,8 @@ def scaffold(
     server_optimizer: None is `optax.sgd(1.0)`; `optax.sgd(eta_g)` in general.
     option: of the control variate; 1 costs a pass over the local data.
     weighting: of clients in both means.
-    aggregator: as in `fedavg`. Control variates go past its transforms.
+    aggregator: as in `fedavg`. An update is that of the model and that of the
+      control variate together.
     **training: as in `fedavg`, without `proximal`.
 
   Returns:
@@ -68,30 +86,34 @@ def scaffold(
     local = train.run(server.variables, data, key, server.round,
                       correct=lambda grads, params: trees.add(grads, shift))
     if option == 1:
-      own, _, _ = train.gradient(
+      new, _, _ = train.gradient(
           server.variables, data, random.named(key, 'control'))
     else:
       steps = jnp.maximum(local.num_steps, 1)
       scale = 1 / (steps * client_lr * train.step_scale(server.round))
-      own = jax.tree.map(
+      new = jax.tree.map(
           lambda x, y, s: ((x - y) * scale - s).astype(x.dtype),
           server.variables.params, local.variables.params, shift)
     weight = train.weight(data)
-    kept, aux = tracked.change(kept, own, weight)
+    change = jax.tree.map(jnp.subtract, new, kept.value)
+    kept, sums = tracked.keep_new(kept, new, weight)
     message = difference(local.variables, server.variables, weight)
-    return ClientOutput(message._replace(aux=aux), kept, local.metrics)
+    message = message._replace(
+        update=Changes(message.update, change), sums=sums)
+    return ClientOutput(message, kept, local.metrics)
 
   base = from_client_update(
-      client, server_optimizer, aggregator, train.planned_steps)
+      client, server_optimizer, aggregator, train.planned_steps,
+      extra=lambda variables, num_clients: tracked.track(
+          variables.params, num_clients))
 
-  def server(state, aggregate, key):
-    return base.server(state, aggregate, key)._replace(
-        extra=tracked.update(state.extra, aggregate.aux))
+  def server(state, aggregate: Aggregate, key):
+    model, control = aggregate.mean
+    extra = tracked.update(state.extra, control, aggregate)
+    return base.server(state, aggregate._replace(mean=model), key)._replace(
+        extra=extra)
 
   return base._replace(
-      init=lambda variables, key, num_clients: base.init(
-          variables, key, num_clients)._replace(
-              extra=tracked.track(variables.params, num_clients)),
       client_init=lambda variables: tracked.keep(variables.params),
       broadcast=lambda state: (
           Broadcast(state.round, state.variables), tracked.mean(state.extra)),

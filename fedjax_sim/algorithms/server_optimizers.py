@@ -25,7 +25,7 @@ import jax
 import optax
 from jax import numpy as jnp
 
-from fedjax_sim.core import checks
+from fedjax_sim.core import checks, specs
 from fedjax_sim.core.types import PyTree
 
 
@@ -43,6 +43,7 @@ class AdaptiveState(NamedTuple):
   v: PyTree
 
 
+@specs.traceable('momentum')
 def fedavgm(
     learning_rate: optax.ScalarOrSchedule, momentum: float = 0.9
 ) -> optax.GradientTransformation:
@@ -50,6 +51,7 @@ def fedavgm(
   return optax.sgd(learning_rate, momentum=momentum)
 
 
+@specs.traceable('tau')
 def fedadagrad(
     learning_rate: optax.ScalarOrSchedule, tau: float = 1e-3
 ) -> optax.GradientTransformation:
@@ -57,6 +59,7 @@ def fedadagrad(
   return _adaptive(learning_rate, 0.0, tau, lambda v, square: v + square)
 
 
+@specs.traceable('beta1', 'beta2', 'tau')
 def fedyogi(
     learning_rate: optax.ScalarOrSchedule,
     beta1: float = 0.9,
@@ -70,6 +73,7 @@ def fedyogi(
       lambda v, square: v - (1 - beta2) * square * jnp.sign(v - square))
 
 
+@specs.traceable('beta1', 'beta2', 'tau')
 def fedadam(
     learning_rate: optax.ScalarOrSchedule,
     beta1: float = 0.9,

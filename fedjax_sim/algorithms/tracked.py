@@ -19,7 +19,7 @@ import jax
 from jax import numpy as jnp
 
 from fedjax_sim.core import trees
-from fedjax_sim.core.types import PyTree
+from fedjax_sim.core.types import Aggregate, PyTree
 
 
 class Kept(NamedTuple):
@@ -56,20 +56,30 @@ def track(like: PyTree, num_clients: int) -> Tracked:
                  jnp.float32(0), jnp.float32(num_clients))
 
 
-def change(old: Kept, value: PyTree, weight: jax.Array) -> tuple[Kept, dict]:
-  """A client's new part, and the aux that tells the server of it."""
-  changed = jax.tree.map(lambda n, o: weight * (n - o), value, old.value)
+def keep_new(
+    old: Kept, value: PyTree, weight: jax.Array
+) -> tuple[Kept, dict[str, jax.Array]]:
+  """A client's new part, and the sums that tell the server who is new."""
   first = jnp.where(old.seen, 0.0, 1.0)
-  aux = {'change': changed, 'new_weight': first * weight, 'new': first}
-  return Kept(value, jnp.array(True)), aux
+  return Kept(value, jnp.array(True)), {
+      'new_weight': first * weight, 'new': first}
 
 
-def update(tracked: Tracked, aux) -> Tracked:
-  """The server's part after a round, from the sums of its clients' aux."""
+def update(
+    tracked: Tracked, mean_change: PyTree, aggregate: Aggregate
+) -> Tracked:
+  """The server's part after a round.
+
+  Args:
+    tracked: before it.
+    mean_change: the mean over the cohort of new x_k - old x_k.
+    aggregate: whose mean that is; with the sums of `keep_new`.
+  """
+  change = trees.scale_rows(mean_change, aggregate.denominator)
   return tracked._replace(
-      total=trees.add(tracked.total, aux['change']),
-      weight=tracked.weight + aux['new_weight'],
-      seen=tracked.seen + aux['new'])
+      total=trees.add(tracked.total, change),
+      weight=tracked.weight + aggregate.sums['new_weight'],
+      seen=tracked.seen + aggregate.sums['new'])
 
 
 def mean(tracked: Tracked) -> PyTree:

@@ -28,8 +28,8 @@ def batch_gradient(
     (gradient, the new model state, {'loss': (sum, count)}).
   """
   def mean_loss(params):
-    outputs, state = model.apply(
-        params, variables.model_state, batch.examples['x'],
+    outputs, state = model.run(
+        variables._replace(params=params), batch.examples['x'],
         key=random.named(batch.key, 'model'), train=True, mask=batch.mask)
     total = jnp.sum(_real(batch.mask, model.loss(outputs, batch.examples)))
     count = jnp.sum(batch.mask).astype(total.dtype)
@@ -74,7 +74,7 @@ def large_batch_gradient(
     index = i * width + jnp.arange(width, dtype=jnp.int32)
     part = batch._replace(rows=rows[index], mask=mask[index])
     gradient, state, loss = summed_gradient(
-        model, Variables(variables.params, state), part.examples,
+        model, variables._replace(model_state=state), part.examples,
         part.mask.astype(jnp.float32), example_keys(key, index),
         jax.random.fold_in(key, i))
     metrics = {'loss': (metrics['loss'][0] + loss, metrics['loss'][1])}
@@ -149,7 +149,7 @@ def summed_gradient(
 
   def weighted_loss(params):
     outputs, state = _apply(
-        model, Variables(params, variables.model_state), examples['x'], real,
+        model, variables._replace(params=params), examples['x'], real,
         keys, batch_key)
     losses = _real(real, model.loss(outputs, examples))
     return jnp.sum(weights * losses), (state, jnp.sum(losses))
@@ -161,11 +161,11 @@ def summed_gradient(
 
 def _apply(model, variables, inputs, mask, keys, batch_key):
   if jax.tree.leaves(variables.model_state):
-    return model.apply(*variables, inputs, key=batch_key, train=True, mask=mask)
+    return model.run(variables, inputs, key=batch_key, train=True, mask=mask)
 
   def one(inputs, mask, key):
-    outputs, _ = model.apply(
-        *variables, jax.tree.map(lambda x: x[None], inputs), key=key,
+    outputs, _ = model.run(
+        variables, jax.tree.map(lambda x: x[None], inputs), key=key,
         train=True, mask=mask[None])
     return jax.tree.map(lambda x: x[0], outputs)
 

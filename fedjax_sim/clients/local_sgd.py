@@ -14,6 +14,7 @@ import optax
 from jax import numpy as jnp
 
 from fedjax_sim.clients import batches, gradients
+from fedjax_sim.core import frozen
 from fedjax_sim.core.types import (
     ClientData,
     Message,
@@ -96,7 +97,7 @@ def run_sgd(
     gradient = functools.partial(
         gradients.large_batch_gradient, model,
         micro_batch_size=micro_batch_size)
-  gradient = change_gradient(gradient)
+  gradient = change_gradient(_with_frozen(gradient, variables.frozen))
 
   def step(local: LocalState, batch: batches.Batch) -> LocalState:
     params = local.variables.params
@@ -115,12 +116,20 @@ def run_sgd(
   if count is None:
     count = batches.steps_per_epoch(data.size, batch_size)
   local = LocalState(
-      variables, opt_state, jnp.where(data.size > 0, count, 0),
-      jnp.zeros(2, jnp.float32))
+      variables._replace(frozen=None), opt_state,
+      jnp.where(data.size > 0, count, 0), jnp.zeros(2, jnp.float32))
   local = batches.for_each_batch(
       data, step, local, key=key, batch_size=batch_size, num_steps=num_steps,
       first_step=first_step, by_size=by_size)
-  return local._replace(metrics={'loss': (local.metrics[0], local.metrics[1])})
+  return local._replace(
+      variables=local.variables._replace(frozen=variables.frozen),
+      metrics={'loss': (local.metrics[0], local.metrics[1])})
+
+
+def _with_frozen(gradient: Gradient, weights: PyTree) -> Gradient:
+  """The gradient of a model whose frozen weights the loop does not carry."""
+  return lambda variables, batch: gradient(
+      variables._replace(frozen=weights), batch)
 
 
 def _packed(metrics: MetricSums) -> jax.Array:
@@ -138,5 +147,6 @@ class Broadcast(NamedTuple):
 def difference(local: Variables, server: Variables, weight) -> Message:
   """The message whose update is `local` minus `server`."""
   return Message(
-      update=jax.tree.map(jnp.subtract, local, server),
-      weight=jnp.asarray(weight, jnp.float32), present=jnp.array(True), aux={})
+      update=jax.tree.map(
+          jnp.subtract, frozen.without(local), frozen.without(server)),
+      weight=jnp.asarray(weight, jnp.float32))

@@ -5,8 +5,11 @@ is weighed, and a proximal term: arguments that every algorithm takes alike and
 hands on to `local_training`.
 """
 
+import difflib
+import functools
+import inspect
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import jax
 import optax
@@ -19,10 +22,52 @@ from fedjax_sim.clients.local_sgd import (
     run_sgd,
 )
 from fedjax_sim.clients.work import local_work
-from fedjax_sim.core import checks
+from fedjax_sim.core import checks, specs
 from fedjax_sim.core.types import ClientData, Model, PyTree, Variables
 
 Schedule = Callable[[jax.Array], jax.Array]
+
+
+@specs.traceable('proximal')
+class TrainingOptions(TypedDict, total=False):
+  """The keyword arguments of `local_training`, which algorithms hand on."""
+
+  epochs: float
+  steps: int | None
+  batch_size: int | None
+  stragglers: float
+  proximal: float
+  weighting: str
+  client_schedule: Schedule | None
+  micro_batch_size: int
+
+
+def takes_training(builder: Callable) -> Callable:
+  """Makes a builder with `**training` name a keyword that it does not have.
+
+  Args:
+    builder: takes arguments of its own and `Unpack[TrainingOptions]`.
+
+  Returns:
+    The builder, which raises a TypeError with its name, the keyword and the
+    names that are near.
+  """
+  parameters = inspect.signature(builder).parameters
+  known = [name for name, p in parameters.items() if p.kind != p.VAR_KEYWORD]
+  known += [name for name in TrainingOptions.__annotations__
+            if name not in known]
+
+  @functools.wraps(builder)
+  def checked(*args, **kwargs):
+    for name in kwargs:
+      if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f' Did you mean {near[0]!r}?' if near else ''
+        raise TypeError(f'{builder.__name__} has no argument {name!r}.{hint} '
+                        f'It takes {", ".join(known)}.')
+    return builder(*args, **kwargs)
+
+  return checked
 
 
 class LocalTraining(NamedTuple):

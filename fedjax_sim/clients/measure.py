@@ -17,8 +17,8 @@ def batch_metrics(
     model: Model, variables: Variables, examples: PyTree, mask: jax.Array
 ) -> MetricSums:
   """(sum, count) of the loss and the model's metrics over a batch."""
-  outputs, _ = model.apply(
-      *variables, examples['x'], key=jax.random.key(0), train=False, mask=mask)
+  outputs, _ = model.run(
+      variables, examples['x'], key=jax.random.key(0), train=False, mask=mask)
   losses = model.loss(outputs, examples)
   rows = {'loss': (losses, jnp.ones_like(losses)),
           **model.metrics(outputs, examples)}

@@ -100,12 +100,12 @@ def _run_phases(
     # Whatever a lane beyond the next phase's width has to do is done in this
     # one, so the next phase may forget it.
     stop = jnp.maximum(start, jnp.max(num_steps[next_width:]))
-    own_consts = [c[:width] if b else c
+    consts_here = [c[:width] if b else c
                   for c, b in zip(consts, consts_batched, strict=True)]
-    own_steps = num_steps[:width]
+    steps_here = num_steps[:width]
 
-    def active_step(t, c, own_consts=own_consts, own_steps=own_steps):
-      return trees.where(t < own_steps, lanes_step(own_consts, t, c), c)
+    def active_step(t, c, consts_here=consts_here, steps_here=steps_here):
+      return trees.where(t < steps_here, lanes_step(consts_here, t, c), c)
 
     head = jax.lax.fori_loop(
         start, stop, active_step, jax.tree.map(lambda x, w=width: x[:w], carry))

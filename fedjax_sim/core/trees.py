@@ -14,6 +14,11 @@ def add(a: PyTree, b: PyTree) -> PyTree:
   return jax.tree.map(jnp.add, a, b)
 
 
+def zeros(like: PyTree) -> PyTree:
+  """Zeros of these shapes and dtypes."""
+  return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+
+
 def where(condition: jax.Array, on_true: PyTree, on_false: PyTree) -> PyTree:
   """Selects whole trees, or rows of them where `condition` has axes.
 
@@ -28,18 +33,31 @@ def where(condition: jax.Array, on_true: PyTree, on_false: PyTree) -> PyTree:
   return jax.tree.map(select, on_true, on_false)
 
 
-def scale_rows(tree: PyTree, scale: jax.Array) -> PyTree:
-  """Multiplies leaves by `scale`, whose shape is a prefix of theirs."""
-  def multiply(x):
-    return x * scale.reshape(scale.shape + (1,) * (x.ndim - scale.ndim))
-  return jax.tree.map(multiply, tree)
+def map_prefix(function, prefix: PyTree, tree: PyTree) -> PyTree:
+  """`function(p, x)` for each leaf x of `tree`, under leaf p of `prefix`."""
+  return jax.tree.map(
+      lambda p, subtree: jax.tree.map(lambda x: function(p, x), subtree),
+      prefix, tree)
 
 
-def divide_rows(tree: PyTree, divisor: jax.Array) -> PyTree:
+def scale_rows(tree: PyTree, scale: PyTree) -> PyTree:
+  """Multiplies leaves by `scale`, whose shape is a prefix of theirs.
+
+  Args:
+    tree: PyTree of arrays.
+    scale: an array, or a prefix tree of `tree` with arrays.
+  """
+  def multiply(factor, x):
+    return x * factor.reshape(factor.shape + (1,) * (x.ndim - factor.ndim))
+  return map_prefix(multiply, scale, tree)
+
+
+def divide_rows(tree: PyTree, divisor: PyTree) -> PyTree:
   """Divides leaves by `divisor`, as `scale_rows`; 0 where it isn't positive."""
-  positive = divisor > 0
-  inverse = jnp.where(positive, 1 / jnp.where(positive, divisor, 1), 0)
-  return scale_rows(tree, inverse)
+  def inverse(x):
+    positive = x > 0
+    return jnp.where(positive, 1 / jnp.where(positive, x, 1), 0)
+  return scale_rows(tree, jax.tree.map(inverse, divisor))
 
 
 def size(tree: PyTree) -> int:

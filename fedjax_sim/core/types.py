@@ -1,11 +1,14 @@
 """The few types everything is built from: NamedTuples of pure functions.
 
 Axis letters: N clients in the federation, E examples in all, M clients in a
-round's cohort, W lanes (clients computed side by side), B batch.
+round's cohort, W lanes (clients computed side by side), B batch, K groups.
 
 An example is a dict with `x`, what a model takes, and `y`, what it should
 predict; both may be pytrees. Metrics travel as (sum, count) until they are
 reported, so that they can be added up in any grouping.
+
+A field that is None where it is not used is None statically: it costs a
+compiled program nothing.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,6 +19,8 @@ import numpy as np
 
 PyTree = Any
 MetricSums = Mapping[str, tuple[jax.Array, jax.Array]]
+# Scalars by name, float32 [].
+Scalars = Mapping[str, jax.Array]
 
 
 class Variables(NamedTuple):
@@ -25,10 +30,15 @@ class Variables(NamedTuple):
     params: PyTree of float arrays; gradients are taken in them.
     model_state: PyTree of float arrays that a forward pass in training updates
       (BatchNorm's running statistics), `{}` for most models.
+    frozen: PyTree of weights that no client changes (those that a low-rank
+      adapter is added to), None for most models. They are neither
+      differentiated nor sent, and are no part of states and checkpoints. They
+      must not depend on the key of `Model.init`.
   """
 
   params: PyTree
   model_state: PyTree
+  frozen: PyTree = None
 
 
 class Model(NamedTuple):
@@ -41,7 +51,8 @@ class Model(NamedTuple):
       (outputs [B, ...], model_state)`. `inputs` are in the storage dtype of
       the data, so scaling pixels is part of the model. `key` is for dropout,
       `train` a Python bool. Rows where the bool `mask` is False are padding:
-      they must not influence the other rows' outputs or the state.
+      they must not influence the other rows' outputs or the state. A model
+      with frozen weights is given them as `frozen=`; see `run`.
     loss: `(outputs, examples [B, ...]) -> float32 [B]`, one value an example.
     metrics: `(outputs, examples) -> {name: (sum [B], count [B])}`, for each
       example. The loss is added to these by whoever evaluates.
@@ -51,6 +62,13 @@ class Model(NamedTuple):
   apply: Callable[..., tuple[PyTree, PyTree]]
   loss: Callable[[PyTree, PyTree], jax.Array]
   metrics: Callable[[PyTree, PyTree], MetricSums]
+
+  def run(self, variables: Variables, inputs: PyTree, **options):
+    """`apply` with all of the variables; `options` are its keywords."""
+    if variables.frozen is not None:
+      options['frozen'] = variables.frozen
+    return self.apply(
+        variables.params, variables.model_state, inputs, **options)
 
 
 class ClientData(NamedTuple):
@@ -74,26 +92,70 @@ class ClientData(NamedTuple):
   ragged: bool
 
 
+class Slot(NamedTuple):
+  """One client in a round, as the plan has it.
+
+  A *cohort* is a `Slot` of arrays [M]: all clients of a round in the order in
+  which they were drawn.
+
+  Attributes:
+    client: int32 [], the client's number in the federation; 0 if empty.
+    occurrence: int32 [], how often the client came before in the same cohort
+      (0 unless sampled with replacement).
+    present: bool [], False in an empty slot.
+    offset: int32 [], where the client's examples begin in what the device
+      holds.
+    size: int32 [], how many there are; 0 in an empty slot.
+    state_index: int32 [], where the client's state lies among those that the
+      device holds; 0 in an empty slot.
+    place: int32 [], its position in the cohort.
+    arrives: bool [], whether the client's message reaches the server; None if
+      all do.
+    work: int32 [], local steps that it gets done; None for all of them.
+    lag: int32 [], server steps since its model left; None for 0.
+  """
+
+  client: jax.Array
+  occurrence: jax.Array
+  present: jax.Array
+  offset: jax.Array
+  size: jax.Array
+  state_index: jax.Array
+  place: jax.Array
+  arrives: jax.Array | None = None
+  work: jax.Array | None = None
+  lag: jax.Array | None = None
+
+
 class Message(NamedTuple):
   """What a client returns to the server.
 
   Attributes:
-    update: PyTree; for FedAvg a `Variables`, local minus server.
-    weight: float32 [...], the weight of the update in the mean. Its shape is a
-      prefix of every leaf's shape of `update`: a scalar weighs the whole
-      update, a [K] vector weighs K stacked updates one by one (clusters).
+    update: PyTree, everything of a vector's size that leaves the client; for
+      FedAvg a `Variables`, local minus server. Transforms see all of it.
+    weight: float32 [...], the weight of the update in the mean, or a prefix
+      tree of such. A weight's shape is a prefix of the shape of its leaves.
     present: bool []; an absent slot is selected away, never multiplied,
       since 0 * NaN is NaN.
-    aux: dict of PyTrees, added up plainly over the clients that are present.
-    client: int32 [], the sender's number in the federation. The engine sets
-      it; transforms read it (the masks of a secure sum are pairwise).
+    sums: scalars or short vectors by name, added up plainly over the clients
+      that are present. Algorithms and transforms each see their own only.
+    group: bool [K], True at the one of K server models that the update is for;
+      None for one model. Reducers then give [K, ...].
+    sent: bool, a prefix tree of the update: the entries that travel, where the
+      others are zero. None for all.
+    cost: a `costs.Cost`. The engine sets it from dtypes and `sent`, transforms
+      change it; None outside of them.
+    slot: of the client. The engine sets it for transforms and reducers.
   """
 
   update: PyTree
-  weight: jax.Array
-  present: jax.Array
-  aux: Mapping[str, PyTree]
-  client: jax.Array | int = -1
+  weight: PyTree
+  present: jax.Array | bool = True
+  sums: Mapping[str, PyTree] = {}
+  group: jax.Array | None = None
+  sent: PyTree | None = None
+  cost: PyTree | None = None
+  slot: Slot | None = None
 
 
 class ClientOutput(NamedTuple):
@@ -101,7 +163,8 @@ class ClientOutput(NamedTuple):
 
   Attributes:
     message: what goes to the server.
-    state: the client's own state, kept until it is next in a cohort.
+    state: the client's own state, kept until it is next in a cohort. If the
+      message does not arrive, the client keeps the state that it had.
     metrics: MetricSums of scalars, summed over the cohort and logged.
   """
 
@@ -139,35 +202,59 @@ class Aggregate(NamedTuple):
   Attributes:
     mean: PyTree like a message's update: the weighted mean (or median, …).
     weight: float32, the sum of weights, of the shape of a message's weight.
+    denominator: what the sum of updates was divided by; of the shape of
+      `weight`, or a scalar. For a sum of integers, what decoding still has to
+      divide by. mean * denominator is the sum of the updates.
     count: int32 [], the number of clients that were present.
-    aux: the sums of the messages' aux.
+    sums: the sums of the messages' sums.
   """
 
   mean: PyTree
-  weight: jax.Array
+  weight: PyTree
+  denominator: PyTree
   count: jax.Array
-  aux: Mapping[str, PyTree]
+  sums: Mapping[str, PyTree]
 
 
 class Reducer(NamedTuple):
   """Turns the messages of a round into one `Aggregate`, block by block.
 
-  It alone multiplies by weight and divides.
+  It alone multiplies by weight and divides. Messages have no group: the engine
+  reduces each group on its own.
 
   Attributes:
     init: `(message, num_slots) -> accumulator`, from the shapes of one message
-      and the most messages that there can be in a round.
+      and the most messages that there can be in a round, M.
     accumulate: `(accumulator, messages [W, ...]) -> accumulator`.
     merge: `(accumulator, accumulator) -> accumulator`, for several devices;
       `trees.add` itself where it adds, which a mesh does best.
-    finalize: `(accumulator, key) -> Aggregate`. With nobody present the mean
-      is zero.
+    finalize: `(accumulator, state, broadcast, key) -> (Aggregate, state,
+      Scalars)`: what was sent to the clients, and metrics for the record. With
+      nobody present the mean is zero.
+    initial: `(message, num_clients, key) -> state` that lasts from round to
+      round; `()` for none.
+    plain: whether it is the weighted mean of the updates as they are, which an
+      algorithm may compute in another way.
   """
 
   init: Callable[[Message, int], PyTree]
   accumulate: Callable[[PyTree, Message], PyTree]
   merge: Callable[[PyTree, PyTree], PyTree]
-  finalize: Callable[[PyTree, jax.Array], Aggregate]
+  finalize: Callable[..., tuple[Aggregate, PyTree, Scalars]]
+  initial: Callable[..., PyTree] = lambda message, num_clients, key: ()
+  plain: bool = False
+
+
+class Keys(NamedTuple):
+  """Keys of a transform on a client.
+
+  Attributes:
+    round: the same for all clients of a cohort, and for the server.
+    client: this client's.
+  """
+
+  round: jax.Array
+  client: jax.Array
 
 
 class MessageTransform(NamedTuple):
@@ -175,31 +262,46 @@ class MessageTransform(NamedTuple):
 
   State shared by all clients can't change lane by lane; so a transform has a
   part that runs for each client and a part that runs once, on the server.
+  `aggregation.transform` makes one from the parts that it needs.
 
   Attributes:
-    init: `(message) -> state`, the shared state, from a message's shapes.
-    client_init: `(message) -> client state`, `()` for none.
-    client: `(message, state, client state, key) -> (message, client state)`.
-    server: `(state, aggregate, key) -> state`, after the round.
+    name: what its keys, sums, metrics and states are found by.
+    init: `(message, num_clients, key) -> state`, shared by all clients, from
+      a message's shapes.
+    client_init: `(message) -> memory` of each client, `()` for none.
+    client: `(message, state, memory, Keys, cohort) -> (message, memory)`. If
+      the message does not arrive, the client keeps the memory that it had.
+    decode: `(update, state, key, like) -> update`, what `client` has encoded,
+      of one message or of a mean; `key` is `Keys.round`, `like` the shapes of
+      the update before `client`.
+    server: `(Aggregate, state, key, cohort, like) -> (Aggregate, state,
+      Scalars)`, after the round: decodes the mean, then adds noise, adapts ….
+      The scalars go into the record.
+    broadcast: `(message, state, key) -> (message, state, bits)`, the way down:
+      what clients make of what the server sends, and its bits for each; None
+      if it travels as it is.
+    parts: the transforms of a chain, in order; `()` of a single one.
   """
 
-  init: Callable[[Message], PyTree]
+  name: str
+  init: Callable[..., PyTree]
   client_init: Callable[[Message], PyTree]
   client: Callable[..., tuple[Message, PyTree]]
-  server: Callable[[PyTree, Aggregate, jax.Array], PyTree]
+  decode: Callable[..., PyTree]
+  server: Callable[..., tuple[Aggregate, PyTree, Mapping[str, Any]]]
+  broadcast: Callable[..., tuple[PyTree, Any]] | None = None
+  parts: tuple['MessageTransform', ...] = ()
 
 
 class Aggregator(NamedTuple):
-  """A round's aggregation: transforms in order, then one reducer.
+  """A round's aggregation; `aggregation.aggregator` makes one.
 
-  Made by `aggregation.chain`; its fields are those of `MessageTransform`,
-  for the whole chain, and the reducer.
+  Attributes:
+    transform: of every message, None if they stay as they are.
+    reducer: turns all messages of a round into one aggregate.
   """
 
-  init: Callable[[Message], PyTree]
-  client_init: Callable[[Message], PyTree]
-  client: Callable[..., tuple[Message, PyTree]]
-  server: Callable[[PyTree, Aggregate, jax.Array], PyTree]
+  transform: MessageTransform | None
   reducer: Reducer
 
 
@@ -219,8 +321,25 @@ class ServerState(NamedTuple):
   extra: PyTree = ()
 
 
+# (what the server broadcasts, Pool) -> what clients and the weighted mean give.
 PooledUpdate = Callable[
     [PyTree, Pool], tuple[Aggregate, MetricSums] | None]
+
+
+class Phase(NamedTuple):
+  """An exchange with the cohort that comes before a round's last one.
+
+  Attributes:
+    broadcast: `(ServerState, *earlier) -> server message`, `earlier` being the
+      aggregates of the phases before this one.
+    client: a `ClientUpdate`. From the second phase on it takes a tuple of all
+      that was broadcast in the round so far.
+    pooled: as in `FederatedAlgorithm`.
+  """
+
+  broadcast: Callable[..., PyTree]
+  client: ClientUpdate
+  pooled: PooledUpdate | None = None
 
 
 class FederatedAlgorithm(NamedTuple):
@@ -230,19 +349,23 @@ class FederatedAlgorithm(NamedTuple):
     init: `(Variables, key, num_clients) -> ServerState`.
     client_init: `(Variables) -> client state` of a client that has not taken
       part yet, `()` for none.
-    broadcast: `(ServerState) -> server message`.
-    client: a `ClientUpdate`.
-    aggregator: an `Aggregator`.
-    server: `(ServerState, Aggregate, key) -> ServerState`. The engine counts
-      the round.
+    broadcast: `(ServerState, *earlier) -> server message`, `earlier` being the
+      aggregates of `phases`.
+    client: a `ClientUpdate`. With phases it takes a tuple of all that was
+      broadcast in the round.
+    aggregator: an `Aggregator`, of all phases.
+    server: `(ServerState, Aggregate, key, *earlier) -> ServerState`. The engine
+      counts the round.
     personalize: `(ServerState, client state, ClientData, key) -> Variables`
       that a client is evaluated with.
+    phases: exchanges with the cohort before the last one, which is described
+      by the fields above; most algorithms have none.
+    receive: `(server message, Slot, key) -> server message`, what of a
+      broadcast one client gets; None for all of it.
     pooled: `(server message, Pool) -> (Aggregate, MetricSums)`, what clients
-      and aggregator would give, for the whole cohort in one go; None, while it
-      is traced, if it can't for this model. Most algorithms have none.
-    prepare: `(server message, Pool) -> Aggregate`, a first exchange with the
-      cohort, before its clients start: they then take `(server message, mean
-      of the aggregate)` for a server message. Most algorithms have none.
+      and a weighted mean would give, for the whole cohort in one go; it returns
+      None, while it is traced, if it can't for this model. Used only where
+      nothing transforms the messages and the reducer is the weighted mean.
     local_steps: int [M] sizes -> int [M], the steps that clients of these
       sizes do (NumPy, on the host), for planning; any measure of work will do.
     evaluated: `(ServerState) -> Variables`, the one model that is evaluated on
@@ -252,12 +375,13 @@ class FederatedAlgorithm(NamedTuple):
 
   init: Callable[[Variables, jax.Array, int], ServerState]
   client_init: Callable[[Variables], PyTree]
-  broadcast: Callable[[ServerState], PyTree]
+  broadcast: Callable[..., PyTree]
   client: ClientUpdate
   aggregator: Aggregator
-  server: Callable[[ServerState, Aggregate, jax.Array], ServerState]
+  server: Callable[..., ServerState]
   personalize: Callable[..., Variables]
+  phases: tuple[Phase, ...] = ()
+  receive: Callable[[PyTree, Slot, jax.Array], PyTree] | None = None
   pooled: PooledUpdate | None = None
-  prepare: Callable[[PyTree, Pool], Aggregate] | None = None
   local_steps: Callable[[np.ndarray], np.ndarray] = lambda sizes: sizes
   evaluated: Callable[[ServerState], Variables] = lambda state: state.variables

@@ -1,29 +1,38 @@
-"""The loop of a run: dispatches, metrics, checkpoints, a clean stop."""
+"""The loop of runs: records to files, checkpoints, a clean stop.
+
+A single run, the members of a sweep and the cells of `benchmarks.paper` go
+through it.
+"""
 
 import contextlib
 import fcntl
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-import jax
-
-from fedjax_sim.experiment import (
-  client_checkpoints,
-  metrics,
-  processes,
-  reporting,
-)
-from fedjax_sim.experiment.checkpoints import Checkpoints
-from fedjax_sim.simulation.engine import SimulationState
+from fedjax_sim.core.types import PyTree
+from fedjax_sim.experiment import metrics, processes
+from fedjax_sim.simulation.drive import Progress, Runs, drive
 from fedjax_sim.simulation.placement import sharding
-from fedjax_sim.simulation.records import DivergenceError, Row
-from fedjax_sim.simulation.simulation import Simulation
+from fedjax_sim.simulation.records import DivergenceError
 from fedjax_sim.simulation.traffic import Traffic
 
 METRICS_FILE = 'metrics.jsonl'
+
+
+class Keeper(Protocol):
+  """Keeps checkpoints; such as `Checkpoints`."""
+
+  def latest(self) -> int | None:
+    """The number of the newest one."""
+
+  def save(self, number: int, state: PyTree) -> None:
+    """Writes one; on return it is on disk."""
+
+  def restore(self, number: int, like: PyTree) -> PyTree:
+    """Reads one."""
 
 
 class Cadence(NamedTuple):
@@ -34,27 +43,27 @@ class Cadence(NamedTuple):
     evaluate: round (from 0) -> whether to evaluate after it.
     rounds_per_dispatch: at most; None is about a second's worth.
     checkpoint_seconds: seconds between checkpoints.
-    stop_on_divergence: whether a NaN or infinity ends the run.
-    targets: test accuracies to announce.
+    stop_on_divergence: whether a NaN or infinity ends a run.
   """
 
   rounds: int
   evaluate: Callable[[int], bool]
-  rounds_per_dispatch: int | None
-  checkpoint_seconds: float
-  stop_on_divergence: bool
-  targets: Sequence[float]
+  rounds_per_dispatch: int | None = None
+  checkpoint_seconds: float = 0.0
+  stop_on_divergence: bool = True
 
 
 class Outcome(NamedTuple):
-  """Where a run ended.
+  """Where runs ended.
 
   Attributes:
-    state: the state after the last good round.
-    interrupted: it was stopped by a signal before its last round.
+    state: after the last dispatch.
+    diverged: member -> the first NaN or infinity that was seen now.
+    interrupted: they were asked to stop before the last round.
   """
 
-  state: SimulationState
+  state: PyTree
+  diverged: dict[int, DivergenceError]
   interrupted: bool
 
 
@@ -97,98 +106,101 @@ def stop_requests() -> Iterator[list[int]]:
 
 
 def restore(
-    checkpoints: Checkpoints, folder: Path, initial: SimulationState
-) -> SimulationState:
-  """The state to go on from; metrics of rounds after it are dropped.
+    runs: Runs, initial: PyTree, checkpoints: Keeper,
+    files: Mapping[int, Path],
+) -> PyTree:
+  """The state to go on from; records of rounds after it are dropped.
 
   Those rounds are computed again, to the same bits.
 
+  Args:
+    runs: what to run.
+    initial: the state before the first round.
+    checkpoints: of an earlier part, if there was one.
+    files: member -> its metrics.
+
   Raises:
-    ValueError: see `client_checkpoints.restore`; nothing is dropped then.
+    ValueError: the checkpoint can't be read; nothing is dropped then.
   """
   latest = checkpoints.latest()
-  state = initial if latest is None else client_checkpoints.restore(
-      checkpoints, latest, initial, folder)
-  file = folder / METRICS_FILE
-  if processes.is_first() and file.exists():
-    metrics.truncate_after(file, latest or 0)
+  state = initial if latest is None else checkpoints.restore(latest, initial)
+  if processes.is_first():
+    for member, done in runs.done(state).items():
+      if files[member].exists():
+        metrics.truncate_after(files[member], done)
   return state
 
 
 def train(
-    simulation: Simulation,
-    program: jax.stages.Compiled,
-    state: SimulationState,
+    runs: Runs,
+    state: PyTree,
     cadence: Cadence,
     *,
-    folder: Path,
-    checkpoints: Checkpoints,
+    files: Mapping[int, Path],
+    checkpoints: Keeper,
     traffic: Traffic,
-    begun: float | None = None,
-    on_rows: Callable[[Sequence[Row]], None] = lambda rows: None,
+    active: set[int] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Outcome:
-  """Runs to the last round, or until a signal asks to stop.
+  """Runs to the last round, or until asked to stop.
 
-  Metrics are appended before the checkpoint that covers them is written, so
-  that a kill at any moment leaves a checkpoint and at least its metrics.
+  Records are appended before the checkpoint that covers them is written, so
+  that a kill at any moment leaves a checkpoint and at least its records. Once
+  all that ran have diverged no checkpoint is written any more: the last one is
+  good.
 
   Args:
-    simulation: what to run.
-    program: compiled for it.
+    runs: what to run.
     state: where to start.
     cadence: how to proceed.
-    folder: gets metrics.jsonl.
-    checkpoints: gets the state now and then, and at the end.
+    files: member -> its metrics, which get its records.
+    checkpoints: get the state now and then, and at the end, under the number
+      of rounds that all members have done together.
     traffic: of a client in a round.
-    begun: when the process began its work, to tell when the first round is
-      done; None doesn't tell.
-    on_rows: called with the new rows.
-
-  Raises:
-    DivergenceError: see `Simulation.dispatches`; metrics up to the round
-      before are written, and no checkpoint after it.
+    active: the members that are to run, None for all; see `drive`.
+    stop: whether to stop, asked after each dispatch.
+    on_progress: called with the progress of each dispatch in the first process,
+      once its records are written; may take out members.
   """
-  start = int(state.server.round)
-  progress = reporting.Progress(
-      start, cadence.rounds, cadence.targets, begun)
-  saved_at = time.monotonic()
-  told: list[DivergenceError] = []
+  active = set(runs.done(state)) if active is None else active
+  began, diverged = set(active), {}
+  saved_at, asked = time.monotonic(), False
+  for progress in drive(
+      runs, state, cadence.rounds, evaluate=cadence.evaluate, active=active,
+      rounds_per_dispatch=cadence.rounds_per_dispatch,
+      stop_on_divergence=cadence.stop_on_divergence):
+    state = progress.state
+    diverged = progress.diverged | diverged
+    if processes.is_first():
+      _write(progress, files, traffic)
+      on_progress(progress)
+    lost = cadence.stop_on_divergence and diverged.keys() == began
+    due = time.monotonic() - saved_at > cadence.checkpoint_seconds
+    asked, due = sharding.agree(bool(stop()), due)
+    if (asked or due) and not lost:
+      _save(runs, state, checkpoints)
+      saved_at = time.monotonic()
+    if asked:
+      break
+  if not (cadence.stop_on_divergence and diverged.keys() == began):
+    _save(runs, state, checkpoints)
+  done = runs.done(state)
+  return Outcome(state, diverged, interrupted=bool(asked) and any(
+      done[member] < cadence.rounds for member in active))
 
-  def record(rows):
-    if not processes.is_first():
-      return
-    for row in rows:
-      row['bytes_up'] = row['clients'] * traffic.up
-      row['bytes_down'] = row['clients'] * traffic.down
-    metrics.append(folder / METRICS_FILE, rows)
-    progress.update(rows)
-    on_rows(rows)
 
-  def diverged(error):
-    if cadence.stop_on_divergence:
-      raise error
-    if not told:
-      print(f'{error} Carrying on, as on_divergence says.', flush=True)
-      told.append(error)
+def _save(runs: Runs, state: PyTree, checkpoints: Keeper) -> None:
+  number = sum(runs.done(state).values())
+  if number != checkpoints.latest():
+    checkpoints.save(number, state)
 
-  with contextlib.closing(progress), stop_requests() as signals:
-    done = start
-    dispatches = simulation.dispatches(
-        program, state, cadence.rounds, evaluate=cadence.evaluate,
-        rounds_per_dispatch=cadence.rounds_per_dispatch,
-        on_divergence=diverged)
-    try:
-      for state, rows in dispatches:
-        record(rows)
-        done = rows[-1]['round']
-        due = time.monotonic() - saved_at > cadence.checkpoint_seconds
-        stop, due = sharding.agree(bool(signals), due)
-        if done == cadence.rounds or stop or due:
-          client_checkpoints.save(checkpoints, done, state)
-          saved_at = time.monotonic()
-        if stop:
-          break
-    except DivergenceError as error:
-      record(error.rows)
-      raise
-  return Outcome(state, interrupted=done < cadence.rounds)
+
+def _write(
+    progress: Progress, files: Mapping[int, Path], traffic: Traffic) -> None:
+  """Appends what is new to the members' metrics."""
+  for member, records in progress.records.items():
+    for record in records:
+      clients = record['clients']
+      record.update(traffic.of(clients, record.get('started', clients)))
+    metrics.append(files[member], records)

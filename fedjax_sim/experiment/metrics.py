@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from fedjax_sim.core import files
-
-Row = dict[str, Any]
+from fedjax_sim.simulation.records import Record
 
 
 def rounds_to_target(
@@ -65,23 +64,24 @@ def rounds_to_target(
   return float(rounds[i - 1] + (rounds[i] - rounds[i - 1]) * part)
 
 
-def append(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -> None:
-  """Adds rows to a metrics file, which is made if it isn't there.
+def append(
+    path: str | os.PathLike, records: Iterable[Mapping[str, Any]]) -> None:
+  """Adds records to a metrics file, which is made if it isn't there.
 
-  When this returns, the rows are on the disk. Floats are written so that
+  When this returns, the records are on the disk. Floats are written so that
   reading them gives the same bits. JSON has no NaN or infinity: both, like
   None, are written as null.
 
   Args:
     path: the file.
-    rows: mappings with a whole number `round`; the other values are real
+    records: mappings with a whole number `round`; the other values are real
       scalars (Python's, NumPy's or JAX's), written as floats, or None.
 
   Raises:
-    ValueError: a row has no such `round`, or a value is not a number. Nothing
-      has been written then.
+    ValueError: a record has no such `round`, or a value is not a number.
+      Nothing has been written then.
   """
-  lines = b''.join(_encode(row) for row in rows)
+  lines = b''.join(_encode(record) for record in records)
   _drop_cut_line(path)
   with open(path, 'ab') as file:
     file.write(lines)
@@ -89,20 +89,20 @@ def append(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -> None:
     os.fsync(file.fileno())
 
 
-def read(path: str | os.PathLike) -> list[Row]:
-  """The rows of a metrics file: `round` an int, the others floats or None.
+def read(path: str | os.PathLike) -> list[Record]:
+  """The records of a metrics file: `round` an int, the others floats or None.
 
   A last line without its newline, cut off by a kill, is left out.
 
   Raises:
-    ValueError: a whole line is not a row; the message names path and line.
+    ValueError: a whole line is not a record; the message names path and line.
     FileNotFoundError: there is no such file.
   """
-  return [row for _, row in _lines(path)]
+  return [record for _, record in _lines(path)]
 
 
 def truncate_after(path: str | os.PathLike, round_number: int) -> None:
-  """Drops rows of later rounds, and a last line that was cut off. Atomic.
+  """Drops records of later rounds, and a last line that was cut off. Atomic.
 
   Rows that stay keep their bytes. A file that isn't there stays so.
 
@@ -116,18 +116,19 @@ def truncate_after(path: str | os.PathLike, round_number: int) -> None:
   path = Path(path)
   if not path.exists():
     return
-  kept = [line for line, row in _lines(path) if row['round'] <= round_number]
+  kept = [line for line, record in _lines(path)
+          if record['round'] <= round_number]
   with files.replacing(path) as file:
     file.write(b''.join(kept))
 
 
-def _encode(row: Mapping[str, Any]) -> bytes:
-  if not _is_whole(row.get('round')):
+def _encode(record: Mapping[str, Any]) -> bytes:
+  if not _is_whole(record.get('round')):
     raise ValueError(
-        "a row must have a whole number 'round', got "
-        f'{row.get("round")!r} in {dict(row)!r}.')
+        "a record must have a whole number 'round', got "
+        f'{record.get("round")!r} in {dict(record)!r}.')
   fields = {name: int(value) if name == 'round' else _number(name, value)
-            for name, value in row.items()}
+            for name, value in record.items()}
   return json.dumps(fields, allow_nan=False).encode() + b'\n'
 
 
@@ -149,25 +150,25 @@ def _is_whole(value: Any) -> bool:
   return not isinstance(value, bool) and hasattr(value, '__index__')
 
 
-def _lines(path: str | os.PathLike) -> list[tuple[bytes, Row]]:
-  """(bytes with the newline, row) of each whole line."""
+def _lines(path: str | os.PathLike) -> list[tuple[bytes, Record]]:
+  """(bytes with the newline, record) of each whole line."""
   lines = Path(path).read_bytes().splitlines(keepends=True)
   if lines and not lines[-1].endswith(b'\n'):
     lines.pop()
   return [(line, _decode(line, path, i + 1)) for i, line in enumerate(lines)]
 
 
-def _decode(line: bytes, path: str | os.PathLike, number: int) -> Row:
+def _decode(line: bytes, path: str | os.PathLike, number: int) -> Record:
   try:
-    row = json.loads(line)
-    valid = isinstance(row, dict) and type(row.get('round')) is int
+    record = json.loads(line)
+    valid = isinstance(record, dict) and type(record.get('round')) is int
   except ValueError:
     valid = False
   if not valid:
     raise ValueError(
         f"{path}, line {number}: not a JSON object with a whole number 'round':"
         f' {line[:80]!r}.')
-  return row
+  return record
 
 
 def _drop_cut_line(path: str | os.PathLike) -> None:

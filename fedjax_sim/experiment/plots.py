@@ -68,7 +68,7 @@ def partition_figure(
 
 
 def curves(
-    rows: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Mapping]],
+    records: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Mapping]],
     path: str | os.PathLike,
     metric: str = 'test/accuracy',
     targets: Sequence[float] = (),
@@ -77,12 +77,12 @@ def curves(
 ) -> None:
   """Draws a metric against rounds.
 
-  Rows without the metric, or with None or a non-finite value, are left out.
+  Records without the metric, or with None or a non-finite value, are left out.
   The range of an accuracy follows the later part of the curves: the steep
   first 5% of the points may lie below it.
 
   Args:
-    rows: those of a metrics file, or several files' by name.
+    records: those of a metrics file, or several files' by name.
     path: the file to write.
     metric: the field to draw.
     targets: thin lines across, each with its value.
@@ -91,16 +91,17 @@ def curves(
       target are read from. Best is highest; switch it off for a loss.
 
   Raises:
-    ValueError: rows that have no such metric; lists those that they have.
+    ValueError: records that have no such metric; lists those that they have.
   """
-  several = isinstance(rows, Mapping)
-  runs = rows if several else {'each evaluation': rows}
+  several = isinstance(records, Mapping)
+  runs = records if several else {'each evaluation': records}
   points = {name: _points(run, metric) for name, run in runs.items()}
   if not any(len(x) for x, _ in points.values()):
-    fields = {field for run in runs.values() for row in run for field in row}
+    fields = {field for run in runs.values() for record in run
+              for field in record}
     raise ValueError(
         f'metric must be one of {", ".join(sorted(fields - {"round"}))}, got '
-        f'{metric!r}, which no row has a finite value of.')
+        f'{metric!r}, which no record has a finite value of.')
   figure = _figure(7.5, 4.4, title)
   axes = figure.subplots()
   _style(axes)
@@ -290,11 +291,11 @@ def _name_ticks(set_ticks: Any, names: Sequence[str], most: int) -> None:
 
 
 def _points(
-    rows: Sequence[Mapping[str, Any]], metric: str
+    records: Sequence[Mapping[str, Any]], metric: str
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Rounds and values [n] of the rows that have a finite value."""
-  values = np.array([row.get(metric) for row in rows], float)
-  rounds = np.array([row['round'] for row in rows], float)
+  """Rounds and values [n] of the records that have a finite value."""
+  values = np.array([record.get(metric) for record in records], float)
+  rounds = np.array([record['round'] for record in records], float)
   finite = np.isfinite(values)
   return rounds[finite], values[finite]
 

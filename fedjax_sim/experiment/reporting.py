@@ -10,9 +10,8 @@ from typing import TextIO
 
 import numpy as np
 
-from fedjax_sim.experiment import metrics
-
-Row = dict[str, float | int]
+from fedjax_sim.experiment import metrics, processes
+from fedjax_sim.simulation.records import DivergenceError, Record
 
 
 def byte_text(num_bytes: float) -> str:
@@ -43,14 +42,14 @@ def table(lines: Sequence[Sequence[str]]) -> str:
 class Progress:
   """A bar on a terminal; elsewhere a plain line for each evaluation.
 
-  Tells first how long it took until there were rows, from `begun`, a time of
+  Tells first how long it took until there were records, from `begun`, a time of
   `time.perf_counter`; None leaves that out.
   """
 
   def __init__(self, start: int, stop: int, targets: Sequence[float],
                begun: float | None = None):
     self._stop, self._targets = stop, sorted(targets)
-    self._begun = begun
+    self._begun, self._told = begun, False
     self._best = -np.inf
     self._bar = None
     if sys.stdout.isatty():
@@ -58,25 +57,32 @@ class Progress:
       self._bar = tqdm(total=stop, initial=start, unit='round',
                        file=sys.stdout, dynamic_ncols=True)
 
-  def update(self, rows: Sequence[Row]) -> None:
-    """Shows new rows."""
-    if self._begun is not None and rows:
+  def update(self, records: Sequence[Record]) -> None:
+    """Shows new records."""
+    if self._begun is not None and records:
       self._say(f'first round after {time.perf_counter() - self._begun:.1f} s')
       self._begun = None
-    for row in rows:
-      if 'test/accuracy' in row:
-        self._print(row)
+    for record in records:
+      if 'test/accuracy' in record:
+        self._print(record)
     if self._bar is not None:
-      self._bar.update(len(rows))
+      self._bar.update(len(records))
 
-  def _print(self, row: Row) -> None:
-    accuracy = row['test/accuracy']
+  def diverged(self, error: DivergenceError, then: str) -> None:
+    """Says so once, where the run is to 'continue'; not where to 'stop'."""
+    if then == 'continue' and not self._told:
+      self._say(f'{error} Carrying on, as on_divergence says.')
+      self._told = True
+
+  def _print(self, record: Record) -> None:
+    accuracy = record['test/accuracy']
     reached = [t for t in self._targets if self._best < t <= accuracy]
     self._best = max(self._best, accuracy)
-    line = (f'round {row["round"]:>{len(str(self._stop))}}/{self._stop}  '
-            f'test accuracy {accuracy:.4f}  test loss {row["test/loss"]:.4f}')
-    if 'train/loss' in row:
-      line += f'  train loss {row["train/loss"]:.4f}'
+    line = (f'round {record["round"]:>{len(str(self._stop))}}/{self._stop}  '
+            f'test accuracy {accuracy:.4f}  '
+            f'test loss {record["test/loss"]:.4f}')
+    if 'train/loss' in record:
+      line += f'  train loss {record["train/loss"]:.4f}'
     for target in reached:
       line += f'  <- reached {target:.1%}'
     if self._bar is None or reached:
@@ -97,13 +103,13 @@ class Progress:
 
 
 def closing_fields(
-    rows: Sequence[Row], targets: Sequence[float]
+    records: Sequence[Record], targets: Sequence[float]
 ) -> dict[str, str]:
-  """The closing table, from the rows of metrics.jsonl."""
-  tested = [row for row in rows if row.get('test/accuracy') is not None]
-  rounds = np.array([row['round'] for row in tested])
-  accuracy = np.array([row['test/accuracy'] for row in tested])
-  fields = {'rounds': f'{rows[-1]["round"]}'}
+  """The closing table, from those of metrics.jsonl."""
+  tested = [one for one in records if one.get('test/accuracy') is not None]
+  rounds = np.array([one['round'] for one in tested])
+  accuracy = np.array([one['test/accuracy'] for one in tested])
+  fields = {'rounds': f'{records[-1]["round"]}'}
   if tested:
     best = int(np.argmax(accuracy))
     fields |= {
@@ -116,14 +122,14 @@ def closing_fields(
       reached = metrics.rounds_to_target(rounds, accuracy, target)
       fields[f'rounds to {target:.1%}'] = (
           'not reached' if reached is None else f'{reached:.1f}')
-  seconds = [row['seconds'] for row in rows]
-  padded = [row['padded_steps'] for row in rows if row.get('padded_steps')]
+  seconds = [one['seconds'] for one in records]
+  padded = [one['padded_steps'] for one in records if one.get('padded_steps')]
   if padded:
     fields['padded steps'] = f'{np.mean(padded):.1%} of those computed'
   fields |= {
       'seconds a round': f'{np.median(seconds):.3f} (median, with evaluation)',
-      'bytes up': byte_text(sum(row['bytes_up'] for row in rows)),
-      'bytes down': byte_text(sum(row['bytes_down'] for row in rows)),
+      'bytes up': byte_text(sum(one['bytes_up'] for one in records)),
+      'bytes down': byte_text(sum(one['bytes_down'] for one in records)),
   }
   return fields
 
@@ -138,18 +144,18 @@ def check_tensorboard(enabled: bool) -> None:
 @contextlib.contextmanager
 def event_writer(
     folder: Path, enabled: bool
-) -> Iterator[Callable[[Sequence[Row]], None]]:
-  """Writes rows as TensorBoard events, where asked."""
-  if not enabled:
-    yield lambda rows: None
+) -> Iterator[Callable[[Sequence[Record]], None]]:
+  """Writes records as TensorBoard events, where asked; in the first process."""
+  if not enabled or not processes.is_first():
+    yield lambda records: None
     return
   from tensorboardX import SummaryWriter
 
-  def write(rows):
-    for row in rows:
-      for name, value in row.items():
+  def write(records):
+    for record in records:
+      for name, value in record.items():
         if name != 'round':
-          writer.add_scalar(name, value, row['round'])
+          writer.add_scalar(name, value, record['round'])
     writer.flush()
 
   with SummaryWriter(str(folder / 'tensorboard')) as writer:

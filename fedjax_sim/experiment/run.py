@@ -11,21 +11,24 @@ from ml_collections import ConfigDict
 from fedjax_sim.core import compilation, cpu_devices, trees
 from fedjax_sim.data import partition as partition_lib
 from fedjax_sim.experiment import (
-  build_algorithm,
   client_checkpoints,
   loop,
   metrics,
   plots,
   processes,
   reporting,
+  results,
+  spec_fields,
   workdir,
 )
-from fedjax_sim.experiment.build import Experiment, Shape, build, validate
-from fedjax_sim.experiment.checkpoints import Checkpoints, save_npz
+from fedjax_sim.experiment.build import Experiment, Shape, build
+from fedjax_sim.experiment.check_config import validate
+from fedjax_sim.experiment.checkpoints import Checkpoints
+from fedjax_sim.experiment.client_checkpoints import RunCheckpoints
 from fedjax_sim.simulation import evaluation
+from fedjax_sim.simulation.drive import Progress
 from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.plan import evaluate_after
-from fedjax_sim.simulation.records import DivergenceError
 from fedjax_sim.simulation.simulation import Simulation
 
 EXIT_DONE, EXIT_DIVERGED, EXIT_STOPPED = 0, 2, 130
@@ -59,16 +62,15 @@ def run(
   # In a process where JAX runs already, what it runs on is what there is.
   with contextlib.suppress(ValueError):
     cpu_devices.use_all_cores()
-  plain = workdir.as_json(config.to_dict())
+  plain = workdir.as_json(spec_fields.canonical(config))
   folder = Path(
       workdir_path or Path('runs') / f'{name}-{workdir.short_hash(plain)}')
   if dry_run:
     print('compiling the rounds, to tell what they take', flush=True)
     experiment = build(config, Shape(config.devices, config.lanes))
     state = experiment.simulation.init()
-    program = experiment.simulation.compile(state)
     reporting.print_fields(_header(config, experiment, folder, state)
-                           | _cost(experiment.simulation, state, program))
+                           | _cost(experiment.simulation, state))
     return EXIT_DONE
   if not processes.is_first():
     return _run_in(folder, config, plain, begun)
@@ -86,7 +88,8 @@ def _run_in(
   if record is not None:
     workdir.check_same(folder, record, plain)
     shape = _shape_before(record, shape)
-  shape = _of_first(shape)
+  # The first process may have written the record by now.
+  shape = Shape(*sharding.from_first(list(shape)))
   with Checkpoints(folder / 'checkpoints', config.keep_checkpoints) as saved:
     if (saved.latest() or 0) >= config.rounds:
       print(f'{folder} is finished, with {saved.latest()} rounds. More: '
@@ -103,14 +106,6 @@ def _run_in(
           folder, plain, Shape(simulation.placement.size,
                                simulation.lanes)._asdict(), record)
     return _train(folder, config, experiment, saved, begun)
-
-
-def _of_first(shape: Shape) -> Shape:
-  """The first process's, which may have written the record by now."""
-  numbers = [-1, -1]
-  if processes.is_first():
-    numbers = [0 if n == 'auto' else n for n in shape]
-  return Shape(*(int(n) or 'auto' for n in sharding.agree(*numbers)))
 
 
 def _shape_before(record, wanted: Shape) -> Shape:
@@ -132,7 +127,7 @@ def _shape_before(record, wanted: Shape) -> Shape:
 
 def _train(
     folder: Path, config: ConfigDict, experiment: Experiment,
-    checkpoints: Checkpoints, begun: float,
+    saved: Checkpoints, begun: float,
 ) -> int:
   """Trains, evaluates the clients, writes what the folder should hold."""
   simulation = experiment.simulation
@@ -141,24 +136,35 @@ def _train(
   if processes.is_first():
     plots.partition_figure(
         experiment.partition, experiment.labels, folder / 'partition.png')
-  state = loop.restore(checkpoints, folder, initial)
-  if int(state.server.round):
-    print(f'resumed after round {int(state.server.round)}')
-  program = simulation.compile(state)
-  try:
-    events = config.tensorboard and processes.is_first()
-    with reporting.event_writer(folder, events) as write_events:
-      outcome = loop.train(
-          simulation, program, state, _cadence(config), folder=folder,
-          checkpoints=checkpoints, begun=begun, on_rows=write_events,
-          traffic=simulation.bytes_per_client())
-  except DivergenceError as error:
+  checkpoints = RunCheckpoints(checkpoints=saved, folder=folder)
+  files = {0: folder / loop.METRICS_FILE}
+  state = loop.restore(simulation, initial, checkpoints, files)
+  start = int(state.server.round)
+  if start:
+    print(f'resumed after round {start}')
+  with (
+      reporting.event_writer(folder, config.tensorboard) as write_events,
+      contextlib.closing(reporting.Progress(
+          start, config.rounds, config.targets, begun)) as shown,
+      loop.stop_requests() as signals,
+  ):
+    def show(progress: Progress) -> None:
+      shown.update(progress.records[0])
+      write_events(progress.records[0])
+      for error in progress.diverged.values():
+        shown.diverged(error, config.on_divergence)
+
+    outcome = loop.train(
+        simulation, state, cadence(config), files=files,
+        checkpoints=checkpoints, traffic=simulation.bytes_per_client(),
+        stop=lambda: bool(signals), on_progress=show)
+  if outcome.diverged and config.on_divergence == 'stop':
     latest = checkpoints.latest()
     good = ('there is no checkpoint before it' if latest is None else
             f'the last good checkpoint is {folder}/checkpoints/{latest}')
-    print(f'diverged: {error} Of this run, {good}.')
+    print(f'diverged: {outcome.diverged[0]} Of this run, {good}.')
     return EXIT_DIVERGED
-  state = sharding.gather(outcome.state)
+  state = simulation.state_of(outcome.state, 0)
   if processes.is_first():
     _write_results(folder, config, experiment, state)
     _print_closing(folder, config)
@@ -168,14 +174,14 @@ def _train(
   return EXIT_DONE
 
 
-def _cadence(config: ConfigDict) -> loop.Cadence:
+def cadence(config: ConfigDict) -> loop.Cadence:
+  """How runs of a config proceed."""
   return loop.Cadence(
       rounds=config.rounds,
       evaluate=evaluate_after(config.eval_every, config.rounds),
       rounds_per_dispatch=config.rounds_per_dispatch or None,
       checkpoint_seconds=config.checkpoint_seconds,
-      stop_on_divergence=config.on_divergence == 'stop',
-      targets=config.targets)
+      stop_on_divergence=config.on_divergence == 'stop')
 
 
 def _header(
@@ -186,18 +192,20 @@ def _header(
   variables = state.server.variables
   device = jax.devices()[0]
   sizes = partition_lib.summary(experiment.partition, experiment.labels)
+  sampler = '' if config.sampler == 'uniform' else f' by {config.sampler}'
   local = 'B = infinity' if config.full_batch else f'B = {config.batch_size}'
   return {
       'model': f'{config.model}, {trees.size(variables.params):,} parameters '
                f'({reporting.byte_text(trees.num_bytes(variables))})',
-      'algorithm': f'{config.algorithm}{_own(config)}, {_work(config)}, '
+      'algorithm': f'{config.algorithm}, {_work(config)}, '
                    f'{local}, {config.client_optimizer} at '
                    f'{config.client_lr:g}, server {config.server_optimizer} at '
                    f'{config.server_lr:g}',
+      **_messages(config),
       'data': f'{config.dataset}, {config.partition}: {sizes}',
       'cohort': f'{simulation.sampler.max_cohort} of '
-                f'{simulation.train.num_clients} clients a round, '
-                f'{config.rounds} rounds',
+                f'{simulation.train.num_clients} clients a round'
+                f'{sampler}, {config.rounds} rounds',
       **_client_state(simulation),
       'device': f'{device.device_kind} ({device.platform}), '
                 f'devices {simulation.placement.size}, lanes '
@@ -206,22 +214,23 @@ def _header(
   }
 
 
+def _messages(config: ConfigDict) -> dict[str, str]:
+  """What happens to messages on their way, if anything."""
+  fields = ('uplink', 'downlink', 'reduce', 'aggregate')
+  said = [f'{name} {config[name]}' for name in fields if config[name]]
+  return {'messages': ', '.join(said)} if said else {}
+
+
 def _client_state(simulation: Simulation) -> dict[str, str]:
   """What clients keep, if anything, and where it is."""
-  rows = jax.tree.leaves(simulation.engine.states)
-  if not rows:
+  states = jax.tree.leaves(simulation.engine.states)
+  if not states:
     return {}
-  each = trees.num_bytes(simulation.engine.states) / len(rows[0])
-  where = 'on the devices' if simulation.state_rows is None else 'on disk'
+  each = trees.num_bytes(states) / len(states[0])
+  where = 'on the devices' if simulation.state_buffer is None else 'on disk'
   total = reporting.byte_text(each * simulation.train.num_clients)
   return {'client state': f'{reporting.byte_text(each)} a client, {total} '
                           f'in all, {where}'}
-
-
-def _own(config: ConfigDict) -> str:
-  """The numbers that its algorithm has of its own."""
-  own = build_algorithm.own_fields(config)
-  return f' ({", ".join(f"{k} {v}" for k, v in own.items())})' if own else ''
 
 
 def _work(config: ConfigDict) -> str:
@@ -229,14 +238,12 @@ def _work(config: ConfigDict) -> str:
   text = f'E = {config.local_epochs:g}'
   if config.local_steps:
     text = f'{config.local_steps} steps'
-  if config.stragglers:
-    text += f' ({config.stragglers:.0%} of clients a part of it)'
   return text
 
 
-def _cost(simulation: Simulation, state, program) -> dict[str, str]:
+def _cost(simulation: Simulation, state) -> dict[str, str]:
   """What the compiled rounds will take, for --dry_run."""
-  memory = program.memory_analysis()
+  memory = simulation.program.compiled.memory_analysis()
   fields = {}
   if memory is not None:
     fields['memory'] = (
@@ -254,24 +261,18 @@ def _cost(simulation: Simulation, state, program) -> dict[str, str]:
 def _write_results(folder, config, experiment: Experiment, state) -> None:
   """The final parameters, the curve, and the clients' own metrics."""
   simulation = experiment.simulation
-  save_npz(folder / 'final_params.npz', state.server.variables._asdict())
-  rows = metrics.read(folder / loop.METRICS_FILE)
-  if any('test/accuracy' in row for row in rows):
-    plots.curves(rows, folder / 'accuracy.png', targets=config.targets,
-                 title=folder.name)
+  results.write(folder, state, config.targets)
   if experiment.client_test is not None:
-    summary = evaluation.evaluate_clients(
+    results.write_clients(folder, evaluation.evaluate_clients(
         simulation.model, simulation.algorithm, state, simulation.train,
         experiment.client_test, key=jax.random.key(config.seed),
-        lanes=simulation.lanes).summary()
-    workdir.write_json(folder / 'clients.json', {
-        k: v if np.isfinite(v) else None for k, v in summary.items()})
+        lanes=simulation.lanes))
 
 
 def _print_closing(folder: Path, config: ConfigDict) -> None:
-  rows = metrics.read(folder / loop.METRICS_FILE)
-  fields = reporting.closing_fields(rows, config.targets)
-  clients = workdir.read_json(folder / 'clients.json')
+  fields = reporting.closing_fields(
+      metrics.read(folder / loop.METRICS_FILE), config.targets)
+  clients = workdir.read_json(folder / results.CLIENTS_FILE)
   if clients is not None:
     fields['clients\' own test accuracy'] = ', '.join(
         f'{name} {clients[f"accuracy/{name}"]:.4f}'

@@ -1,79 +1,32 @@
 """A sweep of a config: `run.py --sweep=client_lr=0.1,0.3 --sweep=seed=0,1`.
 
-Runs that differ in the seed and in traced numbers only
-(`build_algorithm.TRACED`) are the members of one sweep; other fields make one
-sweep after the other. The folder holds each run's metrics, one table and one
-plot; a sweep that was stopped or killed goes on from its last checkpoint.
+Runs that share a program (see `sweep_settings`) are the members of one sweep;
+others make one sweep after the other. The folder holds a folder for each run,
+named by what is swept, with all that a run of its own leaves; one table and one
+plot. A sweep that was stopped or killed goes on from its last checkpoint.
 """
 
-import ast
 import contextlib
-import itertools
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jax
-import numpy as np
-from jax import numpy as jnp
 from ml_collections import ConfigDict
 
-from fedjax_sim.core import checks, compilation
+from fedjax_sim.core import compilation
 from fedjax_sim.core.cpu_devices import use_all_cores
-from fedjax_sim.experiment import build as build_lib
 from fedjax_sim.experiment import (
-  build_algorithm,
+  build_sweep,
   loop,
-  metrics,
-  plots,
-  reporting,
+  spec_fields,
+  sweep_group,
+  sweep_report,
+  sweep_settings,
   workdir,
 )
-from fedjax_sim.experiment.checkpoints import Checkpoints
-from fedjax_sim.simulation import evaluation
-from fedjax_sim.simulation import sweep as sweep_lib
-from fedjax_sim.simulation.plan import evaluate_after
-
-Setting = dict[str, Any]
-
-
-def parse(config: ConfigDict, texts: Sequence[str]) -> dict[str, list[Any]]:
-  """Field -> values, from texts such as 'client_lr=0.01,0.03'.
-
-  Raises:
-    ValueError: not of that form, or no field of the config.
-  """
-  fields = {}
-  for text in texts:
-    name, equals, values = text.partition('=')
-    if not equals or not values:
-      raise ValueError(
-          f'sweep must be field=value,value,..., got {text!r}.')
-    checks.one_of('sweep', name, config.keys())
-    if name in fields:
-      raise ValueError(f'sweep: {name} is given twice; put all its values into '
-                       'one --sweep.')
-    fields[name] = [_value(config, name, v) for v in values.split(',')]
-    if len(set(map(str, fields[name]))) != len(fields[name]):
-      raise ValueError(f'sweep: the values of {name} must differ, got '
-                       f'{values!r}.')
-  return fields
-
-
-def _value(config: ConfigDict, name: str, text: str) -> Any:
-  kind = config.get_type(name)
-  if kind is str:
-    return text
-  try:
-    value = ast.literal_eval(text)
-    if kind is int and not isinstance(value, int):
-      raise ValueError('not whole')
-    return float(value) if kind is float else value
-  except (ValueError, SyntaxError, TypeError) as error:
-    raise ValueError(f'sweep: {name} must be of type {kind.__name__}, got '
-                     f'{text!r}.') from error
+from fedjax_sim.experiment.run import EXIT_DONE, EXIT_STOPPED
+from fedjax_sim.experiment.sweep_settings import label
 
 
 def run(
@@ -94,15 +47,14 @@ def run(
   Raises:
     ValueError: bad input, before any work.
   """
-  groups = _groups(config, fields)
-  for one, settings in groups:
-    for setting in settings:
-      build_lib.check_setting(one, setting, settings[0])
+  groups = sweep_settings.groups(config, fields)
+  build_sweep.check(groups)
   compilation.keep_programs()
   # In a process where JAX runs already, what it runs on is what there is.
   with contextlib.suppress(ValueError):
     use_all_cores()
-  plain = workdir.as_json(config.to_dict() | {'sweep': dict(fields)})
+  plain = workdir.as_json(
+      spec_fields.canonical(config) | {'sweep': dict(fields)})
   folder = Path(workdir_path or Path('runs') / (
       f'{name}-sweep-{workdir.short_hash(plain)}'))
   workdir.prepare(folder)
@@ -114,198 +66,20 @@ def run(
     devices = record['resolved']['devices'] if record else len(jax.devices())
     workdir.write_record(folder, plain, {'devices': devices}, record)
     for i, (one, settings) in enumerate(groups):
-      if not _run_group(folder, f'{i}', one, settings, fields, devices):
-        print('stopped; the same command goes on from here')
-        return 130
+      labels = [label(fields, one, setting) for setting in settings]
+      if not sweep_group.run(folder, f'{i}', one, settings, labels, devices):
+        return EXIT_STOPPED
     _report(folder, config, groups, fields)
-  return 0
+  return EXIT_DONE
 
 
-def _groups(config, fields) -> list[tuple[ConfigDict, list[Setting]]]:
-  """Configs that need a program each, with their runs."""
-  inner = [n for n in fields if n in build_lib.TRACED or n == 'seed']
-  outer = [n for n in fields if n not in inner]
-  groups = []
-  for values in itertools.product(*(fields[n] for n in outer)):
-    one = config.copy_and_resolve_references().unlock()
-    one.update(dict(zip(outer, values, strict=True)))
-    settings = [
-        {'seed': config.seed, 'client_lr': config.client_lr}
-        | dict(zip(inner, numbers, strict=True))
-        for numbers in itertools.product(*(fields[n] for n in inner))]
-    groups.append((one, settings))
-  return groups
-
-
-def _label(fields, one: ConfigDict, setting: Setting) -> str:
-  """A run's name: the fields that are swept."""
-  values = {**one.to_dict(), **setting}
-  return ','.join(f'{n}={values[n]:g}' if isinstance(values[n], float)
-                  else f'{n}={values[n]}' for n in fields)
-
-
-def _run_group(folder, name, config, settings, fields, devices) -> bool:
-  """One program's runs; False if a signal stopped them."""
-  files = [folder / f'{_label(fields, config, s)}.jsonl' for s in settings]
-  with Checkpoints(folder / 'checkpoints' / name, keep=2) as saved:
-    ended = folder / 'checkpoints' / f'{name}.done'
-    if ended.exists():
-      return True
-    sweep, members = build_lib.build_sweep(
-        config, settings, devices=min(devices, len(settings)))
-    state = _restore(saved, sweep.init(members), files)
-    active = _running(state, files)
-    saved_at = time.monotonic()
-    with loop.stop_requests() as signals:
-      for progress in sweep.dispatches(
-          members, state, config.rounds, active,
-          evaluate=evaluate_after(config.eval_every, config.rounds)):
-        state = progress.state
-        for i, rows in progress.rows.items():
-          metrics.append(files[i], rows)
-        for i, number in progress.diverged.items():
-          print(f'{files[i].stem}: diverged in round {number}')
-        _tell(progress, files, config.rounds)
-        if signals or time.monotonic() - saved_at > config.checkpoint_seconds:
-          _save(saved, state)
-          saved_at = time.monotonic()
-        if signals:
-          return False
-    _evaluate_clients(config, settings, sweep, members, state, files)
-  ended.parent.mkdir(exist_ok=True, parents=True)
-  ended.touch()
-  return True
-
-
-def _evaluate_clients(config, settings, sweep, members, state, files) -> None:
-  """What each client is given, on its own held-out examples, run by run."""
-  tests = build_lib.client_tests(config, settings)
-  for i, member in enumerate(members):
-    finished = (len(metrics.read(files[i])) == config.rounds
-                if files[i].exists() else False)
-    if not tests or not finished:  # Or it has diverged.
-      continue
-    fields = config.to_dict() | member.hyperparameters
-    summary = evaluation.evaluate_clients(
-        sweep.model, build_algorithm.make_algorithm(
-            SimpleNamespace(**fields), sweep.model),
-        state.of(i), sweep.federations[member.federation],
-        tests[member.federation], key=jax.random.key(member.seed)).summary()
-    workdir.write_json(_clients_file(files[i]), {
-        k: v if np.isfinite(v) else None for k, v in summary.items()})
-
-
-def _clients_file(file: Path) -> Path:
-  return file.with_name(f'{file.stem}.clients.json')
-
-
-def _save(saved: Checkpoints, state: sweep_lib.SweepState) -> None:
-  saved.save((saved.latest() or 0) + 1, _arrays(state))
-
-
-def _arrays(state: sweep_lib.SweepState) -> dict[str, Any]:
-  return {'states': state.states, 'members': jnp.asarray(state.members),
-          'done': jnp.asarray(state.done)}
-
-
-def _restore(
-    saved: Checkpoints, initial: sweep_lib.SweepState, files: Sequence[Path]
-) -> sweep_lib.SweepState:
-  """The last checkpoint's; metrics of later rounds are dropped."""
-  latest, state = saved.latest(), initial
-  if latest is not None:
-    kept = saved.restore(latest, _arrays(initial))
-    state = sweep_lib.SweepState(
-        kept['states'], np.array(kept['members']), np.array(kept['done']))
-    print(f'resumed after round {state.done.max()}')
-  for i, file in enumerate(files):
-    (row,) = np.flatnonzero(state.members == i)
-    if file.exists():
-      metrics.truncate_after(file, int(state.done[row]))
-  return state
-
-
-def _running(state: sweep_lib.SweepState, files: Sequence[Path]) -> set[int]:
-  """All but those that have diverged, whose metrics end before their state."""
-  running = set()
-  for i, file in enumerate(files):
-    rows = len(metrics.read(file)) if file.exists() else 0
-    if rows == state.done[state.members == i]:
-      running.add(i)
-    else:
-      print(f'{file.stem}: diverged in round {rows + 1}')
-  return running
-
-
-def _tell(progress: sweep_lib.Progress, files, stop: int) -> None:
-  """A line for each dispatch that evaluated."""
-  best = [(rows[-1]['test/accuracy'], i) for i, rows in progress.rows.items()
-          if rows and 'test/accuracy' in rows[-1]]
-  if best:
-    accuracy, i = max(best)
-    rounds = progress.rows[i][-1]['round']
-    print(f'round {rounds}/{stop}  {len(progress.rows)} runs, now best: '
-          f'test accuracy {accuracy:.4f} ({files[i].stem})', flush=True)
-
-
-def _report(folder, config, groups, fields) -> None:
-  """One table, one plot."""
-  runs = {}
-  held_out = any(one.client_test_fraction for one, _ in groups)
-  lines = [('run', 'rounds', 'best', 'final',
-            *(f'to {t:.1%}' for t in config.targets),
-            *(("clients' own", 'worst tenth') if held_out else ()))]
+def _report(folder: Path, config: ConfigDict, groups, fields) -> None:
+  """One table and one plot of all runs, over seeds their median."""
+  curves = {}
   for one, settings in groups:
     for setting in settings:
-      label = _label(fields, one, setting)
-      file = folder / f'{label}.jsonl'
-      runs[label] = metrics.read(file) if file.exists() else []
-      lines.append((label, *_outcome(runs[label], config),
-                    *(_own(file) if held_out else ())))
-  text = reporting.table(lines)
-  print(text)
-  (folder / 'sweep.txt').write_text(text + '\n')
-  drawn = {}
-  for one, settings in groups:
-    for setting in settings:
-      label = _label([n for n in fields if n != 'seed'], one, setting)
-      drawn.setdefault(label or config.model, []).append(
-          runs[_label(fields, one, setting)])
-  drawn = {label: _median(own) for label, own in drawn.items()}
-  drawn = {label: rows for label, rows in drawn.items() if rows}
-  if drawn:
-    title = folder.name + (', median over seeds' if 'seed' in fields else '')
-    plots.curves(drawn, folder / 'sweep.png', targets=config.targets,
-                 title=title, best=False)
-
-
-def _own(file: Path) -> tuple[str, str]:
-  """Mean and 10th percentile of the clients' own accuracies."""
-  own = workdir.read_json(_clients_file(file)) or {}
-  return tuple(f'{own[name]:.4f}' if own.get(name) is not None else '-'
-               for name in ('accuracy/mean', 'accuracy/p10'))
-
-
-def _median(runs: Sequence[list[dict]]) -> list[dict]:
-  """Test accuracy over seeds, in the rounds that all of them evaluated."""
-  tested = [{row['round']: row['test/accuracy'] for row in rows
-             if row.get('test/accuracy') is not None} for rows in runs]
-  shared = set(tested[0]).intersection(*tested[1:])
-  median = lambda r: float(np.median([t[r] for t in tested]))
-  return [{'round': r, 'test/accuracy': median(r)} for r in sorted(shared)]
-
-
-def _outcome(rows, config) -> list[str]:
-  """Rounds done, best and final accuracy, rounds to each target."""
-  tested = [row for row in rows if row.get('test/accuracy') is not None]
-  if not tested:
-    return ['diverged', '-', '-', *('-' for _ in config.targets)]
-  accuracy = [row['test/accuracy'] for row in tested]
-  crossed = [metrics.rounds_to_target(
-      [row['round'] for row in tested], accuracy, target)
-      for target in config.targets]
-  rounds = f'{rows[-1]["round"]}'
-  if rows[-1]['round'] < config.rounds:
-    rounds = f'diverged after {rounds}'
-  return [rounds, f'{max(accuracy):.4f}', f'{accuracy[-1]:.4f}',
-          *('not reached' if c is None else f'{c:.1f}' for c in crossed)]
+      without_seed = label([n for n in fields if n != 'seed'], one, setting)
+      curves[label(fields, one, setting)] = without_seed or config.model
+  sweep_report.write(
+      folder, curves, config.rounds, config.targets,
+      held_out=any(one.client_test_fraction for one, _ in groups))

@@ -23,27 +23,13 @@ _FREE_FIELDS = frozenset([
     'micro_batch_size', 'rounds_per_dispatch', 'checkpoint_seconds',
     'keep_checkpoints', 'tensorboard'])
 
-# Fields that configs did not have from the start, with what runs did before.
-_ADDED = {
-    'pixels': 'zero_to_one', 'test_examples': 0, 'server_tau': 1e-3,
-    'server_beta1': 0.9, 'server_beta2': 0.99, 'local_steps': 0,
-    'stragglers': 0.0, 'proximal': 0.0, 'control_option': 2,
-    'regularization': 0.1, 'mixing': 0.5, 'fairness': 1.0, 'clusters': 2,
-    'personal_params': 'dense_2', 'head_epochs': 10.0, 'personal_lr': 0.05,
-    'finetune_epochs': 0.0, 'moreau': 15.0}
-
 _PACKAGES = ('fedjax_sim', 'jax', 'jaxlib', 'flax', 'optax', 'numpy',
              'orbax-checkpoint')
 
 
 def identity(config: Config) -> Config:
-  """The fields that a run's results depend on.
-
-  Without those that came later and are as before, so that runs go on whose
-  configs don't have them yet.
-  """
-  return {k: v for k, v in config.items()
-          if k not in _FREE_FIELDS and not (k in _ADDED and _ADDED[k] == v)}
+  """The fields that a run's results depend on."""
+  return {k: v for k, v in config.items() if k not in _FREE_FIELDS}
 
 
 def short_hash(config: Config) -> str:

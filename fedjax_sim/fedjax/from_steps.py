@@ -71,7 +71,7 @@ def from_steps(
     num_steps: steps of a client; with `num_epochs` at most so many.
     drop_remainder: whether floor takes the place of ceil.
     weighting: 'examples' (n_k) or 'uniform'.
-    aggregator: None is `chain(reduce=weighted_mean())`.
+    aggregator: None is `aggregation.aggregator()`, the weighted mean.
 
   Raises:
     ValueError: an argument is out of range; at the start of a simulation: the
@@ -105,8 +105,7 @@ def from_steps(
       broadcast=lambda state: shared_input(
           state.variables.params, state.opt_state),
       client=client,
-      aggregator=aggregator or aggregation.chain(
-          reduce=aggregation.weighted_mean()),
+      aggregator=aggregator or aggregation.aggregator(),
       server=server,
       personalize=lambda state, client_state, data, key: state.variables,
       local_steps=repeat.steps)
@@ -135,7 +134,7 @@ def _client_update(
         data, step, ((state, sums), jnp.float32(0)), key=key, repeat=repeat)
     # Means of whole numbers are none.
     output = jax.tree.map(_as_float, client_final(shared, state))
-    message = Message(output, WEIGHTINGS[weighting](data), jnp.array(True), {})
+    message = Message(output, WEIGHTINGS[weighting](data))
     metrics = {name: (total, count) for name, total in dict(sums).items()}
     return ClientOutput(message, client_state, metrics)
 

@@ -20,18 +20,15 @@ from fedjax_sim.models.losses import (
 )
 from fedjax_sim.models.nnx import from_nnx
 from fedjax_sim.models.normalization import local_response_norm
+from fedjax_sim.models.output_check import check_outputs
 from fedjax_sim.models.pooling import avg_pool, max_pool
 from fedjax_sim.models.recurrent import lstm
-from fedjax_sim.models.registry import MODELS, PIXELS, build, check_outputs
 
 __all__ = [
     'LOSSES',
-    'MODELS',
-    'PIXELS',
     'as_float',
     'centered',
     'avg_pool',
-    'build',
     'check_outputs',
     'cifar_cnn',
     'cifar_crops',

@@ -110,7 +110,7 @@ def make_model(
     _check_floats(variables)
     _explained(zeros, lambda: jax.eval_shape(
         lambda *args: apply_model(*args, key=key, train=True),
-        *variables, zeros))
+        variables.params, variables.model_state, zeros))
     return variables
 
   def apply_model(

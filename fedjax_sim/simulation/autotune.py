@@ -76,12 +76,9 @@ def choose(
   first = make(*choices[0])
   key = _key(first, choices)
   # Of several processes the first one's file counts.
-  known = _read().get(key)
-  known = choices.index(tuple(known)) if (
-      isinstance(known, list) and tuple(known) in choices) else -1
-  (known,) = sharding.agree(known if jax.process_index() == 0 else -1)
-  if known >= 0:
-    known = choices[int(known)]
+  known = sharding.from_first(_read().get(key))
+  if isinstance(known, list) and tuple(known) in choices:
+    known = tuple(known)
     return make(*known) if known != choices[0] else first, 'measured earlier'
   best, seconds = _fastest(make, choices)
   if jax.process_index() == 0:
@@ -122,7 +119,7 @@ def _fastest(make, choices) -> tuple[Any, dict[tuple[int, int], float]]:
       continue
     simulation = make(*choice)
     try:
-      simulation.compile(simulation.init_rows())
+      _ = simulation.program.compiled
     except ValueError as error:  # It doesn't fit into memory.
       errors[choice] = error
       continue
@@ -153,15 +150,16 @@ def _probe_fraction(simulation) -> float:
 
 def _time(simulation, fraction: float, repeats: int) -> float:
   """Seconds of the first round with clients cut to a fraction, the least."""
-  state = simulation.init_rows()
-  program = simulation.compile(state)
+  state = simulation.init_on_devices()
   window = simulation.window(0, 1)
-  sizes = np.ceil(fraction * window.plan.sizes).astype(np.int32)
-  plan = simulation.put(window.plan._replace(sizes=sizes))
+  slots = window.plan.slots
+  size = np.ceil(fraction * slots.size).astype(np.int32)
+  plan = simulation.place(
+      window.plan._replace(slots=slots._replace(size=size)))
   times = []
   for _ in range(repeats + 1):  # The first is to warm up.
     begun = time.perf_counter()
-    state, _ = jax.block_until_ready(program(
+    state, _ = jax.block_until_ready(simulation.program.compiled(
         window.examples, state, plan, np.int32(0), np.int32(1), simulation.key,
         simulation.eval_data))
     times.append(time.perf_counter() - begun)
@@ -174,7 +172,7 @@ def _key(simulation, choices) -> str:
   sizes = np.percentile(simulation.train.sizes, range(0, 101, 10))
   # Without its fractional constants: another rate takes the same time.
   program = re.sub(r'dense<[^>]*>(?= : tensor<[\dx]*f\d+>)', '',
-                   simulation.lower(simulation.init_rows()).as_text())
+                   simulation.program.lower().as_text())
   parts = [program, sizes.tolist(),
            choices, device.platform, device.device_kind, os.cpu_count(),
            jax.__version__]

@@ -25,8 +25,8 @@ def check_examples(model: Model, name: str, examples: PyTree) -> None:
   federated.num_examples(jax.tree.map(np.asarray, examples), name)
   inputs = jax.tree.map(lambda x: x[:1], examples['x'])
   outputs = jax.eval_shape(
-      lambda key, x: model.apply(
-          *model.init(key, x), x, key=key, train=False,
+      lambda key, x: model.run(
+          model.init(key, x), x, key=key, train=False,
           mask=np.ones(1, bool))[0],
       jax.random.key(0), inputs)
   _check_labels(name, examples['y'], outputs)

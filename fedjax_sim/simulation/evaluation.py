@@ -18,11 +18,8 @@ from fedjax_sim.core.types import (
   Variables,
 )
 from fedjax_sim.data.federated import FederatedData
-from fedjax_sim.simulation.engine import SimulationState
-from fedjax_sim.simulation.placement.client_store import ClientStore
-
-# Stored states of clients are read so many bytes at a time, about.
-_BLOCK_BYTES = 2 ** 26
+from fedjax_sim.simulation.placement import client_states
+from fedjax_sim.simulation.rounds import SimulationState
 
 
 class EvalData(NamedTuple):
@@ -92,6 +89,13 @@ def evaluator(model: Model) -> Callable[[Variables, EvalData], MetricSums]:
     return jax.lax.scan(step, zeros, data)[0]
 
   return evaluate
+
+
+def of_sets(model: Model) -> Callable[[Variables, PyTree], dict]:
+  """`evaluator` for several sets: `{'test': EvalData, …}`."""
+  one = evaluator(model)
+  return lambda variables, sets: {
+      name: one(variables, data) for name, data in sets.items()}
 
 
 def report(sums: MetricSums) -> dict[str, float]:
@@ -183,8 +187,11 @@ def evaluate_clients(
     raise ValueError(
         'train and test must hold the same clients, got '
         f'{train.num_clients} and {test.num_clients}.')
+  states = client_states.DeviceStates((), ())
+  numbers = np.arange(train.num_clients)
   if not new_clients:
-    clients = _numbers(state.clients, train.num_clients, clients)
+    states = client_states.of(state)
+    numbers = _numbers(states, train.num_clients, clients)
   device = lambda data: (jax.tree.map(jnp.asarray, data.examples),
                          jnp.asarray(data.offsets, jnp.int32))
 
@@ -192,14 +199,14 @@ def evaluate_clients(
   def run(server, places, states, train_arrays, test_arrays):
     def one_client(args):
       client, client_state = args
-      own = lambda arrays, data: ClientData(
+      data_of = lambda arrays, data: ClientData(
           arrays[0], arrays[1][client],
           arrays[1][client + 1] - arrays[1][client], data.max_size, True)
       variables = algorithm.personalize(
-          server, client_state, own(train_arrays, train),
+          server, client_state, data_of(train_arrays, train),
           random.client_key(key, client, jnp.int32(0)))
       return local_metrics(
-          model, variables, own(test_arrays, test), batch_size)
+          model, variables, data_of(test_arrays, test), batch_size)
 
     if new_clients:
       initial = algorithm.client_init(algorithm.evaluated(server))
@@ -208,10 +215,8 @@ def evaluate_clients(
     return jax.lax.map(one_client, (places, states), batch_size=lanes)
 
   arrays = device(train), device(test)
-  blocks = _blocks(
-      () if new_clients else state.clients, train.num_clients, clients)
   parts = [jax.device_get(run(state.server, *block, *arrays))
-           for block in blocks]
+           for block in _blocks(states, numbers)]
   sums = jax.tree.map(
       lambda *x: np.concatenate(x)[:train.num_clients], *parts)
   with np.errstate(invalid='ignore', divide='ignore'):
@@ -241,44 +246,36 @@ def before_and_after(
 
 
 def _numbers(
-    states: PyTree | ClientStore, num_clients: int,
+    states: client_states.ClientStates, num_clients: int,
     clients: Sequence[int] | None,
 ) -> np.ndarray:
-  """The rows of the clients' states, checked."""
-  stored = isinstance(states, ClientStore)
-  rows = states.num_clients if stored else next(
-      (len(x) for x in jax.tree.leaves(states)), None)
+  """The numbers of the clients, checked."""
+  size = states.size
   numbers = np.arange(num_clients) if clients is None else np.asarray(clients)
-  if rows is None:
+  if size is None:
     return numbers
-  # Behind the clients' there may be rows that fill up the devices.
-  filled = 0 if stored else jax.device_count() - 1
-  if clients is None and not rows - filled <= num_clients <= rows:
+  if clients is None and not size - states.padding <= num_clients <= size:
     raise ValueError(
-        f'train must hold the {rows} clients that were trained on, got '
+        f'train must hold the {size} clients that were trained on, got '
         f'{num_clients}; say with clients= which of them these are, or for '
         'others set new_clients.')
   if numbers.shape != (num_clients,) or (
-      (numbers < 0) | (numbers >= rows)).any():
+      (numbers < 0) | (numbers >= size)).any():
     raise ValueError(
         f'clients must be the numbers of the {num_clients} clients of train, '
-        f'from 0 to {rows - 1}, got {clients!r}.')
+        f'from 0 to {size - 1}, got {clients!r}.')
   return numbers
 
 
 def _blocks(
-    states: PyTree | ClientStore, num_clients: int, numbers: np.ndarray
+    states: client_states.ClientStates, numbers: np.ndarray
 ) -> Iterator[tuple[np.ndarray, PyTree]]:
   """(places in `train`, states): all at once, or as many as memory takes.
 
   All blocks are as long; the last repeats the last client. A client's state is
   that of its number.
   """
-  if not isinstance(states, ClientStore):
-    yield (np.arange(num_clients, dtype=np.int32),
-           jax.tree.map(lambda x: x[numbers], states))
-    return
-  size = min(max(1, _BLOCK_BYTES // states.row_bytes), num_clients)
-  for start in range(0, num_clients, size):
-    own = np.minimum(start + np.arange(size), num_clients - 1)
-    yield own.astype(np.int32), states.read(numbers[own])[0]
+  size = states.block(len(numbers))
+  for start in range(0, len(numbers), size):
+    places = np.minimum(start + np.arange(size), len(numbers) - 1)
+    yield places.astype(np.int32), states.read(numbers[places])

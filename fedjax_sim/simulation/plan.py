@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fedjax_sim.core import loops
+from fedjax_sim.core.types import Slot
 
 
 class Plan(NamedTuple):
@@ -15,24 +16,11 @@ class Plan(NamedTuple):
   Each of D devices has blocks of its own; those that hold anybody come first.
 
   Attributes:
-    clients: int32 [R, D, blocks, W], client numbers; 0 in an empty slot.
-    occurrences: int32 [R, D, blocks, W], how often the client came before in
-      the same cohort (0 unless sampled with replacement).
-    present: bool [R, D, blocks, W], False in an empty slot.
-    offsets: int32 [R, D, blocks, W], where the client's examples begin in what
-      the device holds.
-    sizes: int32 [R, D, blocks, W], how many there are; 0 in an empty slot.
-    rows: int32 [R, D, blocks, W], where the client's state is among those that
-      the device holds; 0 in an empty slot.
+    slots: Slot [R, D, blocks, W].
     evaluate: bool [R], whether to evaluate after the round.
   """
 
-  clients: np.ndarray
-  occurrences: np.ndarray
-  present: np.ndarray
-  offsets: np.ndarray
-  sizes: np.ndarray
-  rows: np.ndarray
+  slots: Slot
   evaluate: np.ndarray
 
 
@@ -69,7 +57,9 @@ def plan_rounds(
   shape = num_rounds, devices, num_blocks * lanes
   clients = np.zeros(shape, np.int32)
   occurrences = np.zeros(shape, np.int32)
+  places = np.zeros(shape, np.int32)
   present = np.zeros(shape, bool)
+  places = np.zeros(shape, np.int32)
   for i, cohort in enumerate(cohorts):
     cohort = np.asarray(cohort)
     if owners is None and len(cohort) > devices * shape[2]:
@@ -83,21 +73,23 @@ def plan_rounds(
     if counts.max() > shape[2]:
       raise _does_not_fit(counts.max(), num_blocks, lanes)
     firsts = np.repeat(np.cumsum(counts) - counts, counts)
-    place = i, np.repeat(np.arange(devices), counts), (
+    slot = i, np.repeat(np.arange(devices), counts), (
         np.arange(len(cohort)) - firsts)
-    clients[place] = cohort[by_device]
-    occurrences[place] = occurrence[by_device]
-    present[place] = True
+    clients[slot] = cohort[by_device]
+    occurrences[slot] = occurrence[by_device]
+    places[slot] = by_device
+    present[slot] = True
   flags = np.zeros(num_rounds, bool)
   flags[:len(evaluate)] = evaluate
   begin = np.where(present, offsets[clients], 0).astype(np.int32)
   sizes = np.where(present, offsets[clients + 1] - begin, 0).astype(np.int32)
   first_owned = 0 if owners is None else np.searchsorted(
       owners, np.arange(devices))[:, None]
-  rows = np.where(present, clients - first_owned, 0).astype(np.int32)
+  state_index = np.where(present, clients - first_owned, 0).astype(np.int32)
   blocks = num_rounds, devices, num_blocks, lanes
-  return Plan(*(x.reshape(blocks) for x in (
-      clients, occurrences, present, begin, sizes, rows)), flags)
+  return Plan(Slot(*(x.reshape(blocks) for x in (
+      clients, occurrences, present, begin, sizes, state_index, places))),
+              flags)
 
 
 def _does_not_fit(clients: int, num_blocks: int, lanes: int) -> ValueError:
@@ -148,16 +140,16 @@ def padded_share(plan: Plan, steps: np.ndarray) -> np.ndarray:
   Returns:
     float [R]; 0 where a round does nothing.
   """
-  own = np.where(plan.present, steps[plan.clients], 0)
-  computed = np.zeros(len(own), np.int64)
-  lanes = own.shape[-1]
-  done = np.zeros(own.shape[:3], np.int64)
+  work = np.where(plan.slots.present, steps[plan.slots.client], 0)
+  computed = np.zeros(len(work), np.int64)
+  lanes = work.shape[-1]
+  done = np.zeros(work.shape[:3], np.int64)
   widths = loops.phase_widths(lanes)
   for width, following in zip(widths, (*widths[1:], 0), strict=True):
-    stop = np.maximum(done, own[..., following:].max(axis=-1))
+    stop = np.maximum(done, work[..., following:].max(axis=-1))
     computed += ((stop - done) * width).sum(axis=(1, 2))
     done = stop
-  real = own.sum(axis=(1, 2, 3))
+  real = work.sum(axis=(1, 2, 3))
   return np.where(computed > 0, 1 - real / np.maximum(computed, 1), 0.0)
 
 
@@ -171,9 +163,10 @@ def imbalance(plan: Plan, steps: np.ndarray) -> np.ndarray:
   Returns:
     float [R], busiest over mean, minus 1; 0 where a round does nothing.
   """
-  own = np.where(plan.present, steps[plan.clients], 0).sum(axis=(2, 3))
-  mean = own.mean(axis=1)
-  return np.where(mean > 0, own.max(axis=1) / np.where(mean > 0, mean, 1) - 1,
+  work = np.where(
+      plan.slots.present, steps[plan.slots.client], 0).sum(axis=(2, 3))
+  mean = work.mean(axis=1)
+  return np.where(mean > 0, work.max(axis=1) / np.where(mean > 0, mean, 1) - 1,
                   0.0)
 
 

@@ -1,12 +1,13 @@
-"""A round's row of metrics, as the host keeps it, and what a bad one raises."""
+"""A round's record, as the host keeps it, and what a bad round raises."""
 
 import jax
 import numpy as np
 
 from fedjax_sim.simulation import evaluation
-from fedjax_sim.simulation.engine import RoundOutputs
+from fedjax_sim.simulation.rounds import RoundOutputs
 
-Row = dict[str, float | int]
+# None is a number that is not finite, once it has been in a file.
+Record = dict[str, float | int | None]
 
 
 class DivergenceError(ArithmeticError):
@@ -15,11 +16,12 @@ class DivergenceError(ArithmeticError):
   Attributes:
     round: the round after which it was seen, counted from 1.
     clients: the client ids of that round's cohort.
-    rows: rows of the dispatch before that round, good ones.
+    records: of the dispatch before that round, good ones.
   """
 
-  def __init__(self, round_number: int, clients: list[str], rows: list[Row]):
-    self.round, self.clients, self.rows = round_number, clients, rows
+  def __init__(
+      self, round_number: int, clients: list[str], records: list[Record]):
+    self.round, self.clients, self.records = round_number, clients, records
     super().__init__(
         f'The loss or the model became NaN or infinite in round {round_number},'
         f' with clients {", ".join(clients)}. A smaller client_lr, or gradient '
@@ -33,12 +35,29 @@ def is_good(outputs: RoundOutputs) -> bool:
   return bool(outputs.finite and np.all(np.isfinite(sums)))
 
 
-def row(number: int, outputs: RoundOutputs, evaluated: bool) -> Row:
-  """The row of one round: its number (from 1), means of metrics, clients."""
-  test = evaluation.report(outputs.test) if evaluated else {}
+def record(number: int, outputs: RoundOutputs, evaluated: bool) -> Record:
+  """The record of one round: its number (from 1), means of metrics, clients.
+
+  With `started` where messages may be lost, and the bytes that vary.
+  """
+  sets = {'train': outputs.train, **(outputs.test if evaluated else {})}
   return {
       'round': number,
-      **{f'train/{name}': value
-         for name, value in evaluation.report(outputs.train).items()},
-      **{f'test/{name}': value for name, value in test.items()},
-      'clients': int(outputs.count)}
+      **{f'{name}/{metric}': value for name, sums in sets.items()
+         for metric, value in evaluation.report(sums).items()},
+      **{name: float(value) for name, value in outputs.aggregation.items()},
+      'clients': int(outputs.count),
+      **_traffic(outputs)}
+
+
+def _traffic(outputs: RoundOutputs) -> Record:
+  """What only the program knows of who took part and of bytes."""
+  fields = {}
+  started = outputs.count if outputs.started is None else outputs.started
+  if outputs.started is not None:
+    fields['started'] = int(started)
+  if outputs.bits_up is not None:
+    fields['bytes_up'] = float(outputs.bits_up) / 8
+  if outputs.bits_down is not None:
+    fields['bytes_down'] = float(outputs.bits_down) / 8 * int(started)
+  return fields

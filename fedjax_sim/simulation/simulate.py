@@ -1,7 +1,8 @@
 """`simulate`: rounds from Python, and how a simulation is put together."""
 
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -14,16 +15,24 @@ from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.simulation import autotune, check_examples, evaluation
 from fedjax_sim.simulation import engine as engine_lib
 from fedjax_sim.simulation import plan as plan_lib
-from fedjax_sim.simulation.engine import SimulationState
+from fedjax_sim.simulation.drive import drive
 from fedjax_sim.simulation.placement import (
   client_owners,
   client_states,
   sharding,
+  stored_states,
   streamed_examples,
 )
-from fedjax_sim.simulation.records import Row
+from fedjax_sim.simulation.program import Program
+from fedjax_sim.simulation.records import Record
+from fedjax_sim.simulation.rounds import SimulationState
 from fedjax_sim.simulation.simulation import Simulation, first_inputs
 
+# Rounds that one compiled program can take at once. It holds only their plan
+# and their metrics, so it is generous; how many run at once is chosen by time.
+_CAPACITY = 128
+# But a plan has a slot for each of a round's clients on each device.
+_PLAN_SLOTS = 2 ** 22
 # Where training examples can lie, see `simulate`.
 EXAMPLES = ('auto', 'owned')
 
@@ -35,6 +44,7 @@ def build(
     sampler: sampling.Sampler,
     *,
     test: PyTree | None = None,
+    more_sets: Mapping[str, PyTree] | None = None,
     seed: int = 0,
     devices: int | str = 'auto',
     lanes: int | str = 'auto',
@@ -51,18 +61,15 @@ def build(
         f'federation has {train.num_clients}.')
   for name, value in (('lanes', lanes), ('devices', devices)):
     checks.positive_int_or_auto(name, value)
-  for name, tree in (('train', train.examples), ('test', test)):
-    if tree is not None:
-      check_examples.check_examples(model, name, tree)
-  evaluate = lambda variables, eval_data: {}
-  batched = None
-  if test is not None:
-    batched = evaluation.in_batches(test, eval_batch_size)
-    evaluate = evaluation.evaluator(model)
+  sets = _evaluation_sets(test, more_sets or {})
+  for name, tree in {'train': train.examples, **sets}.items():
+    check_examples.check_examples(model, name, tree)
+  batched = {name: evaluation.in_batches(tree, eval_batch_size)
+             for name, tree in sets.items()}
+  evaluate = evaluation.of_sets(model)
   shapes = jax.eval_shape(
       model.init, jax.random.key(0), first_inputs(train))
   local_steps = np.asarray(algorithm.local_steps(train.sizes))
-  rows = streamed_examples.buffer_rows(train, sampler.max_cohort)
   states = engine_lib.client_states(algorithm, train, shapes)
   # Arrays are put on a number of devices once, whatever the lanes.
   owned = examples == 'owned'
@@ -71,10 +78,10 @@ def build(
 
   def make(devices: int, lanes: int) -> Simulation:
     placement, held, eval_data = placed(devices)
-    state_rows = None
+    state_buffer = None
     if client_states.is_stored(
         client_state, states, train.num_clients, devices):
-      state_rows = client_states.buffer_rows(
+      state_buffer = stored_states.buffer_size(
           states, train.num_clients, devices, sampler.max_cohort)
     key = jax.jit(lambda: jax.random.key(seed),
                   out_shardings=placement.everywhere)()
@@ -82,16 +89,38 @@ def build(
         algorithm, train, shapes, placement=placement,
         examples=placement.split() if owned or held is None
         else placement.everywhere, lanes=lanes,
-        cohort_size=sampler.max_cohort, owned=owned, rows=state_rows,
+        cohort_size=sampler.max_cohort, owned=owned, num_states=state_buffer,
         evaluate=evaluate)
-    return Simulation(
-        model, algorithm, train, sampler, engine, placement, lanes, 'given',
-        local_steps, seed, key, held, owned, rows, state_rows, eval_data, {})
+    slots = plan_lib.slots_for(
+        sampler.max_cohort, devices, engine.owners is not None)
+    simulation = Simulation(
+        model=model, algorithm=algorithm, train=train, sampler=sampler,
+        engine=engine, placement=placement, lanes=lanes, lanes_reason='given',
+        program=Program(lower=lambda: simulation.lower(), devices=devices,
+                        lanes=lanes),
+        num_blocks=plan_lib.blocks_for(slots, lanes),
+        capacity=max(1, min(_CAPACITY, _PLAN_SLOTS // (devices * slots))),
+        local_steps=local_steps, seed=seed, key=key, examples=held,
+        owned=owned, example_buffer=streamed_examples.buffer_size(
+            train, sampler.max_cohort),
+        state_buffer=state_buffer, eval_data=eval_data)
+    return simulation
 
   if owned and devices == 'auto':  # One device would own all.
     devices = min(len(jax.devices()), train.num_clients)
   chosen, reason = autotune.choose(make, sampler.max_cohort, devices, lanes)
-  return chosen._replace(lanes_reason=reason)
+  return dataclasses.replace(chosen, lanes_reason=reason)
+
+
+def _evaluation_sets(
+    test: PyTree | None, more: Mapping[str, PyTree]
+) -> dict[str, PyTree]:
+  """All of them by name."""
+  taken = [name for name in ('train', 'test') if name in more]
+  if taken:
+    raise ValueError(f'more_sets must have other names than train and test, '
+                     f'got {", ".join(more)}.')
+  return dict(more) if test is None else {'test': test, **more}
 
 
 class _Placed(NamedTuple):
@@ -99,20 +128,20 @@ class _Placed(NamedTuple):
 
   placement: sharding.Placement
   examples: PyTree | None
-  eval_data: evaluation.EvalData | None
+  eval_data: dict[str, evaluation.EvalData]
 
   @classmethod
   def make(cls, devices: int, train, batched, owned) -> '_Placed':
     placement = sharding.place(devices)
-    if batched is not None:
-      batched = sharding.put(
-          evaluation.fill_up(batched, devices), placement.split())
+    batched = sharding.to_devices(
+        {name: evaluation.fill_up(data, devices)
+         for name, data in batched.items()}, placement.split())
     if owned:
-      examples = client_owners.put(train, placement)
+      examples = client_owners.to_owners(train, placement)
     elif mapped.is_mapped(train):  # Taken to be too large for the devices.
       examples = None
     else:
-      examples = sharding.put(train.examples, placement.everywhere)
+      examples = sharding.to_devices(train.examples, placement.everywhere)
     return cls(placement, examples, batched)
 
 
@@ -121,14 +150,14 @@ class Result(NamedTuple):
 
   Attributes:
     state: the `SimulationState` after the last round. Its `clients` are a
-      `ClientStore` where they were stored on disk, in a file that is gone with
-      it.
-    rows: a dict for each round: `round` (from 1), `train/loss`, `test/loss`,
+      `StoredStates` where they were stored on disk, in a file that is gone
+      with it.
+    records: a dict for each round: `round` (from 1), `train/loss`, `test/loss`,
       `test/accuracy` (where evaluated), `clients`, `seconds`.
   """
 
   state: SimulationState
-  rows: list[Row]
+  records: list[Record]
 
   @property
   def variables(self) -> Variables:
@@ -137,11 +166,12 @@ class Result(NamedTuple):
 
   def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Rounds and values of a metric where it was measured."""
-    points = [(row['round'], row[name]) for row in self.rows if name in row]
+    points = [(record['round'], record[name])
+              for record in self.records if name in record]
     if not points:
-      names = sorted({key for row in self.rows for key in row})
+      names = sorted({key for record in self.records for key in record})
       raise ValueError(
-          f'no row has metric {name!r}; there are {", ".join(names)}.')
+          f'no record has metric {name!r}; there are {", ".join(names)}.')
     rounds, values = zip(*points, strict=True)
     return np.array(rounds), np.array(values)
 
@@ -155,6 +185,7 @@ def simulate(
     clients_per_round: int | None = None,
     client_fraction: float | None = None,
     test: PyTree | None = None,
+    more_sets: Mapping[str, PyTree] | None = None,
     eval_every: int = 1,
     seed: int = 0,
     devices: int | str = 'auto',
@@ -162,7 +193,7 @@ def simulate(
     examples: str = 'auto',
     client_state: str = 'auto',
     rounds_per_dispatch: int | None = None,
-    on_dispatch: Callable[[list[Row]], None] = lambda rows: None,
+    on_dispatch: Callable[[list[Record]], None] = lambda records: None,
 ) -> Result:
   """Trains a federation for a number of rounds.
 
@@ -175,6 +206,8 @@ def simulate(
       `client_fraction`.
     client_fraction: C in [0, 1]; 0 is one client a round.
     test: PyTree [E, ...] of test examples, None for no evaluation.
+    more_sets: further sets to evaluate on, name -> PyTree [E, ...]; of a set
+      'backdoor' records have 'backdoor/loss', and so on.
     eval_every: evaluate after every so many rounds, and after the last.
     seed: of initial weights, cohorts, orders, dropout.
     devices: how many of `jax.devices()` share a round's clients, or 'auto' to
@@ -193,7 +226,7 @@ def simulate(
       disk, and on the devices those of the next rounds' cohorts, to the same
       results; 'auto' stores what would take more than a quarter of the memory.
     rounds_per_dispatch: rounds in one call of the device; likewise.
-    on_dispatch: called with the new rows, to print or to plot.
+    on_dispatch: called with the new records, to print or to plot.
 
   Raises:
     ValueError: an argument is out of range, or the data don't fit the model.
@@ -216,14 +249,16 @@ def simulate(
       client_fraction=client_fraction)
   sampler = sampling.uniform(train.num_clients, cohort, seed)
   simulation = build(
-      model, algorithm, train, sampler, test=test, seed=seed, devices=devices,
+      model, algorithm, train, sampler, test=test, more_sets=more_sets,
+      seed=seed, devices=devices,
       lanes=lanes, examples=examples, client_state=client_state)
-  initial = simulation.init()
-  rows = []
-  for state, new_rows in simulation.dispatches(  # noqa: B007
-      simulation.compile(initial), initial, rounds,
+  records = []
+  for progress in drive(
+      simulation, simulation.init(), rounds,
       evaluate=plan_lib.evaluate_after(eval_every, rounds),
       rounds_per_dispatch=rounds_per_dispatch):
-    rows += new_rows
-    on_dispatch(new_rows)
-  return Result(sharding.gather(state), rows)
+    for error in progress.diverged.values():
+      raise error
+    records += progress.records[0]
+    on_dispatch(progress.records[0])
+  return Result(simulation.state_of(progress.state, 0), records)

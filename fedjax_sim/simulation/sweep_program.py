@@ -14,27 +14,27 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from fedjax_sim.core.types import PyTree
-from fedjax_sim.simulation.engine import Rounds, SimulationState
+from fedjax_sim.core.types import PyTree, Slot
 from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.plan import Plan
+from fedjax_sim.simulation.rounds import Rounds, SimulationState
 
 # Numeric hyperparameters, traced -> a member's rounds.
 MakeRounds = Callable[[Mapping[str, jax.Array]], Rounds]
 
 
 class Members(NamedTuple):
-  """What the program takes of the members; S rows on each of D devices.
+  """What the program takes of the members; S places on each of D devices.
 
   Attributes:
     states: SimulationState [D * S, ...].
-    plans: Plan [D * S, R, 1, blocks, W], without `evaluate`.
+    slots: Slot [D * S, R, 1, blocks, W], the plans.
     hyperparameters: name -> float32 [D * S].
     keys: [D * S], root keys.
   """
 
   states: SimulationState
-  plans: Plan
+  slots: Slot
   hyperparameters: dict[str, jax.Array]
   keys: jax.Array
 
@@ -43,12 +43,12 @@ class Turn(NamedTuple):
   """Who runs in a dispatch.
 
   Attributes:
-    rows: int32 [D, groups, G], rows of the device's own members; S in a place
-      that is empty. Groups that hold anybody come first.
+    places: int32 [D, groups, G], of the device's own members; S where there is
+      nobody. Groups that hold anybody come first.
     counts: int32 [D], how many groups hold anybody.
   """
 
-  rows: np.ndarray
+  places: np.ndarray
   counts: np.ndarray
 
 
@@ -63,15 +63,16 @@ def turn(active: np.ndarray, devices: int, together: int) -> Turn:
   active = active.reshape(devices, -1)
   size = active.shape[1]
   groups = -(-size // together)
-  rows = np.full((devices, groups * together), size, np.int32)
+  places = np.full((devices, groups * together), size, np.int32)
   for device in range(devices):
-    own = np.flatnonzero(active[device])
-    rows[device, :len(own)] = own
+    here = np.flatnonzero(active[device])
+    places[device, :len(here)] = here
   counts = -(-active.sum(axis=1) // together)
-  return Turn(rows.reshape(devices, groups, together), counts.astype(np.int32))
+  return Turn(
+      places.reshape(devices, groups, together), counts.astype(np.int32))
 
 
-def program(
+def build(
     make_rounds: MakeRounds, placement: sharding.Placement
 ) -> jax.stages.Wrapped:
   """The program of a sweep.
@@ -81,25 +82,25 @@ def program(
     placement: D devices.
 
   Returns:
-    `(examples, Members, evaluate bool [R], Turn, first, last, eval_data) ->
-    (SimulationState, RoundOutputs [D * S, R])`, jit-compiled; it runs rounds
-    `first` to `last - 1` of the plans for the members whose turn it is. Outputs
-    of other members are zeros.
+    `(examples, Members, evaluate bool [R], Turn, first, last, eval_data, frozen
+    weights) -> (SimulationState, RoundOutputs [D * S, R])`, jit-compiled. It
+    runs rounds `first` to `last - 1` of the plans for the members whose turn it
+    is. Outputs of other members are zeros.
   """
-  everywhere, rows = placement.everywhere, placement.split()
+  everywhere, split = placement.everywhere, placement.split()
 
-  def run(examples, members, evaluate, turn, first, last, eval_data):
-    def one(state, plan, hyperparameters, key):
+  def run(examples, members, evaluate, turn, first, last, eval_data, weights):
+    def one(state, slots, hyperparameters, key):
       return make_rounds(hyperparameters).run(
-          examples, state, plan._replace(evaluate=evaluate), first, last, key,
-          eval_data)
+          examples, state, Plan(slots, evaluate), first, last, key, eval_data,
+          weights)
 
     def group(i, carry):
       states, outputs = carry
-      own = turn.rows[0, i]
-      args = _rows(Members(states, *members[1:]), own)
+      places = turn.places[0, i]
+      args = _at(Members(states, *members[1:]), places)
       write = lambda old, new: jax.tree.map(
-          lambda x, y: x.at[own].set(y, mode='drop'), old, new)
+          lambda x, y: x.at[places].set(y, mode='drop'), old, new)
       new_states, new_outputs = _over_members(one)(*args)
       return write(states, new_states), write(outputs, new_outputs)
 
@@ -113,14 +114,15 @@ def program(
 
   return sharding.spread(
       run, placement,
-      in_specs=(everywhere, Members(rows, rows, rows, rows), everywhere,
-                Turn(rows, rows), everywhere, everywhere, everywhere),
-      out_specs=(rows, rows))
+      in_specs=(everywhere, Members(split, split, split, split), everywhere,
+                Turn(split, split), everywhere, everywhere, everywhere,
+                everywhere),
+      out_specs=(split, split))
 
 
-def _rows(tree: PyTree, rows: jax.Array) -> PyTree:
-  """Those rows of every leaf; an empty place takes the last row's."""
-  return jax.tree.map(lambda x: x[jnp.minimum(rows, len(x) - 1)], tree)
+def _at(tree: PyTree, places: jax.Array) -> PyTree:
+  """What is there of every leaf; where nobody is, what is at the last place."""
+  return jax.tree.map(lambda x: x[jnp.minimum(places, len(x) - 1)], tree)
 
 
 def _over_members(one) -> Callable:

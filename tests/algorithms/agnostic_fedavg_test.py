@@ -94,7 +94,8 @@ def test_the_loss_that_is_reported_is_the_plain_one():
   result = simulate(MODEL, build(0.5), DATA, rounds=1, client_fraction=1.0,
                     lanes=2)
   np.testing.assert_allclose(
-      result.rows[0]['train/loss'], 0.5 * np.mean(np.sum(X ** 2, 1)), rtol=1e-6)
+      result.records[0]['train/loss'], 0.5 * np.mean(np.sum(X ** 2, 1)),
+      rtol=1e-6)
 
 
 @pytest.mark.parametrize('bad', [{'num_domains': 0}, {'domain_lr': -1.0}])

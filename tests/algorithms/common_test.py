@@ -1,5 +1,6 @@
 """What every algorithm promises, whatever it computes."""
 
+import dataclasses
 import functools
 from unittest import mock
 
@@ -9,11 +10,14 @@ import pytest
 from jax import numpy as jnp
 
 import fedjax_sim
+from fedjax_sim import aggregation
 from fedjax_sim.clients import local_sgd
 from fedjax_sim.core import trees
-from fedjax_sim.core.types import Aggregate, ClientData, Pool
+from fedjax_sim.core.types import Aggregate, ClientData
 from fedjax_sim.data import sampling
+from fedjax_sim.simulation import exchange
 from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.simulation.drive import drive
 from tests import toys
 from tests.algorithms.cases import CASES, some_always
 
@@ -44,28 +48,17 @@ def build(algorithm, lanes=2, devices=1, model=MODEL):
 
 def run(simulation, cohorts=COHORTS, per_dispatch=None):
   """The state after rounds with these cohorts."""
-  simulation = simulation._replace(sampler=sampler_of(cohorts))
-  initial = simulation.init()
-  *_, (state, _) = simulation.dispatches(
-      simulation.compile(initial), initial, len(cohorts),
-      evaluate=lambda r: False, rounds_per_dispatch=per_dispatch)
-  return jax.device_get(state)
+  simulation = dataclasses.replace(simulation, sampler=sampler_of(cohorts))
+  *_, last = drive(simulation, simulation.init(), len(cohorts),
+                   rounds_per_dispatch=per_dispatch)
+  return jax.device_get(last.state)
 
 
 @functools.cache
 def reference(name):
-  """(simulation, its state after COHORTS, traces before and after these)."""
-  traced = []
-
-  def apply(*args, **kwargs):
-    traced.append(1)
-    return MODEL.apply(*args, **kwargs)
-
-  simulation = build(CASES[name](MODEL._replace(apply=apply)))
-  simulation.compile(simulation.init())
-  before = len(traced)
-  state = run(simulation)
-  return simulation, state, (before, len(traced))
+  """(simulation, its state after COHORTS)."""
+  simulation = build(CASES[name](MODEL))
+  return simulation, run(simulation)
 
 
 def assert_close(got, want, tolerance=1e-5):
@@ -75,20 +68,12 @@ def assert_close(got, want, tolerance=1e-5):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_it_trains(name):
-  simulation, state, _ = reference(name)
+  simulation, state = reference(name)
   start = simulation.init().server.variables
   moved = [np.abs(a - b).max() for a, b in zip(
       jax.tree.leaves(state.server.variables), jax.tree.leaves(start),
       strict=True)]
   assert np.all(np.isfinite(moved)) and max(moved) > 1e-3
-
-
-@pytest.mark.parametrize('name', NAMES)
-def test_its_state_is_arrays_of_fixed_shapes(name):
-  """What a checkpoint and a loop need."""
-  simulation, state, _ = reference(name)
-  kinds = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype.name), tree)
-  assert kinds(simulation.init()) == kinds(state)
 
 
 @pytest.mark.parametrize('name', some_always(NAMES))
@@ -97,41 +82,60 @@ def test_lanes_and_empty_slots_do_not_matter(name, lanes):
   assert_close(run(build(CASES[name](MODEL), lanes)), reference(name)[1])
 
 
+@pytest.mark.parametrize('name', some_always(NAMES))
+def test_devices_do_not_matter(name):
+  three, one = run(build(CASES[name](MODEL), 1, devices=3)), reference(name)[1]
+  assert_close(three.server, one.server)
+  # Each device holds its share of the clients, filled up.
+  assert_close([x[:len(SIZES)] for x in jax.tree.leaves(three.clients)],
+               jax.tree.leaves(one.clients))
+
+
+@pytest.mark.bits
 @pytest.mark.parametrize('name', NAMES)
 def test_rounds_per_dispatch_do_not_change_a_bit(name):
-  simulation, want, _ = reference(name)
+  simulation, want = reference(name)
   for count in (1, 2):
     jax.tree.map(np.testing.assert_array_equal,
                  run(simulation, per_dispatch=count), want)
 
 
-@pytest.mark.parametrize('name', NAMES)
-def test_nothing_is_traced_again(name):
-  _, _, (before, after) = reference(name)
-  assert before == after > 0
-
-
 def one_round(algorithm):
-  """What a client of five examples sends and keeps, and the server makes it."""
+  """What a client of five examples sends and keeps, and the server makes it.
+
+  Written down as the engine computes it, with a weighted mean of one message.
+  """
   key = jax.random.key(0)
   examples = jax.tree.map(lambda x: jnp.asarray(x[:SIZES[0]]), DATA.examples)
   variables = MODEL.init(key, examples['x'][:1])
   state = algorithm.init(variables, key, len(SIZES))
-  down = algorithm.broadcast(state)
-  if algorithm.prepare is not None:
-    slot = jnp.zeros(1, jnp.int32)
-    down = down, algorithm.prepare(down, Pool(
-        examples, slot, slot + SIZES[0], slot == 0, key[None])).mean
-  output = algorithm.client(
-      down, algorithm.client_init(variables),
-      ClientData(examples, jnp.int32(0), jnp.int32(SIZES[0]), SIZES[0], False),
-      key)
-  message = output.message
+  data = ClientData(
+      examples, jnp.int32(0), jnp.int32(SIZES[0]), SIZES[0], False)
+  heard, outputs, aggregates = (), [], []
+  for phase in exchange.phases(algorithm):
+    heard += phase.broadcast(state, *aggregates),
+    output = phase.client(
+        heard if len(heard) > 1 else heard[0],
+        algorithm.client_init(variables), data, key)
+    outputs.append(output)
+    aggregates.append(alone(output.message))
+  *earlier, last = aggregates
+  new = algorithm.server(state, last, key, *earlier)
+  return ([output.message for output in outputs], outputs[-1].state,
+          new._replace(opt_state=()))
+
+
+def alone(message):
+  """The aggregate of one message."""
   mean = trees.divide_rows(
       trees.scale_rows(message.update, message.weight), message.weight)
-  new = algorithm.server(
-      state, Aggregate(mean, message.weight, jnp.int32(1), message.aux), key)
-  return message, output.state, new._replace(opt_state=())
+  weight = message.weight
+  if message.group is not None:
+    weight = jnp.where(message.group, weight, 0)
+    mean = jax.tree.map(
+        lambda x: jnp.where(
+            message.group.reshape(-1, *(1,) * x.ndim), x, 0), mean)
+  return Aggregate(mean, weight, weight, jnp.int32(1), message.sums)
 
 
 @pytest.mark.parametrize('name', some_always(NAMES))
@@ -152,35 +156,30 @@ def unlucky(name):
     return lambda data: jnp.where(
         data.size == SIZES[WEIGHTLESS], 0, weighting(data))
 
-  def client(message, *args):
-    message, state = algorithm.aggregator.client(message, *args)
-    kept = message.present & (message.client != LOST)
+  def client(message, state, memory, keys, cohort):
+    kept = message.present & (message.slot.client != LOST)
     # What is lost may be anything.
     update = jax.tree.map(
         lambda u: jnp.where(kept, u, jnp.nan), message.update)
-    return message._replace(present=kept, update=update), state
-
-  def prepare(message, pool):
-    kept = pool.present & (pool.offsets != DATA.offsets[LOST])
-    return algorithm.prepare(message, pool._replace(present=kept))
+    return message._replace(present=kept, update=update), memory
 
   weightings = {key: weightless(value)
                 for key, value in local_sgd.WEIGHTINGS.items()}
   with mock.patch.dict(local_sgd.WEIGHTINGS, weightings):
     algorithm = CASES[name](MODEL)
-    simulation = build(algorithm._replace(
-        aggregator=algorithm.aggregator._replace(client=client), pooled=None,
-        prepare=algorithm.prepare and prepare))
-    simulation.compile(simulation.init())
+    simulation = build(algorithm._replace(aggregator=aggregation.aggregator(
+        aggregation.transform('loses', client=client))))
+    _ = simulation.program.compiled
   return simulation
 
 
 @pytest.mark.parametrize('name', some_always(NAMES))
-def test_who_drops_out_changes_nothing_on_the_server(name):
-  """As if it had not been drawn, in all that the server keeps."""
+def test_who_drops_out_changes_nothing(name):
+  """As if it had not been drawn, in all that server and clients keep."""
   got = run(unlucky(name), [[0, 3, 1], [1, 0]])
   want = run(reference(name)[0], [[3, 1], [1]])
   assert_close(got.server, want.server)
+  assert_close(got.clients, want.clients)
 
 
 @pytest.mark.parametrize('name', some_always(set(NAMES) - COUNT_CLIENTS))

@@ -62,7 +62,7 @@ def test_lambda_of_zero_is_training_alone():
   np.testing.assert_allclose(own, CENTRES * (1 - 0.9 ** 12), rtol=1e-5)
 
 
-@pytest.mark.parametrize('lam', [1.0, 9.0, 9999.0])
+@pytest.mark.parametrize('lam', [9.0, 9999.0])
 def test_a_large_lambda_leads_to_the_global_model(lam):
   """Of F_k + lambda / 2 |v - w|^2 the least is at (c_k + lambda w) / ..."""
   _, own = run(lam, [range(3)], rate=0.5 / (1 + lam), steps=40,

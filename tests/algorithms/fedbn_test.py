@@ -88,6 +88,7 @@ def test_scale_and_bias_of_batch_norm_are_personal(model):
   assert sum(jax.tree.leaves(mask.params)) == 2
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_clients_with_features_of_their_own_do_well():
   """Clients see their inputs scaled and shifted; their labels agree."""

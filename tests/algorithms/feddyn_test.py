@@ -38,8 +38,8 @@ def numpy_feddyn(cohorts, *, lr, steps, alpha):
 
 
 @pytest.mark.parametrize('steps, optimizer', [
-    (1, optax.sgd(0.05)), (3, optax.sgd(0.05, momentum=0.5)),
-    (50, optax.sgd(0.05))])
+    (1, optax.sgd(0.05)), (50, optax.sgd(0.05)), pytest.param(
+        3, optax.sgd(0.05, momentum=0.5), marks=pytest.mark.slow)])
 def test_its_fixed_point_is_the_optimum(steps, optimizer):
   """Of the mean of the losses, where FedAvg's (scaffold_test) is not."""
   algorithm = algorithms.feddyn(

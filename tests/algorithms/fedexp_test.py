@@ -35,8 +35,8 @@ def by_hand(cohorts, epsilon, weights=(1, 1, 1, 1)):
   return xs, rates
 
 
-@pytest.mark.parametrize('weighting', ['uniform', 'examples'])
-@pytest.mark.parametrize('epsilon', [1e-3, 0.1])
+@pytest.mark.parametrize('weighting, epsilon', [
+    ('uniform', 0.1), ('examples', 1e-3)])
 def test_by_hand(weighting, epsilon):
   cohorts = [EVERYONE, [0, 1], [3], EVERYONE]
   weights = SIZES if weighting == 'examples' else (1, 1, 1, 1)

@@ -58,15 +58,6 @@ def test_fixed_points_of_unequal_steps(lr):
   np.testing.assert_allclose(average, fixed_point(lr, False), atol=1e-4)
 
 
-def test_the_objective_s_inconsistency_goes():
-  """In the limit of a small rate; FedAvg's stays (theorem 1)."""
-  optimum = SHARES @ CENTRES
-  surrogate = np.average(CENTRES, axis=0, weights=SHARES * SIZES)
-  np.testing.assert_allclose(fixed_point(1e-6, True), optimum, atol=1e-4)
-  np.testing.assert_allclose(fixed_point(1e-6, False), surrogate, atol=1e-4)
-  assert np.abs(optimum - surrogate).max() > 0.5
-
-
 def vector_a(steps, momentum, shrink):
   """Weights of the gradients of each step, one unit impulse at a time."""
   weights = []
@@ -77,13 +68,6 @@ def vector_a(steps, momentum, shrink):
       moved += velocity
     weights.append(moved)
   return np.array(weights)
-
-
-def test_the_papers_vectors():
-  np.testing.assert_allclose(
-      vector_a(6, 0.9, 0), (1 - 0.9 ** np.arange(6, 0, -1)) / 0.1)
-  np.testing.assert_allclose(
-      vector_a(6, 0, 0.2), 0.8 ** np.arange(5, -1, -1))
 
 
 @pytest.mark.parametrize('momentum, proximal', [

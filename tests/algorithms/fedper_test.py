@@ -51,10 +51,9 @@ def test_rounds_by_hand(personal):
 
 def test_nothing_personal_is_in_a_message():
   seen = []
-  spy = aggregation.identity()._replace(client=lambda m, s, own, key: (
-      seen.append(m.update), (m, own))[1])
-  chain = aggregation.chain(spy, reduce=aggregation.weighted_mean())
-  algorithm = build(aggregator=chain)
+  spy = aggregation.transform('spy', client=lambda m, s, memory, *_: (
+      seen.append(m.update), (m, memory))[1])
+  algorithm = build(aggregator=aggregation.aggregator(spy))
   toys.run_cohorts(MODEL, algorithm, DATA, COHORTS)
   assert seen and all(update.params['head'] is None and
                       update.params['body'] is not None for update in seen)

@@ -27,8 +27,7 @@ def test_without_mu_it_is_fedavg():
   np.testing.assert_allclose(weights(got), weights(want), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize('mu', [0.5, 4.0])
-@pytest.mark.parametrize('steps', [1, 3, 8])
+@pytest.mark.parametrize('mu, steps', [(0.5, 1), (4.0, 3), (0.5, 8)])
 def test_a_quadratic_client_in_closed_form(mu, steps):
   """w -> w - lr ((w - x) + mu (w - w_t)) contracts by 1 - lr (1 + mu).
 
@@ -48,14 +47,14 @@ def test_a_quadratic_client_in_closed_form(mu, steps):
 
 def test_composition_is_three_arguments():
   """One exact round: a doubled update, proximal, into FedAdam's first step."""
-  double = aggregation.identity()._replace(
-      client=lambda m, s, own, key: (
-          m._replace(update=optax.tree.scale(2.0, m.update)), own))
+  double = aggregation.transform(
+      'double', client=lambda m, s, memory, keys, cohort: (
+          m._replace(update=optax.tree.scale(2.0, m.update)), memory))
   x, mu, lr = 3.0, 1.0, 0.1
   algorithm = algorithms.fedprox(
       toys.quadratic_model(), optax.sgd(lr), algorithms.fedadam(0.5, tau=0.1),
-      mu=mu, steps=2, batch_size=None, aggregator=aggregation.chain(
-          double, reduce=aggregation.weighted_mean()))
+      mu=mu, steps=2, batch_size=None,
+      aggregator=aggregation.aggregator(double))
   got = run(algorithm, toys.points_data([np.array([[x, x]])]),
             toys.quadratic_model(), 1)
   delta = 2 * (1 - (1 - lr * (1 + mu)) ** 2) * x / (1 + mu)

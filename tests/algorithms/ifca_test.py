@@ -79,7 +79,7 @@ def test_the_test_set_is_given_to_the_largest_cluster():
   test = {'x': np.full((3, 2), 5, np.float32), 'y': np.zeros(3, np.int32)}
   result = simulate(MODEL, algorithm, data, rounds=40, client_fraction=1.0,
                     lanes=2, test=test)
-  assert result.rows[-1]['test/loss'] < 1e-3
+  assert result.records[-1]['test/loss'] < 1e-3
   assert result.state.server.extra.max() == 40 * (6 + 5 + 2)
   clients = evaluation.evaluate_clients(
       MODEL, algorithm, result.state, data, data, key=jax.random.key(0))

@@ -115,7 +115,7 @@ def test_minibatches_and_cohorts_agree_with_numpy(corrected):
 
 
 def test_bad_arguments():
-  with pytest.raises(ValueError, match='base_optimizer must be an optax'):
+  with pytest.raises(ValueError, match='client_optimizer must be an optax'):
     algorithms.mimelite(MODEL, 0.1)
   with pytest.raises(ValueError, match='steps'):
     algorithms.mime(MODEL, optax.sgd(0.1), steps=0)

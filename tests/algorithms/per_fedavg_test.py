@@ -18,7 +18,8 @@ ALPHA, BETA = 0.3, 0.1
 
 
 # A client's examples are alike, so batches of any size have one gradient.
-@pytest.mark.parametrize('batch_size', [None, 2])
+@pytest.mark.parametrize('batch_size', [
+    2, pytest.param(None, marks=pytest.mark.slow)])
 def test_rounds_by_hand(batch_size):
   algorithm = algorithms.per_fedavg(
       MODEL, optax.sgd(BETA), personal_lr=ALPHA, steps=3,

@@ -29,7 +29,8 @@ def solve(w, k, steps):
 
 
 # A client's examples are alike, so batches of any size have one gradient.
-@pytest.mark.parametrize('batch_size', [None, 2])
+@pytest.mark.parametrize('batch_size', [
+    2, pytest.param(None, marks=pytest.mark.slow)])
 def test_rounds_by_hand(batch_size):
   algorithm = build(batch_size)
   state = toys.run_cohorts(MODEL, algorithm, DATA, COHORTS)

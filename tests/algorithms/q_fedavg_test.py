@@ -48,8 +48,8 @@ def paper(q, lr, rounds, p):
   return w
 
 
-@pytest.mark.parametrize('q', [0.5, 1.0, 3.0])
-@pytest.mark.parametrize('weighting', ['examples', 'uniform'])
+@pytest.mark.parametrize('q, weighting', [
+    (0.5, 'examples'), (1.0, 'uniform'), (3.0, 'examples')])
 def test_rounds_are_those_of_the_paper(q, weighting):
   algorithm = algorithms.q_fedavg(
       MODEL, 0.2, q=q, batch_size=None, weighting=weighting)

@@ -1,16 +1,12 @@
 """Algorithm 2 of Reddi et al. (2021), step by step."""
 
-import jax
 import numpy as np
 import optax
 import pytest
 from jax import numpy as jnp
 
 import fedjax_sim
-from configs import default
 from fedjax_sim import algorithms
-from fedjax_sim.algorithms import optimizers
-from fedjax_sim.experiment import build as build_lib
 from tests import toys
 
 RNG = np.random.default_rng(0)
@@ -76,43 +72,11 @@ def test_fedavgm_is_heavy_ball():
       weights_of(optax.sgd(0.3, momentum=0.9)))
 
 
-def test_by_name_in_a_config():
-  config = default.get_config()
-  config.update({'server_optimizer': 'fedyogi', 'server_lr': 0.3,
-                 'server_beta1': 0.5, 'server_beta2': 0.8, 'server_tau': 0.1})
-  build_lib.validate(config)
-  got = optimizers.by_name(
-      'server', config.server_optimizer, config.server_lr, 0.0, tau=0.1,
-      beta1=0.5, beta2=0.8)
-  np.testing.assert_array_equal(
-      weights_of(got), weights_of(algorithms.fedyogi(0.3, 0.5, 0.8, 0.1)))
-  # The config's numbers arrive where they belong.
-  model = toys.softmax_model()
-  algorithm = build_lib.make_algorithm(config, model)
-  variables = model.init(jax.random.key(0), np.zeros((1, 4), np.float32))
-  state = algorithm.init(variables, jax.random.key(0), 3)
-  np.testing.assert_allclose(state.opt_state.v['b'], 0.1 ** 2, rtol=1e-6)
-
-
-def test_other_names_and_fields():
-  np.testing.assert_array_equal(
-      weights_of(optimizers.by_name('server', 'sgd', 0.3, 0.9, tau=0.1)),
-      weights_of(optimizers.by_name('server', 'fedavgm', 0.3, tau=0.1)))
-  with pytest.raises(ValueError, match='client_optimizer.*fedadam'):
-    optimizers.by_name('client', 'fedadam', 0.1)
-  with pytest.raises(ValueError, match='server_momentum.*fedadam'):
-    optimizers.by_name('server', 'fedadam', 0.1, 0.9)
-
-
 @pytest.mark.parametrize('bad', [
     {'tau': 0.0}, {'beta1': 1.5}, {'beta2': -0.1}])
 def test_numbers_out_of_range(bad):
   with pytest.raises(ValueError, match=next(iter(bad))):
     algorithms.fedadam(0.1, **bad)
-  config = default.get_config()
-  config.update({f'server_{name}': value for name, value in bad.items()})
-  with pytest.raises(ValueError, match=f'server_{next(iter(bad))}'):
-    build_lib.validate(config)
 
 
 def test_a_rate_is_positive_or_a_schedule():

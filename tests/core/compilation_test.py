@@ -1,35 +1,34 @@
-import os
-import subprocess
-import sys
-
 import jax
 import numpy as np
+import pytest
 from jax import numpy as jnp
 
 from fedjax_sim.core import compilation
 
-SCRIPT = """
-import jax
-from fedjax_sim.core import compilation
-compilation.keep_programs()
-print(jax.config.jax_compilation_cache_dir)
-"""
+
+@pytest.fixture
+def settings():
+  """Sets the folder and the least time; puts back what was set."""
+  names = ('jax_compilation_cache_dir',
+           'jax_persistent_cache_min_compile_time_secs')
+  before = [getattr(jax.config, name) for name in names]
+  def update(*values):
+    for name, value in zip(names, values, strict=True):
+      jax.config.update(name, value)
+  yield update
+  update(*before)
 
 
-def folder_with(**variables):
-  environment = {**os.environ, **variables}
-  for name in ('JAX_COMPILATION_CACHE_DIR',):
-    if name not in variables:
-      environment.pop(name, None)
-  done = subprocess.run([sys.executable, '-c', SCRIPT], env=environment,
-                        capture_output=True, text=True, check=True)
-  return done.stdout.strip()
-
-
-def test_programs_are_kept_in_our_cache_unless_the_user_says_where(tmp_path):
-  ours = {'FEDJAX_SIM_CACHE_DIR': str(tmp_path)}
-  assert folder_with(**ours) == str(tmp_path / 'programs')
-  assert folder_with(JAX_COMPILATION_CACHE_DIR='/own', **ours) == '/own'
+@pytest.mark.parametrize('set_by_user', [None, '/own'])
+def test_programs_are_kept_in_our_cache_unless_the_user_says_where(
+    tmp_path, monkeypatch, settings, set_by_user):
+  monkeypatch.setenv('FEDJAX_SIM_CACHE_DIR', str(tmp_path))
+  settings(set_by_user, 9.0)
+  compilation.keep_programs()
+  folder = jax.config.jax_compilation_cache_dir
+  assert folder == (set_by_user or str(tmp_path / 'programs'))
+  least = jax.config.jax_persistent_cache_min_compile_time_secs
+  assert (least == 9.0) == bool(set_by_user)
 
 
 def test_the_compiler_takes_the_options_and_computes_the_same():

@@ -1,4 +1,6 @@
-"""Every algorithm by its name in a config; fields that it can't have."""
+"""Every algorithm by its spec: what it is given, what it refuses."""
+
+import inspect
 
 import jax
 import numpy as np
@@ -7,64 +9,92 @@ import pytest
 
 from configs import default
 from fedjax_sim import algorithms, models
-from fedjax_sim.experiment import build_algorithm
-from fedjax_sim.experiment.build_algorithm import make_algorithm, validate
-from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.core import builders, variants
+from fedjax_sim.experiment import build_algorithm, spec_fields
+from fedjax_sim.experiment.check_config import validate
+from fedjax_sim.simulation import simulate, sweep
 from tests import toys
 
 MODEL = toys.softmax_model()
 DATA = toys.softmax_data([5, 1, 11])
 
+# A spec of each algorithm that the toy can be trained with.
+SPECS = {
+    'apfl': 'apfl(alpha=0.3)', 'ditto': 'ditto(lam=0.1)', 'fedavg': 'fedavg',
+    'feddyn': 'feddyn(alpha=0.1)', 'fedexp': 'fedexp', 'fednova': 'fednova',
+    'fedper': 'fedper(personal="/b$")', 'fedprox': 'fedprox(mu=0.1)',
+    'fedrep': 'fedrep(personal="/b$", head_epochs=1)', 'fedsgd': 'fedsgd',
+    'finetune': 'finetune(fedavg, local_training(sgd(0.1), epochs=3))',
+    'ifca': 'ifca(clusters=2)', 'mime': 'mime', 'mimelite': 'mimelite',
+    'per_fedavg': 'per_fedavg(personal_lr=0.05)',
+    'pfedme': 'pfedme(lam=15, personal_lr=0.05)',
+    'q_fedavg': 'q_fedavg(q=1.0)', 'scaffold': 'scaffold'}
+# They take a function, one client, or a model with batch normalization.
+ELSEWHERE = {'agnostic_fedavg', 'centralized_sgd', 'fedbn',
+             'from_client_update'}
+
 
 def config_of(**changes):
   config = default.get_config()
   config.batch_size, config.local_epochs = 4, 2
-  config.personal_params, config.head_epochs = '/b$', 1.0
   config.update(changes)
+  if config.algorithm == 'fedsgd':
+    config.batch_size, config.local_epochs = 10, 1
   return config
 
 
-def train(algorithm, rounds=2):
-  return simulate_lib.simulate(
-      MODEL, algorithm, DATA, rounds=rounds, client_fraction=1.0, lanes=1)
-
-
-@pytest.mark.parametrize('name', sorted(
-    build_algorithm._BUILDERS.keys() - {'centralized_sgd', 'fedbn'}))
-def test_every_algorithm_can_be_named(name):
-  alone = name in build_algorithm._WITHOUT_WORK
-  config = config_of(algorithm=name, local_epochs=1 if alone else 2)
+def make(config, numbers=None):
   validate(config)
-  result = train(make_algorithm(config, MODEL), rounds=1)
-  assert np.isfinite(result.rows[-1]['train/loss'])
+  return build_algorithm.make_algorithm(
+      config, MODEL, num_clients=3, numbers=numbers)
+
+
+def train(algorithm, rounds=2):
+  return simulate.simulate(
+      MODEL, algorithm, DATA, rounds=rounds, client_fraction=1.0, lanes=1,
+      devices=1)
+
+
+def test_every_algorithm_has_a_spec_here():
+  named = spec_fields.spaces()['algorithm'].builders
+  assert named.keys() == SPECS.keys() | ELSEWHERE
+
+
+@pytest.mark.parametrize('name', SPECS)
+def test_every_algorithm_can_be_named(name):
+  result = train(make(config_of(algorithm=SPECS[name])), rounds=1)
+  assert np.isfinite(result.records[-1]['train/loss'])
+
+
+WORK = {'epochs': 2, 'batch_size': 4, 'weighting': 'examples'}
 
 
 @pytest.mark.parametrize('changes, algorithm', [
-    ({'algorithm': 'scaffold', 'control_option': 1},
-     lambda work: algorithms.scaffold(MODEL, 0.1, option=1, **work)),
-    ({'algorithm': 'feddyn', 'regularization': 0.3},
-     lambda work: algorithms.feddyn(MODEL, optax.sgd(0.1), alpha=0.3, **work)),
-    ({'algorithm': 'fednova', 'client_momentum': 0.5, 'proximal': 0.2},
-     lambda work: algorithms.fednova(MODEL, 0.1, momentum=0.5, proximal=0.2,
-                                     **work)),
-    ({'algorithm': 'fedprox', 'proximal': 0.2, 'server_optimizer': 'fedadam',
-      'server_lr': 0.01},
-     lambda work: algorithms.fedprox(
-         MODEL, optax.sgd(0.1), algorithms.fedadam(0.01), mu=0.2, **work)),
-    ({'algorithm': 'q_fedavg', 'fairness': 2.0},
-     lambda work: algorithms.q_fedavg(MODEL, 0.1, q=2.0, **work)),
-    ({'local_steps': 3},
-     lambda work: algorithms.fedavg(
-         MODEL, optax.sgd(0.1), **work | {'steps': 3})),
-    ({'local_epochs': 1.5},
-     lambda work: algorithms.fedavg(
-         MODEL, optax.sgd(0.1), **work | {'epochs': 1.5})),
-])
-def test_fields_reach_the_algorithm(changes, algorithm):
-  work = {'epochs': 2, 'batch_size': 4, 'weighting': 'examples'}
-  got = train(make_algorithm(config_of(**changes), MODEL))
-  want = train(algorithm(work))
-  plain = train(algorithms.fedavg(MODEL, optax.sgd(0.1), **work))
+    ({'algorithm': 'scaffold(option=1)'},
+     lambda: algorithms.scaffold(MODEL, 0.1, option=1, **WORK)),
+    ({'algorithm': 'feddyn(alpha=0.3)', 'local_epochs': 1.5},
+     lambda: algorithms.feddyn(MODEL, optax.sgd(0.1), alpha=0.3,
+                               **WORK | {'epochs': 1.5})),
+    ({'algorithm': 'fednova(momentum=0.5, proximal=0.2)', 'local_steps': 3},
+     lambda: algorithms.fednova(MODEL, 0.1, momentum=0.5, proximal=0.2,
+                                **WORK | {'steps': 3})),
+    ({'algorithm': 'fedprox(mu=0.2)', 'server_optimizer': 'fedadam(tau=0.1)',
+      'server_lr': 0.01, 'client_lr_decay': 0.5},
+     lambda: algorithms.fedprox(
+         MODEL, optax.sgd(0.1), algorithms.fedadam(0.01, tau=0.1), mu=0.2,
+         client_schedule=lambda r: 0.5 ** r, **WORK)),
+    ({'client_optimizer':
+          'clip_by_global_norm(0.1) | add_decayed_weights(0.5) | adam(b1=0.5)',
+      'server_lr_decay': 0.5},
+     lambda: algorithms.fedavg(
+         MODEL, optax.chain(optax.clip_by_global_norm(0.1),
+                            optax.add_decayed_weights(0.5),
+                            optax.adam(0.1, b1=0.5)),
+         optax.sgd(lambda count: 0.5 ** count), **WORK))])
+def test_fields_and_arguments_reach_the_algorithm(changes, algorithm):
+  got = train(make(config_of(**changes)))
+  want = train(algorithm())
+  plain = train(algorithms.fedavg(MODEL, optax.sgd(0.1), **WORK))
   np.testing.assert_allclose(got.variables.params['w'],
                              want.variables.params['w'], rtol=1e-6)
   assert np.abs(got.variables.params['w']
@@ -72,8 +102,7 @@ def test_fields_reach_the_algorithm(changes, algorithm):
 
 
 def test_finetuning_is_for_evaluation():
-  algorithm = make_algorithm(
-      config_of(finetune_epochs=3.0, personal_lr=0.1), MODEL)
+  algorithm = make(config_of(algorithm=SPECS['finetune']))
   state = train(algorithm).state
   (own, *_) = toys.personal_models(algorithm, state, DATA)
   assert np.abs(own.params['w'] - state.server.variables.params['w']
@@ -81,53 +110,72 @@ def test_finetuning_is_for_evaluation():
 
 
 @pytest.mark.parametrize('changes, message', [
-    ({'algorithm': 'scafold'}, "Did you mean 'scaffold'"),
-    ({'stragglers': 1.5}, 'stragglers'), ({'mixing': -0.1}, 'mixing'),
-    ({'proximal': -1.0}, 'proximal'), ({'clusters': 0}, 'clusters'),
-    ({'local_epochs': 0}, 'local_epochs'), ({'local_steps': -1}, 'local_steps'),
-    ({'algorithm': 'scaffold', 'client_optimizer': 'adam'}, 'must be sgd'),
-    ({'algorithm': 'scaffold', 'client_momentum': 0.9}, 'client_momentum'),
-    ({'algorithm': 'scaffold', 'proximal': 0.1}, 'proximal'),
-    ({'algorithm': 'fedexp', 'server_lr': 0.5}, 'server_optimizer'),
-    ({'algorithm': 'scaffold', 'control_option': 3}, 'option'),
-    ({'algorithm': 'fedsgd', 'local_epochs': 1, 'stragglers': 0.5},
-     'stragglers must be 0 for fedsgd'),
-    ({'algorithm': 'apfl', 'proximal': 0.1}, 'proximal must not be given'),
-    ({'server_optimizer': 'fedavgm'}, 'server_momentum must be set'),
-    ({'client_momentum': 1.5}, 'client_momentum must lie in'),
-    ({'algorithm': 'fedper', 'personal_params': '('}, 'regular expression'),
-])
-def test_what_an_algorithm_cannot_have(changes, message):
-  config = config_of(**changes)
+    ({'algorithm': 'fedavg(stragglers=1.5)'}, 'stragglers'),
+    ({'algorithm': 'apfl(alpha=-0.1)'}, 'alpha'),
+    ({'algorithm': 'fedprox(mu=-1.0)'}, 'mu|proximal'),
+    ({'algorithm': 'ifca(clusters=0)'}, 'clusters'),
+    ({'algorithm': 'ditto(lam=-1)'}, 'lam'),
+    ({'algorithm': 'q_fedavg(q=-1)'}, '^algorithm=q_fedavg|q must'),
+    ({'algorithm': 'pfedme(lam=0, personal_lr=0.1)'}, 'lam'),
+    ({'algorithm': 'per_fedavg(personal_lr=0)'}, 'personal_lr'),
+    ({'algorithm': 'fedrep(personal="/b$", head_epochs=0)'}, 'epochs'),
+    ({'algorithm': 'fedper(personal="(")'}, 'regular expression'),
+    ({'algorithm': 'scaffold(option=3)'}, 'option'),
+    ({'algorithm': 'scaffold(proximal=0.1)'}, 'proximal'),
+    ({'algorithm': 'fednova(momentum=1.5)'}, 'momentum'),
+    ({'server_optimizer': 'fedadam(tau=0)'}, 'tau'),
+    ({'server_optimizer': 'fedyogi(beta2=2)'}, 'beta2')])
+def test_what_a_builder_refuses(changes, message):
   with pytest.raises(ValueError, match=message):
-    validate(config)
-    make_algorithm(config, MODEL)
+    make(config_of(**changes))
 
 
-@pytest.mark.parametrize('changes, own', [
-    ({}, {}), ({'algorithm': 'ditto'}, {'regularization': 0.1}),
-    ({'algorithm': 'pfedme'}, {'personal_lr': 0.05, 'moreau': 15.0}),
-    ({'server_optimizer': 'fedadagrad'}, {'server_tau': 1e-3}),
-    ({'server_optimizer': 'fedavgm'}, {'server_momentum': 0.0}),
-    ({'finetune_epochs': 2.0}, {'finetune_epochs': 2.0, 'personal_lr': 0.05})])
-def test_fields_of_its_own(changes, own):
-  config = config_of(**changes)
-  assert build_algorithm.own_fields(config) == own
-  for name in ('client_lr', 'seed', 'proximal', 'client_momentum', *own):
-    build_algorithm.check_used(config, name)
-  for name in {'mixing', 'regularization', 'personal_lr', 'server_tau'} - set(
-      own):
-    with pytest.raises(ValueError, match=f'{name} does nothing'):
-      build_algorithm.check_used(config, name)
+@pytest.mark.parametrize('field, text', [
+    *(('algorithm', text) for text in SPECS.values()),
+    ('algorithm', 'fedavg(proximal=0.1)'),
+    ('server_optimizer', 'fedadam(tau=0.1, beta1=0.5, beta2=0.5)'),
+    ('server_optimizer', 'fedadagrad(tau=0.1)'),
+    ('server_optimizer', 'fedyogi(tau=0.1)'),
+    ('server_optimizer', 'fedavgm(momentum=0.5)'),
+    ('client_optimizer', 'clip_by_global_norm(2.0) | sgd(momentum=0.5)'),
+    ('uplink', 'clip(1.0)'), ('reduce', 'fixed_mean(3)')])
+def test_declared_numbers_can_be_traced(field, text):
+  """A round of a sweep over all of them can be lowered."""
+  config = config_of(**{field: text})
+  numbers = {f'{field}.{path}': float(x) for path, x in variants.numbers(
+      spec_fields.bind(field, text)).items()}
+  rates = dict.fromkeys(build_algorithm.TRACED, 0.5)
+  if 'server_optimizer' not in builders.taken(
+      spec_fields.bind('algorithm', config.algorithm)):
+    rates = {'client_lr': 0.5}
+  built = sweep.build(
+      MODEL, lambda **numbers: make(config, numbers), [DATA], cohort_size=3,
+      num_members=1, example=numbers | rates, devices=1, lanes=1)
+  assert built.program.lower() is not None
+
+
+@pytest.mark.parametrize('name', ['sgd', 'adam', 'yogi', 'rmsprop', 'adamw'])
+def test_numbers_of_optax_can_be_traced(name):
+  allowed = set(spec_fields._OPTAX_TRACEABLE) - {'learning_rate'}
+  numbers = {key: 0.5 for key in allowed & set(
+      inspect.signature(getattr(optax, name)).parameters)}
+
+  @jax.jit
+  def step(numbers):
+    optimizer = getattr(optax, name)(0.1, **numbers)
+    weights = np.ones(2, np.float32)
+    return optimizer.update(weights, optimizer.init(weights), weights)[0]
+
+  assert np.isfinite(step(numbers)).all() and numbers
 
 
 def test_fedbn_needs_batch_normalization():
-  algorithm = make_algorithm(config_of(algorithm='fedbn'), MODEL)
+  algorithm = make(config_of(algorithm='fedbn'))
   with pytest.raises(ValueError, match='batch normalization'):
     train(algorithm)
 
 
-def test_the_layers_of_the_2nn_have_the_default_s_name():
+def test_the_layers_of_the_2nn_have_the_name_that_is_documented():
   shapes = jax.eval_shape(lambda: models.mnist_2nn().init(
       jax.random.key(0), np.zeros((1, 28, 28, 1), np.uint8)))
-  assert default.get_config().personal_params in shapes.params
+  assert 'dense_2' in shapes.params

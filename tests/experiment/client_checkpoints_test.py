@@ -18,9 +18,11 @@ import pytest
 from fedjax_sim.data import sampling
 from fedjax_sim.experiment import client_checkpoints, loop
 from fedjax_sim.experiment.checkpoints import Checkpoints
+from fedjax_sim.experiment.client_checkpoints import RunCheckpoints
 from fedjax_sim.simulation import simulate as simulate_lib
-from fedjax_sim.simulation.placement import client_states, client_store
+from fedjax_sim.simulation.placement import client_store, stored_states
 from fedjax_sim.simulation.placement.client_store import ClientStore
+from fedjax_sim.simulation.placement.stored_states import StoredStates
 from fedjax_sim.simulation.traffic import Traffic
 from tests import toys
 from tests.simulation.placement.client_states_test import (
@@ -48,31 +50,34 @@ def build(client_state):
 def go(folder, simulation, rounds=ROUNDS):
   """A run, or the rest of it, with a checkpoint after every two rounds."""
   folder.mkdir(exist_ok=True)
-  cadence = loop.Cadence(rounds, lambda r: False, 2, 0.0, True, ())
-  with Checkpoints(folder / 'checkpoints', keep=2) as checkpoints:
+  cadence = loop.Cadence(rounds, lambda r: False, rounds_per_dispatch=2)
+  files = {0: folder / loop.METRICS_FILE}
+  with Checkpoints(folder / 'checkpoints', keep=2) as saved:
+    checkpoints = RunCheckpoints(checkpoints=saved, folder=folder)
     initial = simulation.init(folder / client_checkpoints.FOLDER)
-    state = loop.restore(checkpoints, folder, initial)
+    state = loop.restore(simulation, initial, checkpoints, files)
     return loop.train(
-        simulation, simulation.compile(state), state, cadence, folder=folder,
-        checkpoints=checkpoints, traffic=Traffic(1, 1)).state
+        simulation, state, cadence, files=files, checkpoints=checkpoints,
+        traffic=Traffic(1, 1)).state
 
 
-def rows_of(state):
-  if isinstance(state.clients, ClientStore):
-    return state.clients.read(EVERYONE)
+def states_of(state):
+  if isinstance(state.clients, StoredStates):
+    return state.clients.store.read(EVERYONE)
   return jax.device_get((state.clients, state.transforms))
 
 
 def assert_same(got, want):
   jax.tree.map(np.testing.assert_array_equal, got.server, want.server)
-  jax.tree.map(np.testing.assert_array_equal, rows_of(got), rows_of(want))
+  jax.tree.map(
+      np.testing.assert_array_equal, states_of(got), states_of(want))
 
 
 @pytest.fixture(scope='module')
 def simulations():
   """By where states are; windows of the stored ones are one or two rounds."""
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(client_states, '_BUFFER_BYTES', 5 * ROW_BYTES)
+    patch.setattr(stored_states, '_BUFFER_BYTES', 5 * ROW_BYTES)
     return {name: build(name) for name in ('stored', 'device')}
 
 
@@ -145,6 +150,7 @@ def spoil(folder, flushed):
   now.tofile(file)
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize('call', [2, 3])
 @pytest.mark.parametrize('stage', STAGES)
 def test_a_kill_at_any_stage(
@@ -183,9 +189,10 @@ def test_two_kills_and_what_the_folder_holds(
     shapes = checkpoints.shapes(ROUNDS)
   assert [s for name, s in shapes.items() if name.startswith('clients')] == [
       (len(SIZES),)]
-  assert state.clients.num_records <= 1 + len(SIZES) + 2 * 3
+  assert state.clients.store.num_records <= 1 + len(SIZES) + 2 * 3
 
 
+@pytest.mark.bits
 def test_a_run_goes_on_with_states_elsewhere(simulations, whole, tmp_path):
   for first in ('stored', 'device'):
     other = {'stored': 'device', 'device': 'stored'}[first]

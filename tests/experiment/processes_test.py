@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from configs import digits_quickstart
 from fedjax_sim.experiment import processes
+from fedjax_sim.experiment import run as run_lib
 from fedjax_sim.experiment.checkpoints import Checkpoints
 
 ROOT = Path(__file__).parents[2]
-ROUNDS = 40
+ROUNDS = 60
 
 
 def command(folder, *flags):
@@ -23,8 +25,10 @@ def command(folder, *flags):
   return [sys.executable, ROOT / 'run.py',
           f'--config={ROOT}/configs/digits_quickstart.py',
           f'--workdir={folder}', f'--config.rounds={ROUNDS}',
-          '--config.partition=quantity', '--config.lanes=2',
-          '--config.rounds_per_dispatch=2', '--config.checkpoint_seconds=0',
+          '--config.model=logistic_regression',
+          '--config.partition=quantity(sigma=1.0)',
+          '--config.lanes=2', '--config.rounds_per_dispatch=5',
+          '--config.checkpoint_seconds=0',
           *flags]
 
 
@@ -47,14 +51,22 @@ def assert_same_run(folder, want):
   assert len(lines[0]) == len(lines[1]) == ROUNDS
 
 
+def run_here(folder):
+  """The same run in this process, on one device."""
+  config = digits_quickstart.get_config()
+  config.update(rounds=ROUNDS, model='logistic_regression',
+                partition='quantity(sigma=1.0)', lanes=2, devices=1)
+  assert run_lib.run(config.lock(), 'test', workdir_path=folder) == 0
+
+
 @pytest.fixture(scope='module')
 def one_process(tmp_path_factory):
   folder = tmp_path_factory.mktemp('one')
-  done = run(folder, '--config.devices=1')
-  assert done.returncode == 0, done.stderr
+  run_here(folder)
   return folder
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_result_of_one(tmp_path, one_process):
   done = run(tmp_path / 'two', '--processes=2')
   assert done.returncode == 0, done.stderr
@@ -70,13 +82,15 @@ def children(process):
 
 def test_a_killed_process_ends_the_run_which_goes_on_with_one(
     tmp_path, one_process):
+  """When it is killed, two processes have run most of the rounds."""
   folder = tmp_path / 'killed'
   process = subprocess.Popen(
       command(folder, '--processes=2'), stderr=subprocess.PIPE,
       stdout=subprocess.DEVNULL, text=True)
   deadline = time.monotonic() + 120
   while time.monotonic() < deadline:
-    if len(list(folder.glob('checkpoints/[0-9]*'))) > 1:
+    if any(int(p.name) >= ROUNDS // 2
+           for p in folder.glob('checkpoints/*') if p.name.isdigit()):
       break
     time.sleep(0.05)
   os.kill(children(process)[1], signal.SIGKILL)
@@ -86,12 +100,12 @@ def test_a_killed_process_ends_the_run_which_goes_on_with_one(
   assert time.monotonic() - begun < 60
   assert 'process 1 of 2 was killed by SIGKILL' in errors
   with Checkpoints(folder / 'checkpoints', keep=3) as checkpoints:
-    assert 0 < checkpoints.latest() < ROUNDS
-  done = run(folder, '--config.devices=1')
-  assert done.returncode == 0, done.stderr
+    assert ROUNDS // 2 <= checkpoints.latest() < ROUNDS
+  run_here(folder)
   assert_same_run(folder, one_process)
 
 
+@pytest.mark.slow
 def test_bad_input_is_told_once(tmp_path):
   done = run(tmp_path, '--processes=2', '--config.client_lr=-1')
   assert done.returncode == 1

@@ -3,10 +3,18 @@
 import numpy as np
 import pytest
 
-from fedjax_sim.experiment import metrics, run_sweep, workdir
+from fedjax_sim.experiment import (
+  loop,
+  metrics,
+  run_sweep,
+  sweep_report,
+  sweep_settings,
+  workdir,
+)
 from fedjax_sim.experiment import run as run_lib
-from fedjax_sim.simulation import sweep as sweep_lib
-from tests.experiment.run_test import small_config
+from fedjax_sim.experiment.checkpoints import Checkpoints
+from fedjax_sim.simulation import drive
+from tests.experiment.run_test import assert_same_run, small_config
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +26,13 @@ def _own_cache(tmp_path_factory, monkeypatch):
 def run(folder, texts, **changes):
   config = small_config(**changes)
   return run_sweep.run(
-      config, 'test', run_sweep.parse(config, texts), str(folder))
+      config, 'test', sweep_settings.parse(config, texts), str(folder))
+
+
+def metrics_of(folder):
+  """By the name of the run."""
+  return {file.parent.name: file
+          for file in sorted(folder.glob('*/metrics.jsonl'))}
 
 
 def rows_of(file):
@@ -43,7 +57,11 @@ def test_runs_equal_those_of_their_own(tmp_path, capsys):
     run_lib.run(
         small_config(client_lr=rate, seed=seed, local_epochs=epochs), 'test',
         workdir_path=str(own))
-    got = rows_of(tmp_path / 'sweep' / f'{label}.jsonl')
+    got = rows_of(tmp_path / 'sweep' / label / 'metrics.jsonl')
+    for name in ('metrics.jsonl', 'clients.json', 'accuracy.png',
+                 'final_params.npz'):
+      assert (tmp_path / 'sweep' / label / name).exists() and (
+          own / name).exists()
     assert_close(got, rows_of(own / 'metrics.jsonl'))
     best = max(row['test/accuracy'] for row in got)
     assert any(label in line and f'{best:.4f}' in line
@@ -58,35 +76,43 @@ def test_a_killed_sweep_goes_on(tmp_path, monkeypatch):
   texts = ['client_lr=0.1,0.2,0.3']
   options = {'rounds': 12, 'checkpoint_seconds': 0.0}
   run(tmp_path / 'whole', texts, **options)
-  monkeypatch.setattr(sweep_lib, '_DISPATCH_SECONDS', 0.0)
-  saved = run_sweep._save
+  monkeypatch.setattr(drive, '_DISPATCH_SECONDS', 0.0)
+  saved = Checkpoints.save
 
-  def save_and_die(checkpoints, state):
+  def save_and_die(self, number, state):
     if state.done.max() == 5:
       raise Killed  # After the metrics of round 5, before its checkpoint.
-    saved(checkpoints, state)
+    saved(self, number, state)
 
   with monkeypatch.context() as patch:
-    patch.setattr(run_sweep, '_save', save_and_die)
+    patch.setattr(Checkpoints, 'save', save_and_die)
     with pytest.raises(Killed):
       run(tmp_path / 'killed', texts, **options)
-  files = sorted((tmp_path / 'killed').glob('*.jsonl'))
-  assert [len(rows_of(f)) for f in files] == [5, 5, 5]
-  first = {f: f.read_bytes().splitlines()[:4] for f in files}
+  files = metrics_of(tmp_path / 'killed')
+  assert [len(rows_of(f)) for f in files.values()] == [5, 5, 5]
+  first = {name: f.read_bytes().splitlines()[:4] for name, f in files.items()}
   assert run(tmp_path / 'killed', texts, **options) == 0
-  for file in files:
-    assert file.read_bytes().splitlines()[:4] == first[file]
-    assert_close(rows_of(file), rows_of(tmp_path / 'whole' / file.name))
+  for name, whole in metrics_of(tmp_path / 'whole').items():
+    assert files[name].read_bytes().splitlines()[:4] == first[name]
+    assert rows_of(files[name]) == rows_of(whole)  # To the bit.
   # A third time there is nothing left to do.
-  monkeypatch.setattr(sweep_lib.Sweep, 'dispatches', None)
+  monkeypatch.setattr(loop, 'train', None)
   assert run(tmp_path / 'killed', texts, **options) == 0
+
+
+def test_a_sweep_of_one_is_a_run_to_the_bit(tmp_path):
+  assert run(tmp_path / 'sweep', ['seed=2'], devices=1) == 0
+  assert run_lib.run(small_config(seed=2, devices=1), 'test',
+                     workdir_path=tmp_path / 'own') == 0
+  assert_same_run(tmp_path / 'sweep' / 'seed=2', tmp_path / 'own')
 
 
 def test_who_diverges_is_told(tmp_path, capsys):
   assert run(tmp_path / 'sweep', ['client_lr=0.1,3e38']) == 0
   told = capsys.readouterr().out
   assert 'client_lr=3e+38: diverged in round 1' in told
-  assert len(rows_of(tmp_path / 'sweep' / 'client_lr=0.1.jsonl')) == 6
+  assert len(rows_of(
+      tmp_path / 'sweep' / 'client_lr=0.1' / 'metrics.jsonl')) == 6
 
 
 @pytest.mark.parametrize('text, message', [
@@ -97,6 +123,7 @@ def test_who_diverges_is_told(tmp_path, capsys):
     ('client_lr=0.1,-1', 'client_lr must be positive'),
     ('seed=0,-1', 'seed must be a whole number >= 0'),
     ('seed=0,0.5', 'seed must be of type int'),
+    ('algorithm=ditto(lam=1),ditto(lam=-1)', 'lam must be'),
     ('batch_size=10,0', 'batch_size must be a whole number >= 1')])
 def test_bad_sweeps_are_told_before_any_work(tmp_path, text, message):
   with pytest.raises(ValueError, match=message):
@@ -106,44 +133,36 @@ def test_bad_sweeps_are_told_before_any_work(tmp_path, text, message):
 
 def test_clients_own_accuracy_tells_personal_models_apart(tmp_path, capsys):
   """As a run of its own tells it; the common model's doesn't."""
-  changes = {'algorithm': 'ditto', 'client_test_fraction': 0.3}
-  run(tmp_path / 'sweep', ['regularization=0.01,100'], **changes)
+  run(tmp_path / 'sweep', ['algorithm=ditto(lam=0.01),ditto(lam=100)'],
+      client_test_fraction=0.3)
   told = capsys.readouterr().out
   own = {lam: workdir.read_json(
-      tmp_path / 'sweep' / f'regularization={lam}.clients.json')
+      tmp_path / 'sweep' / f'algorithm=ditto(lam={lam})' /
+      'clients.json')
       for lam in ('0.01', '100')}
   for lam, one in own.items():
     (line,) = [line for line in told.splitlines()
-               if line.startswith(f'regularization={lam} ')]
+               if line.startswith(f'algorithm=ditto(lam={lam}) ')]
     assert f'{one["accuracy/mean"]:.4f}' in line
   assert own['0.01'] != own['100']
-  run_lib.run(small_config(regularization=0.01, **changes), 'test',
-              workdir_path=str(tmp_path / 'own'))
+  run_lib.run(
+      small_config(algorithm='ditto(lam=0.01)', client_test_fraction=0.3),
+      'test', workdir_path=str(tmp_path / 'own'))
   want = workdir.read_json(tmp_path / 'own' / 'clients.json')
   assert own['0.01'] == pytest.approx(want, rel=1e-5)
-
-
-def test_a_field_that_does_nothing(tmp_path):
-  with pytest.raises(ValueError, match='regularization does nothing'):
-    run(tmp_path / 'sweep', ['regularization=0.1,1'])
-
-
-def test_a_field_is_swept_once():
-  with pytest.raises(ValueError, match='client_lr is given twice'):
-    run_sweep.parse(small_config(), ['client_lr=0.1', 'client_lr=0.2'])
 
 
 def test_who_has_diverged_is_told_again_and_not_run_again(
     tmp_path, monkeypatch, capsys):
   texts, options = ['client_lr=0.1,3e38'], {'checkpoint_seconds': 0.0}
-  saved = run_sweep._save
+  saved = Checkpoints.save
 
-  def save_and_die(checkpoints, state):
-    saved(checkpoints, state)
+  def save_and_die(self, number, state):
+    saved(self, number, state)
     raise Killed
 
   with monkeypatch.context() as patch:
-    patch.setattr(run_sweep, '_save', save_and_die)
+    patch.setattr(Checkpoints, 'save', save_and_die)
     with pytest.raises(Killed):
       run(tmp_path, texts, **options)
   capsys.readouterr()
@@ -151,7 +170,7 @@ def test_who_has_diverged_is_told_again_and_not_run_again(
   told = capsys.readouterr().out
   assert told.count('diverged in round') == 1
   assert 'client_lr=3e+38: diverged in round 1\n' in told
-  assert len(rows_of(tmp_path / 'client_lr=0.1.jsonl')) == 6
+  assert len(rows_of(tmp_path / 'client_lr=0.1' / 'metrics.jsonl')) == 6
 
 
 def test_another_sweep_in_the_folder(tmp_path):
@@ -164,6 +183,6 @@ def test_median_over_seeds():
   runs = [[{'round': 1, 'test/accuracy': a}, {'round': 2, 'test/accuracy': b}]
           for a, b in ((0.1, 0.5), (0.2, 0.4), (0.9, 0.6))]
   runs[2] = runs[2][:1]
-  rows = run_sweep._median(runs)
+  rows = sweep_report.median(runs)
   assert [row['round'] for row in rows] == [1]
   np.testing.assert_allclose(rows[0]['test/accuracy'], 0.2)

@@ -106,7 +106,7 @@ def test_is_the_numpy_loop(lanes, options, steps, weights):
   for name, value in zip('wb', want, strict=True):
     np.testing.assert_allclose(
         result.variables.params[name], value, rtol=1e-4, atol=1e-5)
-  np.testing.assert_allclose(result.rows[-1]['train/batch_loss'], loss, 1e-4)
+  np.testing.assert_allclose(result.records[-1]['train/batch_loss'], loss, 1e-4)
 
 
 def test_a_client_s_key_is_its_own_and_the_round_s():

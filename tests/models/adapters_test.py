@@ -81,10 +81,10 @@ def started(kind, norm=False, rate=0.0):
 
 
 def apply(model, variables, x, **options):
-  """`model.apply`, compiled as a whole."""
+  """`model.run`, compiled as a whole."""
   train = options.pop('train', False)
-  call = functools.partial(model.apply, train=train)
-  return jax.jit(call)(*variables, x, **options)
+  call = functools.partial(model.run, train=train)
+  return jax.jit(call)(variables, x, **options)
 
 
 KINDS = ['linen', 'nnx', 'functions']
@@ -233,7 +233,7 @@ def test_batchnorm_tracks_mean_and_variance_of_the_real_rows(kind):
 def test_evaluation_uses_the_state_and_leaves_it(kind):
   model, variables = started(kind, norm=True, rate=0.5)
   x = inputs(5)
-  outputs, state = model.apply(*variables, x, train=False)
+  outputs, state = model.run(variables, x, train=False)
   assert state is variables.model_state
   moved = jax.tree.map(
       lambda leaf: np.asarray(leaf) + 1, variables.model_state)
@@ -259,7 +259,7 @@ def test_dropout_of_a_row_ignores_the_rows_after_it(kind):
   # The mean over many keys is the output without dropout; without the factor
   # 1 / (1 - rate) it would be half of it.
   many = jax.vmap(lambda key: run(4, key))(jax.random.split(KEY(3), 4000))
-  plain, _ = model.apply(*variables, x)
+  plain, _ = model.run(variables, x)
   scale = np.abs(plain).max()
   np.testing.assert_allclose(np.mean(many, 0), plain, atol=0.06 * scale)
 

@@ -132,10 +132,10 @@ def test_cifar_starts_as_the_tutorial_does():
 def test_images_in_any_shape_are_the_same_inputs():
   model = models.mnist_cnn()
   variables = jax.jit(model.init)(KEY(0), images())
-  apply = jax.jit(model.apply)
-  outputs, _ = apply(*variables, images())
+  apply = jax.jit(model.run)
+  outputs, _ = apply(variables, images())
   for shape in ((3, 8, 8), (3, 64)):
-    other, _ = apply(*variables, images().reshape(shape))
+    other, _ = apply(variables, images().reshape(shape))
     np.testing.assert_array_equal(other, outputs)
 
 

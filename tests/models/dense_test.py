@@ -50,10 +50,10 @@ def test_outputs_are_those_of_numpy(builder):
 def test_images_in_any_shape_are_the_same_inputs():
   model = models.mnist_2nn()
   variables = jax.jit(model.init)(KEY(0), pixels())
-  apply = jax.jit(model.apply)
-  outputs, _ = apply(*variables, pixels())
+  apply = jax.jit(model.run)
+  outputs, _ = apply(variables, pixels())
   for shape in ((4, 28, 28, 1), (4, 784), (4, 14, 14, 4)):
-    other, _ = apply(*variables, pixels().reshape(shape))
+    other, _ = apply(variables, pixels().reshape(shape))
     np.testing.assert_array_equal(other, outputs)
 
 
@@ -94,11 +94,11 @@ def test_the_course_model_drops_half_of_its_hidden_layer():
       shape, 1 / 784) if shape[0] == 784 else jnp.eye(64))
   x = np.full((200, 784), 0.1307 + 0.3081, np.float32)  # 1, standardized
   variables = jax.jit(model.init)(KEY(0), x)
-  hidden, _ = model.apply(*variables, x, key=KEY(1), train=True)
+  hidden, _ = model.run(variables, x, key=KEY(1), train=True)
   assert set(np.unique(np.round(hidden, 4))) == {0.0, 2.0}
   # 12,800 fair draws: a standard deviation of 0.0044.
   assert abs(np.mean(np.asarray(hidden) > 0) - 0.5) < 0.02
-  plain, _ = model.apply(*variables, x)
+  plain, _ = model.run(variables, x)
   np.testing.assert_allclose(plain, 1.0, rtol=1e-5)
 
 

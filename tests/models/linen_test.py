@@ -56,7 +56,7 @@ def test_intermediates_are_dropped():
   model = models.from_linen(Sower('intermediates'))
   variables = model.init(KEY(0), jnp.ones((2, 3)))
   assert variables.model_state == {}
-  assert model.apply(*variables, jnp.ones((2, 3)), train=True)[1] == {}
+  assert model.run(variables, jnp.ones((2, 3)), train=True)[1] == {}
 
 
 def test_a_state_that_grows_is_an_error():
@@ -75,7 +75,7 @@ def test_options_are_handed_by_their_names():
   variables = model.init(KEY(0), x)
   mask = jnp.array([True, False])
   for train in (True, False):
-    y, _ = model.apply(*variables, x, train=train, mask=mask)
+    y, _ = model.run(variables, x, train=train, mask=mask)
     np.testing.assert_array_equal(y, [[1 + train] * 3, [0] * 3])
 
 
@@ -86,8 +86,8 @@ def test_a_mask_of_the_user_s_own_and_that_of_the_rows_both_hold(by_name):
   # the last row by us.
   x = jnp.array([[1, 1e5], [3, 8], [50, 50]])[..., None]
   variables = model.init(KEY(0), x)
-  _, state = model.apply(
-      *variables, x, train=True, mask=jnp.array([True, True, False]))
+  _, state = model.run(
+      variables, x, train=True, mask=jnp.array([True, True, False]))
   norm = state['batch_stats']['BatchNorm_0']
   np.testing.assert_allclose(norm['mean'], [4.0], rtol=1e-6)
   np.testing.assert_allclose(norm['var'], [(9 + 1 + 16) / 3], rtol=1e-5)

@@ -66,7 +66,7 @@ def test_every_dropout_draws_its_own_from_the_call_s_key():
   variables = model.init(KEY(0), jnp.ones((2, 8)))
 
   def draw(key):
-    y, _ = model.apply(*variables, jnp.ones((2, 8)), key=key, train=True)
+    y, _ = model.run(variables, jnp.ones((2, 8)), key=key, train=True)
     return np.split(np.asarray(y), 2, axis=1)
 
   first, second = draw(KEY(1))
@@ -82,7 +82,7 @@ def test_batchnorm_and_its_subclasses_leave_padding_out(norm):
   x = jnp.array([[1.0], [3.0], [1e6]])
   mask = jnp.array([True, True, False])
   variables = model.init(KEY(0), x)
-  y, state = model.apply(*variables, x, train=True, mask=mask)
+  y, state = model.run(variables, x, train=True, mask=mask)
   np.testing.assert_allclose(state['norm']['mean'], [2.0])
   np.testing.assert_allclose(state['norm']['var'], [1.0])
   scale = 3 if norm is OwnNorm else 1
@@ -100,7 +100,7 @@ def test_a_mask_of_the_user_s_own_and_that_of_the_rows_both_hold():
 
   x = jnp.array([[1, 1e5], [3, 8], [50, 50]])[..., None]
   model = models.from_nnx(Masking)
-  _, state = model.apply(*model.init(KEY(0), x), x, train=True,
+  _, state = model.run(model.init(KEY(0), x), x, train=True,
                          mask=jnp.array([True, True, False]))
   np.testing.assert_allclose(state['norm']['mean'], [4.0], rtol=1e-6)
 
@@ -127,7 +127,7 @@ def test_more_than_ten_layers_in_a_list_keep_their_places():
 
   chain = models.from_nnx(Chain)
   tenth = variables.params['blocks']['10']
-  y, _ = chain.apply(*variables, jnp.full((2, 1), 3.0))
+  y, _ = chain.run(variables, jnp.full((2, 1), 3.0))
   np.testing.assert_allclose(
       y[0], 3 * tenth['kernel'][0] + tenth['bias'], rtol=1e-6)
 
@@ -150,7 +150,7 @@ def test_vectorised_layers_and_split_streams_work():
 
   model = models.from_nnx(Stack)
   x = jnp.ones((4, 32))
-  y, _ = model.apply(*model.init(KEY(0), x), x, key=KEY(1), train=True)
+  y, _ = model.run(model.init(KEY(0), x), x, key=KEY(1), train=True)
   # Means of three independent draws of 0 or 2.
   assert len(np.unique(np.round(y, 4))) == 4
 
@@ -164,7 +164,7 @@ def test_variables_that_appear_in_a_call_are_dropped():
 
   model = models.from_nnx(Sower)
   variables = model.init(KEY(0), jnp.ones((2, 1)))
-  _, state = model.apply(*variables, jnp.ones((2, 1)), train=True)
+  _, state = model.run(variables, jnp.ones((2, 1)), train=True)
   assert set(state) == set(variables.model_state) == {'norm'}
 
 
@@ -179,7 +179,7 @@ def test_bare_arrays_are_state_and_integers_an_error():
 
   model = models.from_nnx(Bare)
   variables = model.init(KEY(0), jnp.ones((2, 3)))
-  y, state = model.apply(*variables, jnp.ones((2, 3)), train=True)
+  y, state = model.run(variables, jnp.ones((2, 3)), train=True)
   np.testing.assert_array_equal(y, np.full((2, 3), 3.0))
   np.testing.assert_array_equal(state['shift'], [2, 2, 2])
 

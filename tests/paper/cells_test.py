@@ -6,6 +6,7 @@ from benchmarks.paper import cells, published
 from benchmarks.paper.cells import BY_KEY, CELLS, config_overrides, select
 from configs import default
 from fedjax_sim.data import sampling
+from fedjax_sim.experiment import check_config
 
 
 def test_there_are_97_published_cells_91_with_a_figure():
@@ -61,6 +62,7 @@ def test_overrides_are_fields_of_the_default_config(cell):
   config.lock()
   fields = config_overrides(cell)
   config.update(fields)  # Of the same types, or it raises.
+  check_config.validate(config)
   assert config.targets == cell.targets
   assert config.full_batch == (cell.B is None)
   if cell.C is not None and config.num_clients:
@@ -71,11 +73,10 @@ def test_overrides_are_fields_of_the_default_config(cell):
 def test_overrides_of_each_kind():
   fields = config_overrides(BY_KEY['mnist_2nn/noniid/C0/E1/B10'])
   assert fields == {
-      'dataset': 'mnist', 'model': 'mnist_2nn', 'partition': 'shards',
-      'shards_per_client': 2, 'num_clients': 100, 'algorithm': 'fedavg',
+      'dataset': 'mnist', 'model': 'mnist_2nn', 'partition': 'shards(2)',
+      'num_clients': 100, 'algorithm': 'fedavg',
       'local_epochs': 1, 'full_batch': False, 'batch_size': 10,
-      'client_fraction': 0.0, 'targets': (0.97,),
-      'pixels': 'zero_to_one'}
+      'client_fraction': 0.0, 'targets': (0.97,)}
   fields = config_overrides(BY_KEY['shakespeare_lstm/iid/C0.1/E1/B10'])
   assert (fields['partition'], fields['num_clients']) == ('iid', 1146)
   fields = config_overrides(BY_KEY['shakespeare_lstm/role/C0.1/E1/B10'])
@@ -85,7 +86,8 @@ def test_overrides_of_each_kind():
   fields = config_overrides(BY_KEY['cifar_cnn/iid/C0.1/E5/B50'])
   assert fields['client_lr_decay'] == 0.99
   fields = config_overrides(BY_KEY['cifar_cnn/central/C1/E1/B100'])
-  assert fields['algorithm'] == 'centralized_sgd' and fields['num_clients'] == 1
+  assert fields['algorithm'] == 'centralized_sgd(steps_per_round=100)'
+  assert fields['num_clients'] == 1
   fields = config_overrides(BY_KEY['word_lstm/author/M50/E1/Binf'])
   assert fields['clients_per_round'] == 50 and fields['algorithm'] == 'fedsgd'
   assert fields['test_examples'] == 5000
@@ -130,4 +132,5 @@ def test_cells_with_centered_pixels():
       BY_KEY['cifar_cnn/iid/C0.1/E5/B50']])
   assert cell.key == 'mnist_2nn/iid/C0.1/E1/B10/centered'
   want = config_overrides(BY_KEY['mnist_2nn/iid/C0.1/E1/B10'])
-  assert config_overrides(cell) == want | {'pixels': 'centered'}
+  assert config_overrides(cell) == want | {
+      'model': 'mnist_2nn(preprocess=centered)'}

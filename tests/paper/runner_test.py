@@ -5,7 +5,8 @@ import math
 import pytest
 
 from benchmarks.paper import cells, runner, store
-from fedjax_sim.simulation import sweep as sweep_lib
+from fedjax_sim.experiment.checkpoints import Checkpoints
+from fedjax_sim.simulation import drive
 
 CELL = cells.Cell('mnist_2nn', 'iid', 'fedavg', 0.5, 1, 10, (0.8,), {4: (6,)})
 
@@ -70,12 +71,13 @@ def test_who_holds_a_cell_has_it_alone(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize('rates', [
-    pytest.param(None, marks=pytest.mark.slow), [0.1, 0.03]])
+    [0.1, 0.03],
+    pytest.param(None, marks=[pytest.mark.slow, pytest.mark.long])])
 def test_a_budget_cuts_and_the_next_run_goes_on(tmp_path, monkeypatch, rates):
   runner.run([CELL], seeds=2, rates=rates)
   want = outcome()
   move_to(tmp_path, 'two', monkeypatch)
-  monkeypatch.setattr(sweep_lib, '_DISPATCH_SECONDS', 0.0)  # A round each.
+  monkeypatch.setattr(drive, '_DISPATCH_SECONDS', 0.0)  # A round each.
   states = []
   for _ in range(200):
     runner.run([CELL], seeds=2, rates=rates, budget_minutes=1e-9)
@@ -112,7 +114,7 @@ class OneDispatch:
 
 
 def test_what_begins_again_takes_nothing_away(tmp_path, monkeypatch):
-  monkeypatch.setattr(sweep_lib, '_DISPATCH_SECONDS', 0.0)  # A round each.
+  monkeypatch.setattr(drive, '_DISPATCH_SECONDS', 0.0)  # A round each.
   monkeypatch.setattr(runner, 'Budget', OneDispatch)
   search = {'seeds': 1, 'rates': [0.003]}
   for _ in range(5):
@@ -144,24 +146,24 @@ def test_a_kill_costs_the_dispatch_that_was_running(tmp_path, monkeypatch):
   runner.run([CELL], seeds=2, rates=[0.1, 0.03])
   want = outcome()
   move_to(tmp_path, 'two', monkeypatch)
-  monkeypatch.setattr(sweep_lib, '_DISPATCH_SECONDS', 0.0)
-  save, rounds = runner._Race._save, []
+  monkeypatch.setattr(drive, '_DISPATCH_SECONDS', 0.0)
+  save, rounds = Checkpoints.save, []
 
   def dies(when):
-    def saves(self, saved, state, begun):
+    def saves(self, number, state):
       rounds.append(int(state.done.max()))
       if rounds[-1] == 4 and when == 'before':
-        raise Killed
-      save(self, saved, state, begun)
+        raise Killed  # After the records of round 4, before its checkpoint.
+      save(self, number, state)
       if rounds[-1] == 6:
         raise Killed
     return saves
 
   for when in ('before', 'after'):
-    monkeypatch.setattr(runner._Race, '_save', dies(when))
+    monkeypatch.setattr(Checkpoints, 'save', dies(when))
     with pytest.raises(Killed):
       runner.run([CELL], seeds=2, rates=[0.1, 0.03])
   assert rounds == [1, 2, 3, 4, 4, 5, 6]
-  monkeypatch.setattr(runner._Race, '_save', save)
+  monkeypatch.setattr(Checkpoints, 'save', save)
   runner.run([CELL], seeds=2, rates=[0.1, 0.03])
   assert outcome() == want

@@ -1,5 +1,6 @@
 import json
 
+import jax
 import numpy as np
 import optax
 import pytest
@@ -9,12 +10,18 @@ from fedjax_sim.core import files
 from fedjax_sim.data import sampling
 from fedjax_sim.simulation import autotune
 from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.simulation.drive import drive
 from fedjax_sim.simulation.placement import device_memory
 from tests import toys
 
+_CHOOSE = autotune.choose  # Which conftest.py replaces.
+
 
 @pytest.fixture(autouse=True)
-def _own_cache(monkeypatch, tmp_path):
+def _measured(monkeypatch, tmp_path):
+  """On one device, with a cache of its own."""
+  monkeypatch.setattr(autotune, 'choose', _CHOOSE)
+  monkeypatch.setattr(jax, 'devices', lambda: jax.local_devices()[:1])
   monkeypatch.setenv('FEDJAX_SIM_CACHE_DIR', str(tmp_path))
 
 
@@ -37,7 +44,8 @@ def test_candidates_fill_their_blocks(cohort, want):
 
 
 @pytest.mark.parametrize('fastest', [
-    1, 2, pytest.param(4, marks=pytest.mark.slow)])
+    2, pytest.param(1, marks=pytest.mark.slow),
+    pytest.param(4, marks=pytest.mark.slow)])
 def test_the_fastest_is_chosen_and_remembered(monkeypatch, fastest):
   monkeypatch.setattr(
       autotune, '_time', lambda sim, *args: 1.0 + abs(sim.lanes - fastest))
@@ -54,10 +62,8 @@ def test_the_real_measurement_changes_no_result():
   chosen, given = build('auto'), build(2)
   results = []
   for simulation in (chosen, given):
-    state = simulation.init()
-    *_, (state, _) = simulation.dispatches(
-        simulation.compile(state), state, 3, evaluate=lambda r: False)
-    results.append(np.asarray(state.server.variables.params['w']))
+    *_, last = drive(simulation, simulation.init(), 3)
+    results.append(np.asarray(last.state.server.variables.params['w']))
   assert chosen.lanes in autotune.candidates(4)
   np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-6)
 
@@ -91,10 +97,12 @@ def test_a_run_that_cannot_fit_says_so(monkeypatch):
     build('auto')
   simulation = build(4)
   with pytest.raises(ValueError, match='lanes = 4'):
-    simulation.compile(simulation.init())
+    _ = simulation.program.compiled
 
 
-def test_a_damaged_cache_is_measured_over(tmp_path):
+def test_a_damaged_cache_is_measured_over(tmp_path, monkeypatch):
+  monkeypatch.setattr(
+      autotune, '_fastest', lambda make, choices: (make(1, 2), {(1, 2): 1.0}))
   (tmp_path / 'lanes.json').write_text('{"a": 1')
   build('auto')
   assert len(json.loads((files.cache_folder() / 'lanes.json').read_text())) == 1

@@ -5,9 +5,13 @@ import numpy as np
 import optax
 import pytest
 
+import fedjax_sim
 from fedjax_sim import algorithms
 from fedjax_sim.simulation import simulate as simulate_lib
 from fedjax_sim.simulation import sweep as sweep_lib
+from fedjax_sim.simulation import sweep_runs
+from fedjax_sim.simulation.drive import drive
+from fedjax_sim.simulation.sweep_runs import SweepRuns
 from tests import toys
 
 MODEL = toys.softmax_model()
@@ -34,17 +38,18 @@ def build(make, members, federations=(DATA,), **options):
       **{'num_members': len(members)} | options)
 
 
-def run(sweep, members, rounds=ROUNDS, drop=lambda rows: set(), **options):
-  """(rows by member, diverged, final state)."""
+def run(sweep, members, rounds=ROUNDS, drop=lambda records: set(), **options):
+  """(records by member, diverged, final state)."""
   state, active = sweep.init(members), set(range(len(members)))
-  rows, diverged = {i: [] for i in active}, {}
-  for progress in sweep.dispatches(members, state, rounds, active, **options):
-    for i, own in progress.rows.items():
-      rows[i] += own
+  records, diverged = {i: [] for i in active}, {}
+  for progress in drive(SweepRuns(sweep=sweep, members=members), state, rounds,
+                        active=active, **options):
+    for i, own in progress.records.items():
+      records[i] += own
     diverged |= progress.diverged
-    active -= drop(rows)
+    active -= drop(records)
     state = progress.state
-  return rows, diverged, state
+  return records, diverged, state
 
 
 def one_run(make, member, data=DATA):
@@ -53,11 +58,11 @@ def one_run(make, member, data=DATA):
       clients_per_round=COHORT, test=TEST, seed=member.seed, devices=1, lanes=2)
 
 
-def assert_same(rows, want):
-  assert [row['round'] for row in rows] == list(range(1, ROUNDS + 1))
-  for got, row in zip(rows, want, strict=True):
+def assert_same(records, want):
+  assert [one['round'] for one in records] == list(range(1, ROUNDS + 1))
+  for got, one in zip(records, want, strict=True):
     for name in ('train/loss', 'test/loss', 'test/accuracy', 'clients'):
-      assert got[name] == pytest.approx(row[name], rel=1e-5)
+      assert got[name] == pytest.approx(one[name], rel=1e-5)
 
 
 @pytest.mark.parametrize('together, lanes', [
@@ -69,14 +74,12 @@ def test_members_equal_runs_of_their_own(make, names, together, lanes):
   members = [sweep_lib.Member(seed, dict(zip(names, numbers, strict=False)))
              for seed in (0, 3) for numbers in ((0.1, 1.0), (0.3, 0.5))]
   sweep = build(make, members, together=together, lanes=lanes)
-  rows, diverged, state = run(sweep, members)
+  records, diverged, state = run(sweep, members)
   assert not diverged
   for i, member in enumerate(members):
     want = one_run(make, member)
-    assert_same(rows[i], want.rows)
-    (row,) = np.flatnonzero(state.members == i)
-    own = jax.tree.map(lambda x, row=row: x[row],
-                       state.states.server.variables)
+    assert_same(records[i], want.records)
+    own = state.of(i).server.variables
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
                  own, want.variables)
 
@@ -85,21 +88,22 @@ def test_federations_of_their_own():
   other = toys.softmax_data(SIZES[::-1], seed=5)
   members = [sweep_lib.Member(0, {'client_lr': 0.1}, 0),
              sweep_lib.Member(0, {'client_lr': 0.1}, 1)]
-  rows, _, _ = run(build(fedavg, members, (DATA, other)), members)
-  assert_same(rows[0], one_run(fedavg, members[0]).rows)
-  assert_same(rows[1], one_run(fedavg, members[1], other).rows)
+  records, _, _ = run(build(fedavg, members, (DATA, other)), members)
+  assert_same(records[0], one_run(fedavg, members[0]).records)
+  assert_same(records[1], one_run(fedavg, members[1], other).records)
 
 
 def test_who_diverges_or_is_dropped_leaves_the_others_as_they_are():
   members = [sweep_lib.Member(0, {'client_lr': rate})
              for rate in (0.1, float(np.float32(3e38)), 0.2, 0.3)]
-  drop = lambda rows: {2} if len(rows[2]) >= 3 else set()
-  rows, diverged, _ = run(build(fedavg, members), members, drop=drop)
+  drop = lambda records: {2} if len(records[2]) >= 3 else set()
+  records, diverged, _ = run(build(fedavg, members), members, drop=drop)
   assert list(diverged) == [1]
-  assert len(rows[1]) == diverged[1] - 1 < ROUNDS
-  assert 3 <= len(rows[2]) < ROUNDS
+  assert len(records[1]) == diverged[1].round - 1 < ROUNDS
+  assert len(diverged[1].clients) == COHORT
+  assert 3 <= len(records[2]) < ROUNDS
   for i in (0, 3):
-    assert_same(rows[i], one_run(fedavg, members[i]).rows)
+    assert_same(records[i], one_run(fedavg, members[i]).records)
 
 
 def test_other_members_of_the_same_program():
@@ -107,37 +111,39 @@ def test_other_members_of_the_same_program():
   first = [sweep_lib.Member(0, {'client_lr': 0.1})] * 3
   sweep = build(fedavg, first)
   run(sweep, first, rounds=2)
-  program = sweep.programs['rounds']
+  program = sweep.program.compiled
   second = [sweep_lib.Member(7, {'client_lr': 0.4})]
-  rows, _, _ = run(sweep, second)
-  assert sweep.programs == {'rounds': program}
-  assert_same(rows[0], one_run(fedavg, second[0]).rows)
+  records, _, _ = run(sweep, second)
+  assert sweep.program.compiled is program
+  assert_same(records[0], one_run(fedavg, second[0]).records)
 
 
 def test_long_rounds_run_a_part_of_the_members_at_a_time(monkeypatch):
-  monkeypatch.setattr(sweep_lib, '_LONGEST_SECONDS', 0.0)
+  monkeypatch.setattr(sweep_runs, '_LONGEST_SECONDS', 0.0)
   members = [sweep_lib.Member(0, {'client_lr': r}) for r in (0.1, 0.2, 0.3)]
   sweep, active = build(fedavg, members), {0, 1, 2}
-  taken = [sorted(p.rows) for p in sweep.dispatches(
-      members, sweep.init(members), 3, active)]
+  taken = [sorted(p.records) for p in drive(
+      SweepRuns(sweep=sweep, members=members), sweep.init(members), 3,
+      active=active)]
   size = sweep.placement.size
   assert all(len(t) <= size for t in taken[1:])
   assert sum(map(len, taken)) >= 3
-  rows, _, _ = run(sweep, members)
-  assert_same(rows[1], one_run(fedavg, members[1]).rows)
+  records, _, _ = run(sweep, members)
+  assert_same(records[1], one_run(fedavg, members[1]).records)
 
 
 def test_it_goes_on_from_a_state():
   members = [sweep_lib.Member(s, {'client_lr': 0.1}) for s in (0, 1, 2)]
   sweep = build(fedavg, members)
   _, _, state = run(sweep, members, rounds=4)
-  rows = []
-  for progress in sweep.dispatches(members, state, ROUNDS, {1}):
-    rows += progress.rows[1]
-  want = one_run(fedavg, members[1]).rows[4:]
-  assert [r['round'] for r in rows] == [5, 6, 7, 8, 9]
-  for got, row in zip(rows, want, strict=True):
-    assert got['test/loss'] == pytest.approx(row['test/loss'], rel=1e-5)
+  records = []
+  for progress in drive(SweepRuns(sweep=sweep, members=members), state, ROUNDS,
+                        active={1}):
+    records += progress.records[1]
+  want = one_run(fedavg, members[1]).records[4:]
+  assert [r['round'] for r in records] == [5, 6, 7, 8, 9]
+  for got, one in zip(records, want, strict=True):
+    assert got['test/loss'] == pytest.approx(one['test/loss'], rel=1e-5)
 
 
 def test_seeds_and_rates():
@@ -145,13 +151,23 @@ def test_seeds_and_rates():
   assert results.keys() == {(s, r) for s in (0, 1) for r in (0.1, 0.3)}
   for (seed, rate), result in results.items():
     want = one_run(fedavg, sweep_lib.Member(seed, {'client_lr': rate}))
-    assert_same(result.rows, want.rows)
+    assert_same(result.records, want.records)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
                  result.variables, want.variables)
 
 
+def test_a_sweep_of_one_is_a_run_to_the_bit():
+  (result,) = swept(seeds=[3], learning_rates=[0.1], devices=1,
+                    lanes=2).values()
+  want = one_run(fedavg, sweep_lib.Member(3, {'client_lr': 0.1}))
+  untimed = lambda records: [
+      {k: v for k, v in one.items() if k != 'seconds'} for one in records]
+  assert untimed(result.records) == untimed(want.records)
+  jax.tree.map(np.testing.assert_array_equal, result.state, want.state)
+
+
 def swept(**options):
-  return sweep_lib.sweep(
+  return fedjax_sim.sweep(
       MODEL, fedavg, DATA, rounds=ROUNDS, clients_per_round=COHORT, test=TEST,
       **options)
 

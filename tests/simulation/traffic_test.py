@@ -15,7 +15,7 @@ VARIABLES = jax.eval_shape(
     MODEL.init, jax.random.key(0), EXAMPLES['x'][:1])
 W, B = (4 * int(np.prod(VARIABLES.params[name].shape)) for name in 'wb')
 SGD = optax.sgd(0.1)
-ROUND = WEIGHT = 4
+ROUND = WEIGHT = GROUP = 4
 
 
 @pytest.mark.parametrize('algorithm, down, up', [
@@ -25,12 +25,15 @@ ROUND = WEIGHT = 4
     # The control variate beside the model, both ways, and who sends the first.
     (algorithms.scaffold(MODEL, 0.1),
      2 * (W + B) + ROUND, 2 * (W + B) + 3 * WEIGHT),
-    # The cohort's gradient beside the model; clients return it.
+    # Of the model alone: the server knows how control variates follow.
+    (algorithms.feddyn(MODEL, SGD, alpha=1.0),
+     W + B + ROUND, W + B + 3 * WEIGHT),
+    # The model and the cohort's gradient; a gradient up, and then an update.
     (algorithms.mime(MODEL, SGD),
-     2 * (W + B) + ROUND, 3 * (W + B) + WEIGHT),
-    # All K models down; up too, though one would do.
+     2 * (W + B) + ROUND, 2 * (W + B + WEIGHT)),
+    # All K models down, one up, and which.
     (algorithms.ifca(MODEL, SGD, clusters=3),
-     3 * (W + B) + ROUND, 3 * (W + B + WEIGHT)),
-], ids=['fedavg', 'fedper', 'scaffold', 'mime', 'ifca'])
+     3 * (W + B) + ROUND, W + B + WEIGHT + GROUP),
+], ids=['fedavg', 'fedper', 'scaffold', 'feddyn', 'mime', 'ifca'])
 def test_bytes_of_a_client_in_a_round(algorithm, down, up):
   assert traffic.per_client(algorithm, EXAMPLES, VARIABLES) == (down, up)

@@ -24,22 +24,22 @@ def owners(num_clients: int, devices: int) -> np.ndarray:
   return np.arange(num_clients) // clients_per_device(num_clients, devices)
 
 
-def put(data: FederatedData, placement: sharding.Placement) -> PyTree:
-  """Each device's clients' examples on it: [D * rows, ...].
+def to_owners(data: FederatedData, placement: sharding.Placement) -> PyTree:
+  """Each device's clients' examples on it: [D * most, ...].
 
   Of several processes each reads what its devices own.
   """
   bounds = _bounds(data, placement.size)
-  rows = max(int(np.diff(bounds).max()), 1)
+  most = max(int(np.diff(bounds).max()), 1)
 
   def one(leaf: np.ndarray) -> jax.Array:
     def part(index):
-      device = (index[0].start or 0) // rows
-      own = leaf[bounds[device]:bounds[device + 1]]
-      filled = np.zeros((rows, *leaf.shape[1:]), leaf.dtype)
-      filled[:len(own)] = own
+      device = (index[0].start or 0) // most
+      held = leaf[bounds[device]:bounds[device + 1]]
+      filled = np.zeros((most, *leaf.shape[1:]), leaf.dtype)
+      filled[:len(held)] = held
       return filled
-    shape = (placement.size * rows, *leaf.shape[1:])
+    shape = (placement.size * most, *leaf.shape[1:])
     return jax.make_array_from_callback(shape, placement.split(), part)
 
   return jax.tree.map(one, data.examples)
@@ -47,10 +47,11 @@ def put(data: FederatedData, placement: sharding.Placement) -> PyTree:
 
 def rebase(plan: Plan, data: FederatedData) -> Plan:
   """The plan with offsets into what each device holds."""
-  starts = _bounds(data, plan.clients.shape[1])[:-1]
-  local = plan.offsets - starts[:, None, None]
-  return plan._replace(
-      offsets=np.where(plan.present, local, 0).astype(np.int32))
+  slots = plan.slots
+  starts = _bounds(data, slots.client.shape[1])[:-1]
+  local = slots.offset - starts[:, None, None]
+  return plan._replace(slots=slots._replace(
+      offset=np.where(slots.present, local, 0).astype(np.int32)))
 
 
 def _bounds(data: FederatedData, devices: int) -> np.ndarray:

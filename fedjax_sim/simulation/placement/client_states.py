@@ -1,10 +1,12 @@
-"""Which clients' states the devices hold: all, or those of some rounds.
+"""Where clients' states lie between rounds: on the devices, or on disk.
 
-Where states are stored on disk (`client_store`), a device holds a buffer with
-the rows of the clients that it computes in a window of rounds, each client
-once. They come before the window's first dispatch, and what a dispatch has
-changed goes back after it.
+The states of the algorithm and the memories of the transforms lie together.
+Whoever needs them asks `of` for a `ClientStates` and doesn't ask for its kind.
 """
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -15,17 +17,156 @@ from fedjax_sim.simulation.placement import (
   client_owners,
   device_memory,
   sharding,
+  stored_states,
 )
 from fedjax_sim.simulation.placement.client_store import ClientStore
+from fedjax_sim.simulation.placement.stored_states import TABLE, StoredStates
 from fedjax_sim.simulation.plan import Plan
+from fedjax_sim.simulation.rounds import SimulationState
 
 # Where clients' states can lie, see `simulate`.
 CHOICES = ('auto', 'device', 'stored')
 # 'auto' stores them where they would take more of the device's memory: there
 # are data, lanes' weights and temporary arrays besides.
 _SHARE = 1 / 4
-# A buffer takes at least this, so that a window is more than a round or two.
-_BUFFER_BYTES = 2 ** 26
+
+
+class ClientStates(Protocol):
+  """The states of all clients, between rounds.
+
+  Attributes:
+    size: clients that there is room for; None if clients keep nothing.
+    padding: how many of these may only fill up the devices.
+  """
+
+  size: int | None
+  padding: int
+
+  def load(
+      self, plan: Plan, clients: list[np.ndarray] | None
+  ) -> tuple[PyTree, PyTree]:
+    """What the program takes for a window: states and memories, on devices.
+
+    Args:
+      plan: the window's.
+      clients: int [·], for each device the clients that the window needs, in
+        the order of their places; None if it takes all.
+    """
+
+  def commit(
+      self, state: SimulationState, plan: Plan,
+      clients: list[np.ndarray] | None, rounds: slice,
+  ) -> SimulationState:
+    """Keeps what the clients of some rounds of a window have now.
+
+    Args:
+      state: as the program gives it.
+      plan: as given to `load`.
+      clients: as given to `load`.
+      rounds: which of its rounds.
+
+    Returns:
+      The state as it is between rounds.
+    """
+
+  def read(self, clients: np.ndarray) -> PyTree:
+    """The algorithm's states [M, ...] of clients, int [M]."""
+
+  def block(self, num_clients: int) -> int:
+    """How many of these to read at once."""
+
+  def save(
+      self, state: SimulationState, round_number: int,
+      write: Callable[[SimulationState], None],
+  ) -> None:
+    """Writes a checkpoint by `write`, and what belongs to it."""
+
+  def restore(
+      self, state: SimulationState, round_number: int,
+      shapes: Mapping[str, tuple[int, ...]],
+      read: Callable[[SimulationState], SimulationState], folder: Path,
+  ) -> SimulationState:
+    """Reads a checkpoint, whichever way states lay when it was written.
+
+    Args:
+      state: the one before the first round.
+      round_number: of the checkpoint.
+      shapes: of the leaves that it holds, by their paths.
+      read: what the checkpoint holds, read like a state.
+      folder: for states on disk.
+
+    Raises:
+      ValueError: states that were stored are not there any more, or there are
+        several processes now.
+    """
+
+
+class DeviceStates(NamedTuple):
+  """All states are on the devices, each with the client's owner.
+
+  Attributes:
+    clients: the algorithm's, PyTree [N, ...], N filled up for the devices.
+    transforms: the transforms' memories, likewise.
+  """
+
+  clients: PyTree
+  transforms: PyTree
+
+  @property
+  def size(self) -> int | None:
+    return next((len(x) for x in jax.tree.leaves(self.clients)), None)
+
+  @property
+  def padding(self) -> int:
+    return jax.device_count() - 1
+
+  def load(self, plan, clients):
+    del plan, clients
+    return self.clients, self.transforms
+
+  def commit(self, state, plan, clients, rounds):
+    del plan, clients, rounds
+    return state
+
+  def read(self, clients):
+    return jax.tree.map(lambda x: x[clients], self.clients)
+
+  def block(self, num_clients):
+    return num_clients
+
+  def save(self, state, round_number, write):
+    del round_number
+    write(state)
+
+  def restore(self, state, round_number, shapes, read, folder):
+    if TABLE not in shapes:
+      return read(state)
+    if jax.process_count() > 1:
+      raise ValueError(
+          f'the checkpoint of round {round_number} has client states on disk, '
+          'with which one process can go on, not several together.')
+    (num_clients,) = shapes[TABLE]
+    first = jax.tree.map(lambda x: x[0], tuple(self))
+    store = ClientStore(folder, num_clients, jax.device_get(first))
+    state = read(stored_states.with_table(state, store))
+    stored_states.adopt(store, state, round_number)
+    clients, transforms = jax.tree.map(
+        _fill_up, store.read(np.arange(num_clients)), tuple(self))
+    return state._replace(clients=clients, transforms=transforms)
+
+
+def of(state: SimulationState) -> ClientStates:
+  """The clients' states of a state, as it is between rounds."""
+  if isinstance(state.clients, StoredStates):
+    return state.clients
+  return DeviceStates(state.clients, state.transforms)
+
+
+def _fill_up(states: np.ndarray, like: jax.Array) -> jax.Array:
+  """States [N, ...] onto the devices; `like` may be longer, to fill them up."""
+  filled = np.zeros(like.shape, like.dtype)
+  filled[:len(states)] = states
+  return jax.device_put(filled, like.sharding)
 
 
 def is_stored(
@@ -63,57 +204,3 @@ def _is_much(need: int, devices: int) -> bool:
     need *= devices // jax.process_count()
   (much,) = sharding.agree(have is not None and need > _SHARE * have)
   return bool(much)
-
-
-def buffer_rows(
-    states: PyTree, num_clients: int, devices: int, cohort_size: int
-) -> int:
-  """The rows of a device's buffer: any cohort fits, even all on one device."""
-  rows = max(cohort_size, _BUFFER_BYTES // max(trees.num_bytes(states), 1))
-  return min(rows, client_owners.clients_per_device(num_clients, devices))
-
-
-def put(
-    store: ClientStore, held: list[np.ndarray], rows: int,
-    placement: sharding.Placement,
-) -> tuple[PyTree, PyTree]:
-  """The buffers [D * rows, ...] of clients' and transforms' states.
-
-  Args:
-    store: of pairs of both.
-    held: int [·], for each device the clients, in the order of their rows.
-    rows: of a buffer.
-    placement: D devices, of this process.
-  """
-  def one(*parts):
-    shape = (placement.size * rows, *parts[0].shape[1:])
-    return jax.make_array_from_callback(
-        shape, placement.split(),
-        lambda index: parts[(index[0].start or 0) // rows])
-
-  return jax.tree.map(one, *(store.read(clients, rows) for clients in held))
-
-
-def take_back(
-    store: ClientStore, states: tuple[PyTree, PyTree],
-    held: list[np.ndarray], plan: Plan, rounds: slice,
-) -> None:
-  """Stores the rows of the clients of some rounds.
-
-  Args:
-    store: where to.
-    states: the buffers, as `put` has made them, after these rounds.
-    held: as in `put`.
-    plan: of the window.
-    rounds: which of its rounds.
-  """
-  leaves, structure = jax.tree.flatten(states)
-  rows = len(leaves[0]) // len(held)
-  # By device, and not as a whole, which would be copied.
-  shards = [{(s.index[0].start or 0) // rows: s.data
-             for s in leaf.addressable_shards} for leaf in leaves]
-  for device, clients in enumerate(held):
-    present = plan.present[rounds, device]
-    own = np.unique(plan.rows[rounds, device][present])
-    store.write(clients[own], jax.tree.unflatten(
-        structure, [np.asarray(leaf[device])[own] for leaf in shards]))

@@ -35,19 +35,16 @@ from fedjax_sim.core.types import PyTree
 _RECORDS, _META = 'records.bin', 'store.json'
 # A file grows by at least this many bytes, and by an eighth.
 _GROWTH_BYTES = 2 ** 24
-# Rows are copied so many bytes at a time, which a core's cache holds.
+# States are copied so many bytes at a time, which a core's cache holds.
 _COPY_BYTES = 2 ** 20
 
 
-@jax.tree_util.register_static
 class ClientStore:
   """States of N clients, in a folder or in a temporary file.
 
-  As part of a pytree it has no leaves.
-
   Attributes:
     num_clients: N.
-    row_bytes: of a record.
+    record_bytes: of a record.
   """
 
   def __init__(self, folder: Path | None, num_clients: int, first: PyTree):
@@ -73,7 +70,7 @@ class ClientStore:
     self._shapes = [(x.dtype, x.shape) for x in leaves]
     ends = np.cumsum([0, *(x.nbytes for x in leaves)]).tolist()
     self._columns = [slice(*pair) for pair in zip(ends, ends[1:], strict=False)]
-    self.row_bytes = ends[-1]
+    self.record_bytes = ends[-1]
     self._records = np.concatenate([_as_bytes(x[None]) for x in leaves], axis=1)
     self._oldest = 0
     self._reset(np.zeros(num_clients, np.int32))
@@ -88,27 +85,27 @@ class ClientStore:
     """Records in use or free, the first one included."""
     return self._end
 
-  def read(self, clients: np.ndarray, rows: int | None = None) -> PyTree:
+  def read(self, clients: np.ndarray, length: int | None = None) -> PyTree:
     """The states of clients, as new NumPy arrays.
 
     Args:
       clients: int [M].
-      rows: length of the arrays, zero from M on; None is M.
+      length: of the arrays, zero from M on; None is M.
 
     Returns:
-      PyTree [rows, ...].
+      PyTree [length, ...].
     """
     records = self._table[clients]
-    rows = len(records) if rows is None else rows
-    step = max(1, _COPY_BYTES // max(self.row_bytes, 1))
+    length = len(records) if length is None else length
+    step = max(1, _COPY_BYTES // max(self.record_bytes, 1))
     leaves = []
     for columns, (dtype, shape) in zip(
         self._columns, self._shapes, strict=True):
-      leaf = np.zeros((rows, columns.stop - columns.start), np.uint8)
+      leaf = np.zeros((length, columns.stop - columns.start), np.uint8)
       for i in range(0, len(records), step):
         part = records[i:i + step]
         leaf[i:i + len(part)] = self._records[part, columns]
-      leaves.append(leaf.view(dtype).reshape(rows, *shape))
+      leaves.append(leaf.view(dtype).reshape(length, *shape))
     return jax.tree.unflatten(self._structure, leaves)
 
   def write(self, clients: np.ndarray, states: PyTree) -> None:
@@ -176,8 +173,8 @@ class ClientStore:
       self._file = self._new_file()
     held = len(self._records)
     count = max(least, held + held // 8,
-                held + _GROWTH_BYTES // max(self.row_bytes, 1))
-    size = count * self.row_bytes
+                held + _GROWTH_BYTES // max(self.record_bytes, 1))
+    size = count * self.record_bytes
     if hasattr(os, 'posix_fallocate'):
       # So that a full disk is an error here, not a signal when a page is hit.
       os.posix_fallocate(self._file.fileno(), 0, size)
@@ -198,7 +195,7 @@ class ClientStore:
 
   def _map(self, count: int) -> None:
     self._records = np.memmap(self._file, np.uint8, 'r+',
-                              shape=(count, self.row_bytes))
+                              shape=(count, self.record_bytes))
 
   def _meta(self) -> dict:
     return {'clients': self.num_clients, 'oldest_round': self._oldest,
@@ -225,7 +222,7 @@ class ClientStore:
       raise ValueError(
           f'the client states in {self._folder} are those of round {oldest} or '
           f'later, the newest checkpoint is of round {round_number}.')
-    count = size // self.row_bytes
+    count = size // self.record_bytes
     same = meta | {'oldest_round': 0} == self._meta() | {'oldest_round': 0}
     if not same or count <= table.max():
       raise ValueError(
@@ -234,8 +231,8 @@ class ClientStore:
     self._map(count)
 
 
-def _as_bytes(rows: np.ndarray) -> np.ndarray:
-  """uint8 [M, ·], the bytes of rows [M, ...]."""
-  flat = np.ascontiguousarray(rows).reshape(
-      len(rows), math.prod(rows.shape[1:]))
+def _as_bytes(states: np.ndarray) -> np.ndarray:
+  """uint8 [M, ·], the bytes of states [M, ...]."""
+  flat = np.ascontiguousarray(states).reshape(
+      len(states), math.prod(states.shape[1:]))
   return flat.view(np.uint8)

@@ -5,8 +5,9 @@ and one collective a round merges what they have added up. What the server holds
 is on every device; a client's state is on the device that owns the client.
 """
 
+import json
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -105,7 +106,7 @@ def merge(
   return merged
 
 
-def put(tree: PyTree, sharding: NamedSharding) -> PyTree:
+def to_devices(tree: PyTree, sharding: NamedSharding) -> PyTree:
   """NumPy arrays onto a mesh; with several processes, each its own part."""
   def one(x):
     x = np.asarray(x)
@@ -130,9 +131,22 @@ def agree(*values: float) -> np.ndarray:
 
   What depends on a clock or on a signal must be decided together.
   """
-  own = np.array(values, np.float64)
+  here = np.array(values, np.float64)
   if jax.process_count() == 1:
-    return own
+    return here
   # As pairs of 32 bits: JAX would narrow 64.
-  every = multihost_utils.process_allgather(own.view(np.uint32))
+  every = multihost_utils.process_allgather(here.view(np.uint32))
   return np.ascontiguousarray(every).view(np.float64).max(axis=0)
+
+
+def from_first(value: Any) -> Any:
+  """The first process's value, on all processes; of what JSON can hold.
+
+  What a file says that one process may see and another not, one must tell.
+  """
+  if jax.process_count() == 1:
+    return value
+  text = json.dumps(value).encode()
+  length = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+  text = np.frombuffer(text[:length].ljust(length), np.uint8)
+  return json.loads(bytes(multihost_utils.broadcast_one_to_all(text)))

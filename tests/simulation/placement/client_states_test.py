@@ -12,8 +12,11 @@ from fedjax_sim.clients.local_sgd import difference, run_sgd
 from fedjax_sim.core.types import ClientOutput, Variables
 from fedjax_sim.data import sampling
 from fedjax_sim.simulation import simulate as simulate_lib
-from fedjax_sim.simulation.placement import client_states, device_memory
-from fedjax_sim.simulation.placement.client_store import ClientStore
+from fedjax_sim.simulation.placement import (
+  client_states,
+  device_memory,
+  stored_states,
+)
 from tests import toys
 
 MODEL = toys.softmax_model()
@@ -26,7 +29,8 @@ def counted():
   """A transform that counts, in each client's state, its messages."""
   return aggregation.identity()._replace(
       client_init=lambda message: jnp.zeros(2, jnp.int32),
-      client=lambda message, state, own, key: (message, own + 1))
+      client=lambda message, state, memory, keys, cohort: (
+          message, memory + 1))
 
 
 def personal():
@@ -46,8 +50,7 @@ def personal():
           'params': variables.params, 'times': jnp.int32(0),
           'seen': jnp.array(False), 'half': jnp.ones(2, jnp.bfloat16)},
       personalize=lambda state, own, data, key: Variables(own['params'], {}),
-      aggregator=aggregation.chain(
-          counted(), reduce=aggregation.weighted_mean()))
+      aggregator=aggregation.aggregator(counted()))
 
 
 def run(client_state, train=None, cohort=COHORT, **options):
@@ -61,9 +64,8 @@ def assert_same(got, want):
   """All bits; `got` is stored, `want` is not."""
   jax.tree.map(np.testing.assert_array_equal, got.state.server,
                want.state.server)
-  store = got.state.clients
-  assert isinstance(store, ClientStore) and got.state.transforms == ()
-  rows = store.read(np.arange(len(SIZES)))
+  assert got.state.transforms == ()
+  rows = got.state.clients.store.read(np.arange(len(SIZES)))
   expected = jax.tree.map(lambda x: np.asarray(x)[:len(SIZES)],
                           (want.state.clients, want.state.transforms))
   assert jax.tree.structure(rows) == jax.tree.structure(expected)
@@ -83,15 +85,17 @@ def stored():
   return run('stored')
 
 
-@pytest.mark.parametrize('rows,dispatch', [(3, None), (5, 4), (None, 1)])
+@pytest.mark.bits
+@pytest.mark.parametrize('rows,dispatch', [
+    (3, None), (None, 1), pytest.param(5, 4, marks=pytest.mark.slow)])
 def test_stored_states_give_the_same_bits(
     monkeypatch, on_device, rows, dispatch):
   """Also where a window holds few rounds, or one alone."""
   if rows:
-    monkeypatch.setattr(client_states, '_BUFFER_BYTES', rows * ROW_BYTES)
+    monkeypatch.setattr(stored_states, '_BUFFER_BYTES', rows * ROW_BYTES)
   got = run('stored', rounds_per_dispatch=dispatch)
   assert_same(got, on_device)
-  times = got.state.clients.read(np.arange(len(SIZES)))[0]['times']
+  times = got.state.clients.store.read(np.arange(len(SIZES)))[0]['times']
   assert times.sum() == ROUNDS * COHORT and times.min() < times.max()
 
 
@@ -101,28 +105,29 @@ def test_of_a_mapped_federation_too(monkeypatch, tmp_path, on_device):
   mapped = data.write_mapped(tmp_path / 'mapped', (
       (name, held.client(i)) for i, name in enumerate(held.client_ids)))
   for rows, examples in ((6, 87), (4, 400)):
-    monkeypatch.setattr(client_states, '_BUFFER_BYTES', rows * ROW_BYTES)
-    monkeypatch.setattr(
-        simulate_lib.streaming, 'buffer_rows', lambda *args, n=examples: n)
+    monkeypatch.setattr(stored_states, '_BUFFER_BYTES', rows * ROW_BYTES)
+    monkeypatch.setattr(simulate_lib.streamed_examples, 'buffer_size',
+                        lambda *args, n=examples: n)
     assert_same(run('stored', mapped), on_device)
 
 
 def test_windows_hold_each_client_once_and_no_other(monkeypatch):
-  monkeypatch.setattr(client_states, '_BUFFER_BYTES', 5 * ROW_BYTES)
+  monkeypatch.setattr(stored_states, '_BUFFER_BYTES', 5 * ROW_BYTES)
   simulation = simulate_lib.build(
       MODEL, personal(), toys.softmax_data(SIZES),
       sampling.uniform(len(SIZES), COHORT, 0), devices=1, lanes=2,
       client_state='stored')
-  assert simulation.state_rows == 5
+  assert simulation.state_buffer == 5
   start = 0
   while start < ROUNDS:
     window = simulation.window(start, ROUNDS)
     (held,) = window.clients
-    used = window.plan.present[:window.stop - start]
-    clients = window.plan.clients[:window.stop - start][used]
+    used = window.plan.slots.present[:window.stop - start]
+    clients = window.plan.slots.client[:window.stop - start][used]
     assert sorted(held) == sorted(set(clients.tolist())) and len(held) <= 5
     np.testing.assert_array_equal(
-        held[window.plan.rows[:window.stop - start][used]], clients)
+        held[window.plan.slots.state_index[:window.stop - start][used]],
+        clients)
     start = window.stop
   assert simulation.engine.states[0]['times'].shape == (5,)
 
@@ -136,7 +141,7 @@ def test_each_client_is_evaluated_with_its_own_state(
       lanes=2)
   want = metrics(on_device)
   assert len(set(want.values['loss'])) > 5
-  monkeypatch.setattr(evaluation, '_BLOCK_BYTES', 4 * ROW_BYTES)
+  monkeypatch.setattr(stored_states, '_BLOCK_BYTES', 4 * ROW_BYTES)
   got = metrics(stored)
   for name, values in want.values.items():
     np.testing.assert_allclose(got.values[name], values, rtol=1e-6)
@@ -174,4 +179,4 @@ def test_algorithms_without_client_state_store_nothing():
       MODEL, algorithms.fedavg(MODEL, optax.sgd(0.1)),
       toys.softmax_data(SIZES), sampling.uniform(len(SIZES), COHORT, 0),
       devices=1, lanes=2, client_state='stored')
-  assert simulation.state_rows is None and simulation.init().clients == ()
+  assert simulation.state_buffer is None and simulation.init().clients == ()

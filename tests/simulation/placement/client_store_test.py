@@ -92,7 +92,7 @@ def test_nothing_is_on_disk_before_the_first_state_is_written(tmp_path):
   allocated = (folder / 'records.bin').stat().st_blocks * 512
   assert store.num_records == 2
   assert allocated < 2 * client_store._GROWTH_BYTES < (
-      10 ** 6 * store.row_bytes)
+      10 ** 6 * store.record_bytes)
 
 
 def test_records_of_the_last_checkpoint_stay_whatever_is_written(tmp_path):
@@ -127,7 +127,7 @@ def test_files_of_another_run_and_none_at_all(tmp_path):
     with pytest.raises(ValueError, match='not those of this run'):
       other.adopt(store.table, 2)
   file = tmp_path / 'a' / 'records.bin'
-  file.write_bytes(file.read_bytes()[:2 * store.row_bytes])
+  file.write_bytes(file.read_bytes()[:2 * store.record_bytes])
   with pytest.raises(ValueError, match='not those of this run'):
     ClientStore(tmp_path / 'a', 20, FIRST).adopt(store.table, 2)
 

@@ -1,4 +1,4 @@
-"""Models by name, that they learn, and the check that they fit the data."""
+"""That models learn, and the check that they fit the data."""
 
 import subprocess
 import sys
@@ -12,6 +12,8 @@ from jax import numpy as jnp
 from fedjax_sim import models
 
 KEY = jax.random.key
+MODELS = ('cifar_cnn', 'course_mlp', 'logistic_regression', 'mnist_2nn',
+          'mnist_cnn', 'shakespeare_lstm', 'word_lstm')
 
 
 def examples(rows=16, text=False, colour=False):
@@ -38,11 +40,11 @@ def examples(rows=16, text=False, colour=False):
 
 
 @pytest.mark.parametrize('name, loss', [
-    *((name, 'cross_entropy') for name in models.MODELS),
+    *((name, 'cross_entropy') for name in MODELS),
     *(('course_mlp', loss) for loss in models.LOSSES
       if loss != 'cross_entropy')])
 def test_every_model_and_every_loss_learns(name, loss):
-  model = models.build(name, 4, loss)
+  model = getattr(models, name)(4, loss=models.LOSSES[loss])
   assert model.loss is models.LOSSES[loss]
   text = name.endswith('_lstm')
   rate = 1.0 if text else 0.1
@@ -74,15 +76,8 @@ def test_every_model_and_every_loss_learns(name, loss):
   assert accuracy > 0.9
 
 
-def test_unknown_names_list_the_valid_ones():
-  with pytest.raises(ValueError, match="model must be .*mnist_2nn.*'mnist_2n'"):
-    models.build('mnist_2n', 10)
-  with pytest.raises(ValueError, match="loss must be .*cross_entropy.*'mse'"):
-    models.build('mnist_2nn', 10, 'mse')
-
-
 def test_check_outputs_accepts_what_fits_and_computes_nothing():
-  model = models.build('mnist_cnn', 10)
+  model = models.mnist_cnn(10)
   rows = 10**9  # 784 GB, were they looked at.
   batch = {'x': jax.ShapeDtypeStruct((rows, 28, 28), jnp.uint8),
            'y': jax.ShapeDtypeStruct((rows,), jnp.int32)}
@@ -103,7 +98,7 @@ def test_check_outputs_accepts_what_fits_and_computes_nothing():
     (dict(loss=lambda outputs, examples: examples['y']), r'got int32\[16\]'),
 ])
 def test_check_outputs_names_what_does_not_fit(change, message):
-  model = models.build('logistic_regression', 4)
+  model = models.logistic_regression(4)
   model = model._replace(loss=change.get('loss', model.loss))
   batch = examples()
   batch['y'] = change.get('y', batch['y'])
@@ -114,7 +109,7 @@ def test_check_outputs_names_what_does_not_fit(change, message):
 def test_importing_starts_no_backend():
   code = """
 import fedjax_sim.models as models
-models.build('mnist_cnn', 10)
+models.mnist_cnn(10)
 from jax._src import xla_bridge
 assert not xla_bridge._backends, xla_bridge._backends
 """
@@ -129,20 +124,11 @@ def test_centered_pixels_are_those_from_0_to_1_less_a_half():
   floats = np.float32([[0.25]])
   assert models.centered(floats) is floats  # Not pixels: left as they are.
   plain, centered = (
-      models.build('mnist_2nn', 10, pixels=name)
-      for name in ('zero_to_one', 'centered'))
+      models.mnist_2nn(10, preprocess=preprocess)
+      for preprocess in (models.as_float, models.centered))
   variables = plain.init(jax.random.key(0), pixels)
-  run = lambda model, x: model.apply(
-      *variables, x, key=jax.random.key(0), train=False, mask=None)[0]
+  run = lambda model, x: model.run(
+      variables, x, key=jax.random.key(0), train=False, mask=None)[0]
   np.testing.assert_allclose(
       run(centered, pixels), run(plain, np.float32(pixels) / 255 - 0.5),
       atol=1e-6)
-
-
-@pytest.mark.parametrize('name, pixels, message', [
-    ('mnist_2nn', 'center', 'pixels must be one of centered, zero_to_one'),
-    ('shakespeare_lstm', 'centered', "'zero_to_one' for model 'shakespeare"),
-    ('cifar_cnn', 'centered', "'zero_to_one' for model 'cifar_cnn'")])
-def test_pixels_that_a_model_does_not_take(name, pixels, message):
-  with pytest.raises(ValueError, match=message):
-    models.build(name, 10, pixels=pixels)

@@ -1,0 +1,40 @@
+"""Aggregation that some clients can't lead astray: the median."""
+
+import jax
+from jax import numpy as jnp
+
+from fedjax_sim.aggregation import tally
+from fedjax_sim.aggregation.buffered import Stage, buffered
+from fedjax_sim.core.types import Aggregate, Message, Reducer
+
+
+def median() -> Reducer:
+  """The coordinate-wise median of the updates of those present.
+
+  Yin, Chen, Ramchandran, Bartlett, "Byzantine-Robust Distributed Learning:
+  Towards Optimal Statistical Rates" (2018), algorithm 1, option I. Weights do
+  not matter. Of an even number it is the mean of the middle two. A NaN counts
+  as an infinity. With nobody present it is zero.
+  """
+  return buffered(coordinate_median())
+
+
+def coordinate_median() -> Stage:
+  """`median` as the last stage of `buffered`."""
+  def run(messages: Message, state, broadcast, key):
+    del broadcast, key
+    counted = tally.add(
+        tally.init(jax.tree.map(lambda x: x[0], messages)), messages)
+
+    def middle(x):
+      here = messages.present.reshape(-1, *(1,) * (x.ndim - 1))
+      ordered = jnp.sort(jnp.where(here & ~jnp.isnan(x), x, jnp.inf), axis=0)
+      low, high = (counted.count - 1) // 2, counted.count // 2
+      mean = 0.5 * (ordered[jnp.maximum(low, 0)] + ordered[high])
+      return jnp.where(counted.count > 0, mean, 0).astype(x.dtype)
+
+    return Aggregate(
+        jax.tree.map(middle, messages.update), counted.weight, counted.weight,
+        counted.count, counted.sums), state, {}
+
+  return Stage('coordinate_median', run)

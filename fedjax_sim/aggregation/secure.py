@@ -1,0 +1,117 @@
+"""Secure aggregation: the server learns a sum of masked integers, no more.
+
+Bonawitz, Ivanov, Kreuter, Marcedone, McMahan, Patel, Ramage, Segal, Seth,
+"Practical Secure Aggregation for Privacy-Preserving Machine Learning" (2017),
+section 4. In a round with key r and cohort S, client k sends
+
+    m_k = round(scale weight_k update_k)
+          + sum_{j in S, j after k} PRG(r, k, j)
+          - sum_{j in S, j before k} PRG(r, j, k)              (mod 2^32)
+
+so that the masks cancel in the sum. The numbers of a pair and the round's key
+stand in for the key exchange. Who does not arrive is known ahead of a round
+(`Slot.arrives`) and has no masks: their recovery from shares is not simulated.
+Weights and sums travel in the clear.
+"""
+
+import jax
+from jax import numpy as jnp
+
+from fedjax_sim.aggregation import tally
+from fedjax_sim.aggregation.chain import aggregator
+from fedjax_sim.aggregation.transform import transform
+from fedjax_sim.core import checks, costs, trees
+from fedjax_sim.core.types import (
+    Aggregate,
+    Aggregator,
+    Keys,
+    Message,
+    MessageTransform,
+    PyTree,
+    Reducer,
+    Slot,
+)
+
+
+def masked_mean(scale: float = 2.0 ** 16) -> Aggregator:
+  """The weighted mean by a sum of masked integers, as a whole aggregator.
+
+  Args:
+    scale: integers that one stands for. The cohort's sum of scale * |weight *
+      update| must stay below 2^31 in every coordinate; the mean is exact up to
+      |S| / (2 scale) over the sum of weights.
+  """
+  return aggregator(fixed_point(scale), pairwise_masks(), reduce=integer_sum())
+
+
+def fixed_point(scale: float) -> MessageTransform:
+  """weight * update in integers, int32, for `integer_sum`."""
+  checks.positive('scale', scale)
+
+  def client(message: Message, state, memory, keys, cohort):
+    weighted = trees.scale_rows(message.update, message.weight)
+    update = jax.tree.map(
+        lambda u: jnp.round(scale * u).astype(jnp.int32), weighted)
+    return message._replace(update=update, cost=costs.of(update)), memory
+
+  def decode(update: PyTree, state, key, like: PyTree):
+    return jax.tree.map(
+        lambda u, x: (u.astype(jnp.float32) / scale).astype(x.dtype),
+        update, like)
+
+  def server(aggregate: Aggregate, state, key, cohort):
+    mean = trees.divide_rows(aggregate.mean, aggregate.denominator)
+    return aggregate._replace(mean=mean), state, {}
+
+  return transform('fixed_point', client=client, decode=decode, server=server)
+
+
+def pairwise_masks() -> MessageTransform:
+  """Adds to integers the masks that a client shares with every other."""
+  def client(message: Message, state, memory, keys: Keys, cohort: Slot):
+    if message.group is not None:
+      raise ValueError('pairwise_masks must have one sum in which masks '
+                       'cancel, got messages in groups.')
+    me = message.slot.place
+    together = cohort.present
+    if cohort.arrives is not None:
+      together &= cohort.arrives
+
+    def add_mask(other, update):
+      low, high = jnp.minimum(me, other), jnp.maximum(me, other)
+      sign = jnp.where(together[other], jnp.sign(other - me), 0)
+      key = jax.random.fold_in(jax.random.fold_in(keys.round, low), high)
+      leaves, treedef = jax.tree.flatten(update)
+      return jax.tree.unflatten(treedef, [
+          u + sign * _integers(jax.random.fold_in(key, i), u.shape)
+          for i, u in enumerate(leaves)])
+
+    update = jax.lax.fori_loop(0, len(cohort.place), add_mask, message.update)
+    return message._replace(update=update), memory
+
+  return transform('pairwise_masks', client=client)
+
+
+def integer_sum() -> Reducer:
+  """The sum of integers modulo 2^32; decoding has to divide by the weights."""
+  def init(message: Message, num_slots: int):
+    del num_slots
+    return trees.zeros(message.update), tally.init(message)
+
+  def accumulate(accumulator, messages: Message):
+    total, counted = accumulator
+    return (trees.add(total, tally.sum_present(messages, messages.update)),
+            tally.add(counted, messages))
+
+  def finalize(accumulator, state, broadcast, key):
+    total, counted = accumulator
+    return Aggregate(total, counted.weight, counted.weight, counted.count,
+                     counted.sums), state, {}
+
+  return Reducer(init, accumulate, trees.add, finalize)
+
+
+def _integers(key, shape) -> jax.Array:
+  """Uniform over all of int32."""
+  return jax.lax.bitcast_convert_type(
+      jax.random.bits(key, shape, jnp.uint32), jnp.int32)

@@ -1,0 +1,228 @@
+"""From a spec to what it stands for: look-up, arguments, context, building.
+
+`bind` looks a spec's builders up in a field's `Namespace` and fits the
+arguments to their signatures, without calling anything. `build` then makes the
+thing. What a run knows (the model, the rounds, the number of clients …) is the
+*context*: it goes to the parameters of these names, and arguments without a
+keyword go to the others.
+
+In an argument a name without parentheses stands for the function itself where
+the parameter's annotation says `Callable`; elsewhere it is a call.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fedjax_sim.core import specs
+from fedjax_sim.core.namespaces import Builder, Namespace, hint, look_up
+from fedjax_sim.core.signatures import signature
+
+
+@dataclasses.dataclass(frozen=True)
+class Function:
+  """A function that is itself the value."""
+
+  name: str
+  function: Builder
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+  """A call that fits its builder.
+
+  Attributes:
+    field: what holds the spec, for errors.
+    name: as in the text.
+    builder: what is called.
+    arguments: by name of the parameter; values may be bound too.
+    rest: those that a parameter `*args` takes.
+    context: parameters that `build` fills in.
+    traceable: names of the arguments that may be traced.
+    bare: without arguments the name alone means this call.
+  """
+
+  field: str
+  name: str
+  builder: Builder
+  arguments: dict[str, Any]
+  rest: tuple[Any, ...]
+  context: tuple[str, ...]
+  traceable: tuple[str, ...]
+  bare: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class BoundChain:
+  """A chain whose parts fit."""
+
+  parts: tuple[Bound, ...]
+  combine: Callable[..., Any]
+
+
+AnyBound = Bound | BoundChain | Function
+
+
+def bind(text: str, namespace: Namespace) -> AnyBound:
+  """Looks a spec's builders up and fits its arguments to their signatures.
+
+  Raises:
+    ValueError: a name is unknown or an argument doesn't fit; shows near names
+      and the builder's signature.
+  """
+  spec = specs.parse(namespace.field, text)
+  return _bind(spec, namespace, namespace.functions, True)
+
+
+def build(bound: AnyBound, context: Mapping[str, Any]) -> Any:
+  """Calls the builders, the inner ones first.
+
+  Args:
+    bound: what `bind` returned.
+    context: values by parameter name; those that no parameter has are not
+      looked at.
+
+  Raises:
+    ValueError: a builder refuses an argument.
+  """
+  if isinstance(bound, Function):
+    return bound.function
+  if isinstance(bound, BoundChain):
+    return bound.combine(*(build(part, context) for part in bound.parts))
+  built = lambda value: map_bound(lambda x: build(x, context), value)
+  keywords = {name: built(x) for name, x in bound.arguments.items()}
+  keywords |= {name: context[name] for name in bound.context}
+  given = [built(x) for x in bound.rest]
+  if given:
+    first = signature(bound.builder).positional
+    given = [keywords.pop(name) for name in first if name in keywords] + given
+  return _call(bound, given, keywords)
+
+
+def calls(bound: AnyBound) -> list[Bound]:
+  """All calls in it, the outer ones first."""
+  if isinstance(bound, Function):
+    return []
+  if isinstance(bound, BoundChain):
+    found, inner = [], list(bound.parts)
+  else:
+    found, inner = [bound], [*bound.arguments.values(), *bound.rest]
+  map_bound(lambda x: found.extend(calls(x)), inner)
+  return found
+
+
+def taken(bound: AnyBound) -> set[str]:
+  """Names of the context that some builder in it is given."""
+  return {name for call in calls(bound) for name in call.context}
+
+
+def spec_of(bound: AnyBound) -> specs.Spec:
+  """The spec with each argument under its parameter's name."""
+  if isinstance(bound, BoundChain):
+    return specs.Chain(tuple(map(spec_of, bound.parts)))
+  if isinstance(bound, Function):
+    return specs.Call(bound.name, bare=True)
+  kwargs = map_bound(spec_of, bound.arguments)
+  args = map_bound(spec_of, bound.rest)
+  if args:
+    first = [n for n in signature(bound.builder).positional if n in kwargs]
+    args = (*map(kwargs.pop, first), *args)
+  bare = bound.bare and not (args or kwargs)
+  return specs.Call(bound.name, args, kwargs, bare)
+
+
+def text_of(bound: AnyBound) -> str:
+  """The canonical text: the same for all spellings of a spec."""
+  return specs.text_of(spec_of(bound))
+
+
+def map_bound(function: Callable[[AnyBound], Any], value: Any) -> Any:
+  """Applies a function to everything bound in an argument."""
+  if isinstance(value, AnyBound):
+    return function(value)
+  if isinstance(value, list | tuple):
+    return type(value)(map_bound(function, x) for x in value)
+  if isinstance(value, dict):
+    return {key: map_bound(function, x) for key, x in value.items()}
+  return value
+
+
+def _bind(
+    spec: specs.Spec, space: Namespace, as_function: bool, outer: bool
+) -> AnyBound:
+  if isinstance(spec, specs.Chain):
+    if space.combine is None:
+      raise ValueError(f'{space.field} must name one thing, it has no chains, '
+                       f'got {specs.text_of(spec)!r}.')
+    return BoundChain(tuple(_bind(part, space, False, outer)
+                            for part in spec.parts), space.combine)
+  builder, is_part = look_up(spec.name, space, outer)
+  if spec.bare and as_function:
+    return Function(spec.name, builder)
+  known = space.parts_context if is_part else space.context
+  arguments, rest = _arguments(spec, builder, space.field, known)
+  about = signature(builder)
+  bind_value = lambda name, value: _bind_value(
+      value, space, about.wants_function(name))
+  return Bound(
+      space.field, spec.name, builder,
+      {name: bind_value(name, x) for name, x in arguments.items()},
+      tuple(bind_value('', x) for x in rest),
+      tuple(n for n in about.keywords if n in known and n not in arguments),
+      tuple({*about.traceable, *space.traceable(builder),
+             *getattr(builder, 'traceable', ())} & arguments.keys()),
+      outer and not as_function)
+
+
+def _arguments(
+    spec: specs.Call, builder: Builder, field: str, known: frozenset[str]
+) -> tuple[dict[str, Any], tuple[Any, ...]]:
+  """Arguments by name, in the signature's order, and what *args takes."""
+  about = signature(builder)
+
+  def wrong(what: str) -> ValueError:
+    return ValueError(f'{field}={specs.text_of(spec)}: {spec.name} {what} It '
+                      f'is {about.text(spec.name, known)}.')
+
+  free = [name for name in about.positional if name not in known]
+  arguments = dict(zip(free, spec.args, strict=False))
+  rest = spec.args[len(free):]
+  if rest and not about.variadic:
+    raise wrong(f'takes {len(free)} arguments without a keyword, got '
+                f'{len(spec.args)}.')
+  for name, value in spec.kwargs.items():
+    if name in arguments:
+      raise wrong(f'is given {name} twice.')
+    if name not in about.keywords and not about.open:
+      raise wrong(f'has no argument {name!r}.{hint(name, about.keywords)}')
+    arguments[name] = value
+  for name in about.keywords:
+    needed = about.parameters[name].default is about.parameters[name].empty
+    if needed and name not in arguments and name not in known:
+      raise wrong(f'needs {name}.')
+  names = [*about.keywords, *arguments]
+  return {n: arguments[n] for n in names if n in arguments}, rest
+
+
+def _bind_value(value: Any, space: Namespace, as_function: bool) -> Any:
+  if isinstance(value, specs.Call | specs.Chain):
+    return _bind(value, space, as_function, False)
+  if isinstance(value, list | tuple):
+    return type(value)(_bind_value(x, space, as_function) for x in value)
+  if isinstance(value, dict):
+    return {k: _bind_value(x, space, as_function) for k, x in value.items()}
+  return value
+
+
+def _call(bound: Bound, given: list[Any], keywords: dict[str, Any]) -> Any:
+  try:
+    return bound.builder(*given, **keywords)
+  except TypeError as error:
+    shown = signature(bound.builder).text(bound.name, bound.context)
+    raise ValueError(f'{bound.field}={text_of(bound)}: {error}. It is '
+                     f'{shown}.') from error
+  except ValueError as error:
+    told = str(error).startswith(f'{bound.field} ')
+    if told or type(error) is not ValueError:  # Others say enough.
+      raise
+    raise ValueError(f'{bound.field}={text_of(bound)}: {error}') from error

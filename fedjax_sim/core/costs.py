@@ -1,0 +1,63 @@
+"""What a message's update costs on the wire, in bits.
+
+Costs are Python numbers as long as every client sends the same, so that they
+take no part in a compiled program.
+"""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+
+from fedjax_sim.core import trees
+from fedjax_sim.core.types import Message, PyTree
+
+
+class Cost(NamedTuple):
+  """The bits of a message's update on the wire.
+
+  Attributes:
+    values: PyTree like the update, the bits of each leaf's values.
+    extra: PyTree like the update, the bits of what goes along with them:
+      indices, ranges, seeds, norms.
+
+  Leaves are Python numbers where every client sends the same, else float32.
+  """
+
+  values: PyTree
+  extra: PyTree
+
+
+def of(update: PyTree, sent: PyTree | None = None) -> Cost:
+  """The cost of an update that travels as it is.
+
+  Args:
+    update: PyTree of arrays, or of their shapes.
+    sent: as in `Message`; what says which entries they are is not counted.
+  """
+  def bits(x):
+    return x.size * np.dtype(x.dtype).itemsize * 8
+
+  def sent_bits(mask, x):
+    entries = jnp.broadcast_to(
+        mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)), x.shape)
+    return jnp.sum(entries, dtype=jnp.float32) * (bits(x) / max(x.size, 1))
+
+  values = (jax.tree.map(bits, update) if sent is None
+            else trees.map_prefix(sent_bits, sent, update))
+  return Cost(values, jax.tree.map(lambda x: 0, update))
+
+
+def total(cost: Cost) -> float | jax.Array:
+  """The bits of all leaves: a Python number if they all are."""
+  return sum(jax.tree.leaves(cost))
+
+
+def beside_update(message: Message) -> int:
+  """The bits of what a message holds besides its update.
+
+  That is weights and sums, in full, and the number of a group in 32 bits.
+  """
+  group = 0 if message.group is None else 32
+  return 8 * trees.num_bytes((message.weight, message.sums)) + group

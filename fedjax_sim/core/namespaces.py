@@ -1,0 +1,92 @@
+"""Where specs find builders: by name in a namespace, or by dotted path."""
+
+import dataclasses
+import difflib
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+Builder = Callable[..., Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Namespace:
+  """What the specs of a field may name.
+
+  Attributes:
+    field: its name, for errors.
+    builders: those a spec may begin with, by name.
+    context: names of the parameters that are filled in.
+    parts: further builders, which only arguments may name.
+    parts_context: names of the parameters that are filled in for these.
+    combine: makes one thing of the parts of a chain; None if there is no chain.
+    functions: a bare name is the function itself, not a call.
+    traceable: `(builder) -> names` of arguments that may be traced, beside
+      those that the builder itself declares.
+  """
+
+  field: str
+  builders: Mapping[str, Builder]
+  context: frozenset[str] = frozenset()
+  parts: Mapping[str, Builder] = dataclasses.field(default_factory=dict)
+  parts_context: frozenset[str] = frozenset()
+  combine: Callable[..., Any] | None = None
+  functions: bool = False
+  traceable: Callable[[Builder], Iterable[str]] = lambda builder: ()
+
+
+def look_up(
+    name: str, space: Namespace, outer: bool = True
+) -> tuple[Builder, bool]:
+  """The builder of a name, and whether it is one of `Namespace.parts`.
+
+  Args:
+    name: one of the namespace, or a dotted path.
+    space: the namespace.
+    outer: whether `Namespace.parts` are left out.
+
+  Raises:
+    ValueError: there is none, or a module can't be imported.
+  """
+  if name in space.builders:
+    return space.builders[name], False
+  if not outer and name in space.parts:
+    return space.parts[name], True
+  if '.' in name:
+    return _imported(name, space.field), False
+  valid = sorted({*space.builders, *(() if outer else space.parts)})
+  raise ValueError(
+      f'{space.field} must be one of {", ".join(valid)}, or the dotted path of '
+      f'a function, got {name!r}.{hint(name, valid)}')
+
+
+def _imported(path: str, field: str) -> Builder:
+  """What a dotted path names, in the longest part of it that is a module."""
+  names = path.split('.')
+  for count in range(len(names) - 1, 0, -1):
+    module = '.'.join(names[:count])
+    try:
+      found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+      if f'{module}.'.startswith(f'{error.name}.'):
+        continue  # Else the module is there, and imports one that isn't.
+      raise ValueError(f'{field}={path}: {module} needs the module '
+                       f'{error.name}, which is missing.') from error
+    for name in names[count:]:
+      if not hasattr(found, name):
+        raise ValueError(f'{field}={path}: {module} has no {name!r}.'
+                         f'{hint(name, dir(found))}')
+      found = getattr(found, name)
+    if not callable(found):
+      raise ValueError(f'{field}={path} must be a function, got a '
+                       f'{type(found).__name__}.')
+    return found
+  raise ValueError(
+      f'{field}={path}: there is no module {names[0]!r}. It must be '
+      'installed, on PYTHONPATH, or a file beside the config.')
+
+
+def hint(name: str, valid: Iterable[str]) -> str:
+  """What may have been meant, the end of an error."""
+  near = difflib.get_close_matches(name, list(valid), n=1)
+  return f' Did you mean {near[0]!r}?' if near else ''

@@ -1,0 +1,157 @@
+"""From a config and what its runs differ in to a sweep, ready to run."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from fedjax_sim.core import builders, checks, variants
+from fedjax_sim.core.types import Model
+from fedjax_sim.data.federated import FederatedData, federate
+from fedjax_sim.data.sets.load import Dataset
+from fedjax_sim.experiment import build, spec_fields
+from fedjax_sim.experiment.build_algorithm import TRACED, make_algorithm
+from fedjax_sim.experiment.check_config import cohort_size, validate
+from fedjax_sim.experiment.sweep_settings import with_fields
+from fedjax_sim.simulation import evaluation
+from fedjax_sim.simulation import sweep as sweep_lib
+
+Setting = Mapping[str, Any]
+
+
+def build_sweep(
+    config: ConfigDict, settings: Sequence[Setting], **options
+) -> tuple[sweep_lib.Sweep, list[sweep_lib.Member]]:
+  """Puts runs of a config together that differ in numbers only.
+
+  Args:
+    config: like configs/default.py.
+    settings: of each run, its `seed`, fields of `TRACED`, and specs of a round
+      whose traceable numbers alone differ; the same fields in all of them.
+    **options: further arguments of `sweep.build`.
+
+  Raises:
+    ValueError: a field or a setting is out of range, or data can't be had.
+  """
+  for setting in settings:
+    check_setting(config, setting, settings[0])
+  dataset = build.load_dataset(config)
+  model = build.make_model(config, dataset)
+  federations = [federate(dataset.train, partition, names)
+                 for names, partition, _ in _dealt(config, settings, dataset)]
+  num_clients = federations[0].num_clients
+  check_algorithms(config, settings, model, num_clients)
+  members = sweep_members(config, settings)
+  sweep = sweep_lib.build(
+      model, lambda **own: make_algorithm(
+          config, model, num_clients=num_clients, numbers=own),
+      federations, cohort_size=cohort_size(config, num_clients),
+      example=members[0].hyperparameters,
+      make_sampler=lambda seed: build.make_sampler(
+          with_fields(config, {'seed': seed}), num_clients),
+      test=evaluation.some_of(dataset.test, config.test_examples),
+      eval_batch_size=config.eval_batch_size,
+      **{'num_members': len(members)} | options)
+  return sweep, members
+
+
+def check(groups: Sequence[tuple[ConfigDict, Sequence[Setting]]]) -> None:
+  """Checks all that the builders of some sweeps would refuse; loads the data.
+
+  Args:
+    groups: the arguments of `build_sweep`, of each sweep.
+
+  Raises:
+    ValueError: a field or a setting is out of range, or data can't be had.
+  """
+  for config, settings in groups:
+    for setting in settings:
+      check_setting(config, setting, settings[0])
+  datasets = {}
+  for config, settings in groups:
+    if config.dataset not in datasets:
+      datasets[config.dataset] = build.load_dataset(config)
+    dataset = datasets[config.dataset]
+    partitions = [p for _, p, _ in _dealt(config, settings, dataset)]
+    check_algorithms(config, settings, build.make_model(config, dataset),
+                     len(partitions[0]))
+
+
+def check_setting(config: ConfigDict, setting: Setting, first: Setting) -> None:
+  """ValueError unless a sweep can have this member."""
+  if setting.keys() != first.keys() or 'seed' not in setting:
+    raise ValueError('the runs of a sweep must set the same fields, seed among '
+                     f'them, got {sorted(setting)} and {sorted(first)}.')
+  for name in setting.keys() - {'seed'}:
+    checks.one_of('sweep', name, (*TRACED, *spec_fields.OF_A_ROUND))
+  if config.client_state == 'stored':
+    raise ValueError(
+        "client_state must be 'auto' or 'device' in a sweep, which keeps "
+        "clients' states on the devices, got 'stored'.")
+  validate(with_fields(config, setting))
+
+
+def check_algorithms(
+    config: ConfigDict, settings: Sequence[Setting], model: Model,
+    num_clients: int,
+) -> None:
+  """ValueError if a builder refuses a member's numbers.
+
+  Builders see them as traced values later, which they can't check.
+  """
+  for setting in settings:
+    make_algorithm(
+        with_fields(config, setting), model, num_clients=num_clients)
+
+
+def sweep_members(
+    config: ConfigDict, settings: Sequence[Setting]
+) -> list[sweep_lib.Member]:
+  """The members that settings stand for, of a sweep with the same seeds."""
+  apart = _seeds_apart(config, settings)
+  return [sweep_lib.Member(
+      int(setting['seed']), numbers,
+      apart.index(setting['seed']) if len(apart) > 1 else 0)
+      for setting, numbers in zip(settings, _numbers(settings), strict=True)]
+
+
+def client_tests(
+    config: ConfigDict, settings: Sequence[Setting]
+) -> list[FederatedData]:
+  """The clients' held-out examples, for each federation of `build_sweep`.
+
+  Empty where the config holds none out.
+  """
+  if not config.client_test_fraction:
+    return []
+  dataset = build.load_dataset(config)
+  return [federate(dataset.train, held_out, names, allow_empty=True)
+          for names, _, held_out in _dealt(config, settings, dataset)]
+
+
+def _numbers(settings: Sequence[Setting]) -> list[dict[str, float]]:
+  """Of each run the numbers that are traced, named as in `make_algorithm`."""
+  found = [{name: float(s[name]) for name in TRACED if name in s}
+           for s in settings]
+  for field in spec_fields.OF_A_ROUND:
+    if field not in settings[0]:
+      continue
+    bound = [spec_fields.bind(field, s[field]) for s in settings]
+    paths = variants.differing(bound)
+    for own, one in zip(found, map(variants.numbers, bound), strict=True):
+      own |= {f'{field}.{path}': float(one[path]) for path in paths}
+  return found
+
+
+def _dealt(config: ConfigDict, settings: Sequence[Setting], dataset: Dataset):
+  """`build.deal` of each federation of a sweep."""
+  return [build.deal(with_fields(config, {'seed': seed}), dataset)
+          for seed in _seeds_apart(config, settings)]
+
+
+def _seeds_apart(config: ConfigDict, settings: Sequence[Setting]) -> list[int]:
+  """The seeds that need a partition of their own; one if nothing is drawn."""
+  seeds = sorted({int(s['seed']) for s in settings})
+  bound = spec_fields.bind('partition', config.partition)
+  drawn = 'seed' in builders.taken(bound) or config.client_test_fraction
+  return seeds if drawn else seeds[:1]

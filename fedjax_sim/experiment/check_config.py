@@ -1,0 +1,162 @@
+"""Whether a config's fields are in range, and whether each does something."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from fedjax_sim.core import builders, checks
+from fedjax_sim.core.builders import AnyBound
+from fedjax_sim.data import sampling
+from fedjax_sim.experiment import moved_fields, spec_fields
+from fedjax_sim.simulation import simulate
+from fedjax_sim.simulation.placement import client_states
+
+
+def _at_least(minimum: int) -> Callable[[str, Any], Any]:
+  return lambda name, value: checks.at_least(name, value, minimum)
+
+
+def _one_of(*valid: str) -> Callable[[str, Any], Any]:
+  return lambda name, value: checks.one_of(name, value, valid)
+
+
+def _bool(name: str, value: Any) -> None:
+  if not isinstance(value, bool):
+    raise ValueError(f'{name} must be True or False, got {value!r}.')
+
+
+def _folder(name: str, value: str) -> None:
+  if value and not Path(value).is_dir():
+    raise ValueError(f'{name} must be a folder, there is none at {value!r}.')
+
+
+def _fractions(name: str, values: Any) -> None:
+  for value in values:
+    checks.fraction(name, value)
+
+
+# Every field that holds no spec.
+_CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
+    'data_dir': _folder,
+    'num_clients': _at_least(0),
+    'client_test_fraction': checks.fraction,
+    'weighting': _one_of('examples', 'uniform'),
+    'client_fraction': checks.fraction,
+    'clients_per_round': _at_least(0),
+    'local_epochs': checks.positive,
+    'local_steps': _at_least(0),
+    'batch_size': _at_least(1),
+    'full_batch': _bool,
+    'micro_batch_size': _at_least(1),
+    'client_lr': checks.positive,
+    'client_lr_decay': checks.positive,
+    'server_lr': checks.positive,
+    'server_lr_decay': checks.positive,
+    'rounds': _at_least(1),
+    'seed': _at_least(0),
+    'eval_every': _at_least(1),
+    'eval_batch_size': _at_least(1),
+    'test_examples': _at_least(0),
+    'targets': _fractions,
+    'on_divergence': _one_of('stop', 'continue'),
+    'devices': checks.positive_int_or_auto,
+    'lanes': checks.positive_int_or_auto,
+    'examples': _one_of(*simulate.EXAMPLES),
+    'client_state': _one_of(*client_states.CHOICES),
+    'rounds_per_dispatch': _at_least(0),
+    'checkpoint_seconds': checks.non_negative,
+    'keep_checkpoints': _at_least(1),
+    'tensorboard': _bool,
+}
+
+
+class _Use(NamedTuple):
+  """Where a field's value goes.
+
+  Attributes:
+    user: the field whose spec's builders are given it.
+    names: of the parameters that it comes from, directly or not.
+    unused: what it must be where no builder has such a parameter.
+  """
+
+  user: str
+  names: tuple[str, ...]
+  unused: Any
+
+
+_USES: Mapping[str, _Use] = {
+    'data_dir': _Use('dataset', ('data_dir',), ''),
+    'num_clients': _Use('partition', ('num_clients',), 0),
+    'weighting': _Use('algorithm', ('weighting',), 'examples'),
+    'local_epochs': _Use('algorithm', ('epochs',), 1),
+    'local_steps': _Use('algorithm', ('steps',), 0),
+    'batch_size': _Use('algorithm', ('batch_size',), 10),
+    'micro_batch_size': _Use('algorithm', ('micro_batch_size',), 256),
+    'client_optimizer': _Use('algorithm', ('client_optimizer',), 'sgd'),
+    'client_lr_decay': _Use('algorithm', ('client_schedule',), 1),
+    'server_optimizer': _Use('algorithm', ('server_optimizer',), 'sgd'),
+    'server_lr': _Use('algorithm', ('server_optimizer',), 1),
+    'server_lr_decay': _Use('algorithm', ('server_optimizer',), 1),
+} | dict.fromkeys(('uplink', 'downlink', 'reduce', 'aggregate'),
+                  _Use('algorithm', ('aggregator',), ''))
+
+
+def validate(config: ConfigDict) -> None:
+  """Checks everything that can be checked without data.
+
+  Raises:
+    ValueError: a field is unknown, missing or out of range, a spec does not fit
+      its builder, or a field would have no effect.
+  """
+  _check_names(config)
+  bound = spec_fields.bind_all(config)
+  for name, check in _CHECKS.items():
+    check(name, config[name])
+  own_clients = 'dataset' in builders.taken(bound['partition'])
+  checks.at_least('num_clients', config.num_clients, 0 if own_clients or (
+      'num_clients' not in builders.taken(bound['partition'])) else 1)
+  if config.num_clients:
+    cohort_size(config, config.num_clients)
+  for field, use in _USES.items():
+    _check_used(config, field, use, bound[use.user])
+  if config.aggregate and (config.uplink or config.reduce):
+    raise ValueError(
+        'aggregate stands for uplink and reduce, which must be empty beside '
+        f'it, got uplink={config.uplink!r} and reduce={config.reduce!r}.')
+
+
+def cohort_size(config: ConfigDict, num_clients: int) -> int:
+  """M, from clients_per_round if it is set, else from client_fraction."""
+  if config.clients_per_round:
+    return sampling.cohort_size(
+        num_clients, clients_per_round=config.clients_per_round)
+  return sampling.cohort_size(
+      num_clients, client_fraction=config.client_fraction)
+
+
+def _check_names(config: ConfigDict) -> None:
+  known = {*_CHECKS, *spec_fields.spaces()}
+  given = set(config.keys())
+  old = {name: config[name] for name in given & moved_fields.NAMES}
+  moved_fields.refuse(old, {n: config[n] for n in spec_fields.spaces()
+                            if n in config})
+  for name in sorted(given - known):
+    checks.one_of('a field of the config', name, known)
+  missing = sorted(known - given)
+  if missing:
+    raise ValueError(f'the config has no {", ".join(missing)}: begin with '
+                     'default.get_config(), which has every field.')
+
+
+def _check_used(
+    config: ConfigDict, field: str, use: _Use, bound: AnyBound
+) -> None:
+  """ValueError if a field is set that the chosen builder can't take."""
+  value = config[field]
+  if value == use.unused or builders.taken(bound) & set(use.names):
+    return
+  raise ValueError(
+      f'{field} must be {use.unused!r} for {use.user}={config[use.user]}, '
+      f'which has no argument {" or ".join(use.names)}, got {value!r}.')

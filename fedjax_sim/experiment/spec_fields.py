@@ -1,0 +1,213 @@
+"""The fields of a config that hold specs: what each may name.
+
+Names are those of the public builders of a folder: whatever
+`fedjax_sim.algorithms`, `models` or `aggregation` exports with the right return
+type can be named, so a new builder needs no edit here.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+import optax
+from ml_collections import ConfigDict
+
+from fedjax_sim import aggregation, algorithms, models
+from fedjax_sim.clients.local_training import local_training
+from fedjax_sim.core import builders, specs
+from fedjax_sim.core.builders import AnyBound
+from fedjax_sim.core.namespaces import Namespace
+from fedjax_sim.core.types import (
+    Aggregator,
+    FederatedAlgorithm,
+    MessageTransform,
+    Model,
+    Reducer,
+)
+from fedjax_sim.data import partition, sampling
+from fedjax_sim.data.sets import load
+from fedjax_sim.models import language
+
+Builder = Callable[..., Any]
+
+# What every builder may be given.
+RUN = frozenset({'rounds', 'cohort_size', 'num_clients', 'seed'})
+# What an algorithm may be given of local training.
+TRAINING = frozenset({
+    'epochs', 'steps', 'batch_size', 'weighting', 'client_schedule',
+    'micro_batch_size'})
+# Fields that may be empty: there is no such part, or the model has its own.
+OPTIONAL = ('loss', 'metrics', 'uplink', 'downlink', 'reduce', 'aggregate')
+# Fields of what a round computes. Members of a sweep may differ in their
+# traceable numbers.
+OF_A_ROUND = ('algorithm', 'client_optimizer', 'server_optimizer', 'uplink',
+              'downlink', 'reduce', 'aggregate')
+
+_KINDS = {
+    'dataset': load.Dataset, 'model': Model, 'sampler': sampling.Sampler,
+    'algorithm': FederatedAlgorithm,
+    'client_optimizer': optax.GradientTransformation,
+    'server_optimizer': optax.GradientTransformation,
+    'uplink': MessageTransform, 'downlink': MessageTransform,
+    'reduce': Reducer, 'aggregate': Aggregator}
+
+_OPTAX_TRACEABLE = ('learning_rate', 'momentum', 'b1', 'b2', 'eps', 'decay',
+                    'weight_decay', 'max_norm', 'max_delta')
+
+
+def natural(
+    dataset: load.Dataset, num_clients: int = 0
+) -> load.NaturalClients:
+  """The clients that a data set comes with.
+
+  Args:
+    dataset: the data set.
+    num_clients: 0, or how many there are.
+
+  Raises:
+    ValueError: the data set has none, or another number of them.
+  """
+  if dataset.natural is None:
+    raise ValueError(
+        "partition 'natural' needs a dataset that comes with clients, such as "
+        f'{", ".join(load.NATURAL_NAMES)}, got {dataset.name!r}.')
+  count = len(dataset.natural.partition)
+  if num_clients not in (0, count):
+    raise ValueError(f'num_clients must be 0 or {count}, the clients that '
+                     f'{dataset.name} comes with, got {num_clients}.')
+  return dataset.natural
+
+
+def _returning(module: ModuleType, kind: type) -> dict[str, Builder]:
+  """The public functions of a module that say they return a type."""
+  public = {name: getattr(module, name) for name in module.__all__}
+  return {name: value for name, value in public.items()
+          if inspect.isfunction(value)
+          and value.__annotations__.get('return') is kind}
+
+
+def _of_optax() -> dict[str, Builder]:
+  """The public functions of optax that return a transformation."""
+  def returns_one(function: Builder) -> bool:
+    kind = inspect.signature(function).return_annotation
+    return isinstance(kind, type) and issubclass(
+        kind, optax.GradientTransformation)
+  return {name: value for name, value in vars(optax).items()
+          if inspect.isfunction(value) and not name.startswith('_')
+          and returns_one(value)}
+
+
+def _optax_traceable(builder: Builder) -> tuple[str, ...]:
+  return _OPTAX_TRACEABLE if builder.__module__.startswith('optax.') else ()
+
+
+@functools.cache
+def spaces() -> Mapping[str, Namespace]:
+  """Field -> what its specs may name."""
+  optimizers = _of_optax()
+  server = optimizers | _returning(algorithms, optax.GradientTransformation)
+  transforms = _returning(aggregation, MessageTransform)
+  reducers = _returning(aggregation, Reducer)
+  parts = transforms | reducers | _returning(aggregation, aggregation.Stage)
+  preprocess = {f.__name__: f for f in (
+      models.as_float, models.centered, models.standardized)}
+  combined = {'combine': optax.chain, 'traceable': _optax_traceable,
+              'context': RUN | {'learning_rate'}}
+  passed = {'combine': aggregation.chain, 'context': RUN, 'parts': parts,
+            'parts_context': RUN}
+  return {space.field: space for space in (
+      Namespace('dataset', {
+          name: functools.partial(load.load, name) for name in load.NAMES
+      } | {'digits': load.digits}, frozenset({'data_dir'})),
+      Namespace('partition', {
+          f.__name__: f for f in (
+              partition.iid, partition.shards, partition.dirichlet,
+              partition.quantity, natural)},
+          frozenset({'labels', 'labels_or_num_examples', 'num_examples',
+                     'num_clients', 'seed', 'dataset'})),
+      Namespace('model', _returning(models, Model),
+                frozenset({'num_classes'}), preprocess | models.LOSSES),
+      Namespace('loss', models.LOSSES, functions=True),
+      Namespace('metrics', {
+          f.__name__: f for f in (
+              models.classification_metrics, language.word_metrics)},
+          functions=True),
+      Namespace('sampler', {'uniform': sampling.uniform},
+                RUN | {'clients_per_round'}),
+      Namespace('algorithm', _returning(algorithms, FederatedAlgorithm),
+                RUN | TRAINING | {'model', 'client_optimizer', 'client_lr',
+                                  'server_optimizer', 'aggregator'},
+                server | {'local_training': local_training}, RUN | {'model'},
+                traceable=_optax_traceable),
+      Namespace('client_optimizer', optimizers, **combined),
+      Namespace('server_optimizer', server, **combined),
+      Namespace('uplink', transforms, **passed),
+      Namespace('downlink', transforms, **passed),
+      Namespace('reduce', reducers, **passed | {'combine': None}),
+      Namespace('aggregate', _returning(aggregation, Aggregator),
+                **passed | {'combine': None}))}
+
+
+def bind(field: str, text: str) -> AnyBound | None:
+  """A field's spec, looked up and fitted; None if the field is empty.
+
+  Raises:
+    ValueError: a name is unknown or an argument does not fit.
+  """
+  if not text and field in OPTIONAL:
+    return None
+  return _bind(field, text)
+
+
+@functools.lru_cache(maxsize=1000)
+def _bind(field: str, text: str) -> AnyBound:
+  bound = builders.bind(text, spaces()[field])
+  if field.endswith('_optimizer'):
+    _check_keywords(field, text, bound)
+  return bound
+
+
+def bind_all(config: ConfigDict) -> dict[str, AnyBound | None]:
+  """Field -> its spec, for all fields that hold one."""
+  return {field: bind(field, config[field]) for field in spaces()}
+
+
+def make(field: str, bound: AnyBound, context: Mapping[str, Any]) -> Any:
+  """Builds what a field's spec stands for.
+
+  Raises:
+    ValueError: a builder refuses an argument, or makes something else than the
+      field holds.
+  """
+  if isinstance(bound, builders.BoundChain):
+    return bound.combine(*(make(field, part, context) for part in bound.parts))
+  made = builders.build(bound, context)
+  kind = _KINDS.get(field)
+  if kind is not None and not isinstance(made, kind):
+    raise ValueError(
+        f'{field}={builders.text_of(bound)} must make a {kind.__name__}, got a '
+        f'{type(made).__name__}.')
+  return made
+
+
+def canonical(config: ConfigDict) -> dict[str, Any]:
+  """The fields, with one text for all spellings of a spec."""
+  bound = bind_all(config)
+  return config.to_dict() | {
+      field: '' if spec is None else builders.text_of(spec)
+      for field, spec in bound.items()}
+
+
+def _check_keywords(field: str, text: str, bound: AnyBound) -> None:
+  """ValueError where an argument may be taken for the learning rate."""
+  parts = bound.parts if isinstance(bound, builders.BoundChain) else (bound,)
+  spec = specs.parse(field, text)
+  calls = spec.parts if isinstance(spec, specs.Chain) else (spec,)
+  for call, part in zip(calls, parts, strict=True):
+    if call.args and 'learning_rate' in part.context:
+      rate = field.replace('optimizer', 'lr')
+      raise ValueError(
+          f'{field}={text}: the arguments of {part.name} need their keywords, '
+          f'and its learning rate is the field {rate}.')

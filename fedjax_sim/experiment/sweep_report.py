@@ -1,0 +1,89 @@
+"""The table and the plot of a sweep."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fedjax_sim.experiment import (
+  loop,
+  metrics,
+  plots,
+  reporting,
+  results,
+  workdir,
+)
+from fedjax_sim.experiment.sweep_group import folder_of
+from fedjax_sim.simulation.records import Record
+
+
+def write(
+    folder: Path, curves: Mapping[str, str], rounds: int,
+    targets: Sequence[float], *, held_out: bool,
+) -> None:
+  """Prints the table and writes it to sweep.txt, draws sweep.png.
+
+  Args:
+    folder: of the sweep.
+    curves: a run's label -> the name of its curve; runs of one name are drawn
+      as their median.
+    rounds: of a run that has not diverged.
+    targets: test accuracies.
+    held_out: whether clients have test examples of their own.
+  """
+  records = {}
+  lines = [('run', 'rounds', 'best', 'final', *(f'to {t:.1%}' for t in targets),
+            *(("clients' own", 'worst tenth') if held_out else ()))]
+  for label in curves:
+    path = folder_of(folder, label)
+    file = path / loop.METRICS_FILE
+    records[label] = metrics.read(file) if file.exists() else []
+    lines.append((label, *_outcome(records[label], rounds, targets),
+                  *(_of_clients(path) if held_out else ())))
+  text = reporting.table(lines)
+  print(text)
+  (folder / 'sweep.txt').write_text(text + '\n')
+  drawn = {}
+  for label, name in curves.items():
+    drawn.setdefault(name, []).append(records[label])
+  title = folder.name
+  if any(len(runs) > 1 for runs in drawn.values()):
+    title += ', median over seeds'
+  drawn = {name: median(runs) for name, runs in drawn.items()}
+  drawn = {name: curve for name, curve in drawn.items() if curve}
+  if drawn:
+    plots.curves(drawn, folder / 'sweep.png', targets=targets, title=title,
+                 best=False)
+
+
+def median(runs: Sequence[list[Record]]) -> list[Record]:
+  """Test accuracy over runs, in the rounds that all of them evaluated."""
+  tested = [{record['round']: record['test/accuracy'] for record in records
+             if record.get('test/accuracy') is not None} for records in runs]
+  shared = set(tested[0]).intersection(*tested[1:])
+  middle = lambda r: float(np.median([t[r] for t in tested]))
+  return [{'round': r, 'test/accuracy': middle(r)} for r in sorted(shared)]
+
+
+def _of_clients(folder: Path) -> tuple[str, str]:
+  """Mean and 10th percentile of the clients' own accuracies."""
+  found = workdir.read_json(folder / results.CLIENTS_FILE) or {}
+  return tuple(f'{found[name]:.4f}' if found.get(name) is not None else '-'
+               for name in ('accuracy/mean', 'accuracy/p10'))
+
+
+def _outcome(
+    records: Sequence[Record], rounds: int, targets: Sequence[float]
+) -> list[str]:
+  """Rounds done, best and final accuracy, rounds to each target."""
+  tested = [r for r in records if r.get('test/accuracy') is not None]
+  if not tested:
+    return ['diverged', '-', '-', *('-' for _ in targets)]
+  accuracy = [r['test/accuracy'] for r in tested]
+  crossed = [metrics.rounds_to_target(
+      [r['round'] for r in tested], accuracy, target) for target in targets]
+  done = f'{records[-1]["round"]}'
+  if records[-1]['round'] < rounds:
+    done = f'diverged after {done}'
+  return [done, f'{max(accuracy):.4f}', f'{accuracy[-1]:.4f}',
+          *('not reached' if c is None else f'{c:.1f}' for c in crossed)]

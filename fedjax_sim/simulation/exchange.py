@@ -1,0 +1,369 @@
+"""One exchange between the server and a cohort: out, local work, and back."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+from jax import numpy as jnp
+
+from fedjax_sim.aggregation.chain import nobody
+from fedjax_sim.aggregation.grouped import grouped
+from fedjax_sim.core import costs, frozen, random, trees
+from fedjax_sim.core.types import (
+    Aggregate,
+    Aggregator,
+    ClientData,
+    ClientOutput,
+    FederatedAlgorithm,
+    Keys,
+    Message,
+    MetricSums,
+    Phase,
+    Pool,
+    PyTree,
+    Reducer,
+    ServerState,
+    Slot,
+)
+from fedjax_sim.simulation.exchange_types import (
+  AggregatorState,
+  Heard,
+  Held,
+  Result,
+  Surroundings,
+  Totals,
+)
+from fedjax_sim.simulation.placement import sharding
+
+
+def phases(algorithm: FederatedAlgorithm) -> tuple[Phase, ...]:
+  """All exchanges of a round, the last one as well."""
+  return (*algorithm.phases, Phase(
+      algorithm.broadcast, algorithm.client, algorithm.pooled))
+
+
+def exchanges(algorithm: FederatedAlgorithm, **static) -> 'list[Exchange]':
+  """The exchanges of a round, in order; `static` are further fields."""
+  every = phases(algorithm)
+  names = [f' of phase {i}' for i in range(len(every) - 1)] + ['']
+  return [Exchange(
+      phase=phase, name=name, receive=algorithm.receive,
+      aggregator=algorithm.aggregator, **static)
+          for phase, name in zip(every, names, strict=True)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Exchange:
+  """The pure functions of an exchange, with what is static about it.
+
+  Attributes:
+    phase: who says what.
+    name: tells the keys of a round's exchanges apart; empty for the last one.
+    receive: as in `FederatedAlgorithm`.
+    aggregator: what becomes of the messages.
+    num_clients: N.
+    devices: D; with several all of this runs inside of `sharding.spread`.
+    max_size: most examples of a client.
+    ragged: whether clients differ in their number of local steps.
+    cohort_size: M, most clients of a round.
+    num_states: clients whose state a device holds.
+  """
+
+  phase: Phase
+  name: str
+  receive: Callable | None
+  aggregator: Aggregator
+  num_clients: int
+  devices: int
+  max_size: int
+  ragged: bool
+  cohort_size: int
+  num_states: int
+
+  def init(self, message: Message, key) -> tuple[AggregatorState, PyTree]:
+    """The aggregation's first state, and a client's first memory.
+
+    Args:
+      message: the shapes of a client's.
+      key: of the simulation.
+    """
+    transform, memory = (), ()
+    if self.aggregator.transform is not None:
+      transform = self.aggregator.transform.init(
+          message, self.num_clients, random.named(key, 'transforms'))
+      memory = self.aggregator.transform.client_init(message)
+
+    def sent_message(message):
+      cohort = nobody(1)
+      sent, _, _ = self.transformed(
+          message, transform, memory, key, _first(cohort), cohort)
+      return sent._replace(slot=_first(cohort))
+
+    sent = jax.eval_shape(sent_message, message)
+    reducer = _reducer(self.aggregator, sent).initial(
+        sent, self.num_clients, random.named(key, 'reducer'))
+    return AggregatorState(transform, reducer), memory
+
+  def run(
+      self, around: Surroundings, server: ServerState, state: AggregatorState,
+      clients: Held, heard: Heard,
+  ) -> Result:
+    """The exchange of one round."""
+    broadcast, transform, bits_down = self.broadcast(
+        around, server, state.transform, heard)
+    broadcasts = (*heard.broadcasts, broadcast)
+    said = broadcasts if len(broadcasts) > 1 else broadcast
+    pooled = self.pooled(around, said)
+    if pooled:
+      aggregate, metrics = self.pooled_mean(*pooled)
+      totals, told = Totals(metrics, None), {}
+    else:
+      aggregate, state, clients, totals, told = self.reduced(
+          around, said, state._replace(transform=transform), clients)
+    aggregates = (*heard.aggregates, aggregate)
+    return Result(Heard(broadcasts, aggregates), state, clients, totals, told,
+                  _if_traced(bits_down))
+
+  def broadcast(
+      self, around: Surroundings, server: ServerState, state, heard: Heard
+  ):
+    """What clients are sent, the transforms' state, and bits.
+
+    These are None where the whole message travels as it is.
+    """
+    message = self.phase.broadcast(server, *heard.aggregates)
+    transform = self.aggregator.transform
+    if transform is None or transform.broadcast is None:
+      return message, state, None
+    message, state, bits = transform.broadcast(
+        frozen.without(message), state, self.named(around.key, 'broadcast'))
+    return frozen.put(message, around.frozen), state, bits
+
+  def pooled(self, around: Surroundings, broadcast):
+    """What the phase gives for all clients in one go; None if it can't."""
+    plain = self.aggregator.transform is None and self.aggregator.reducer.plain
+    if not plain or self.phase.pooled is None:
+      return None
+    slots = jax.tree.map(jnp.ravel, around.slots)
+    sizes = slots.size
+    if slots.arrives is not None:
+      sizes = jnp.where(slots.arrives, sizes, 0)
+    return self.phase.pooled(broadcast, Pool(
+        around.examples, slots.offset, sizes, _arriving(slots),
+        jax.vmap(lambda *slot: update_key(around.key, *slot))(
+            slots.client, slots.occurrence)))
+
+  def pooled_mean(self, aggregate: Aggregate, metrics: MetricSums):
+    """The aggregate of all devices' clients, from those of each device's."""
+    weighted = trees.scale_rows(aggregate.mean, aggregate.weight)
+    total, weight, count, sums, metrics = self.total(
+        (weighted, aggregate.weight, aggregate.count, aggregate.sums, metrics))
+    return Aggregate(
+        trees.divide_rows(total, weight), weight, weight, count, sums), metrics
+
+  def reduced(
+      self, around: Surroundings, broadcast, state: AggregatorState, clients
+  ):
+    """The aggregate of the messages that clients send.
+
+    Returns:
+      (Aggregate, AggregatorState, Held, Totals, metrics).
+    """
+    cohort = None
+    if self.aggregator.transform is not None:
+      cohort = self.cohort(around.slots)
+    work = functools.partial(self.work, around, broadcast)
+    send = functools.partial(self.send, around.key, state.transform, cohort)
+    output, sent, bits = self.shapes(work, send, around.slots, clients)
+    reducer = _reducer(self.aggregator, sent)
+    accumulator, clients, totals = self.blocks(
+        work, send, reducer, around.slots,
+        (reducer.init(sent, self.cohort_size), clients,
+         trees.zeros(Totals(output.metrics, bits))))
+    aggregate, reduced, metrics = reducer.finalize(
+        self.merge(accumulator, reducer), state.reducer, broadcast,
+        self.named(around.key, 'finalize'))
+    metrics = {'reducer': metrics} if metrics else {}
+    aggregate, transform, more = self.decoded(
+        aggregate, state.transform, around.key, cohort, output.message)
+    return (aggregate, AggregatorState(transform, reduced), clients,
+            self.total(totals), metrics | more)
+
+  def shapes(self, work, send, slots: Slot, clients: Held):
+    """Shapes of a client's output, of its message as it is sent, and bits."""
+    def one():
+      slot = _first(_first(slots))
+      output = work(slot, _first(clients.states))
+      sent, _, bits = send(slot, output.message, _first(clients.memories))
+      return output, sent._replace(slot=slot), bits
+    return jax.eval_shape(one)
+
+  def decoded(
+      self, aggregate: Aggregate, state, round_key, cohort, message: Message
+  ):
+    """The aggregate, the transforms' state and their metrics, on the server.
+
+    Args:
+      aggregate: of the messages as they were sent.
+      state: the transforms'.
+      round_key: of the round.
+      cohort: Slot [M].
+      message: shapes of a client's, before the transforms.
+    """
+    metrics = {}
+    if self.aggregator.transform is not None:
+      key = random.named(self.named(round_key, 'transforms'), 'round')
+      aggregate, state, metrics = self.aggregator.transform.server(
+          aggregate, state, key, cohort, message)
+    sums = aggregate.sums.get('algorithm', {})
+    return aggregate._replace(sums=sums), state, metrics
+
+  def blocks(self, work, send, reducer: Reducer, slots: Slot, carry):
+    """This device's blocks: only those that hold anybody; they come first."""
+    used = jnp.sum(slots.present[:, 0], dtype=jnp.int32)
+    return jax.lax.fori_loop(
+        0, used, lambda i, carry: self.block(
+            work, send, reducer, carry, jax.tree.map(lambda x: x[i], slots)),
+        carry)
+
+  def block(self, work, send, reducer: Reducer, carry, slots: Slot):
+    """W clients side by side, their messages accumulated."""
+    accumulator, clients, totals = carry
+
+    def one_client(slot, client_state, memory):
+      output = work(slot, client_state)
+      return send(slot, output.message, memory), output.state, output.metrics
+
+    held = jax.tree.map(lambda x: x[slots.state_index], clients)
+    (messages, memories, bits), states, metrics = over_lanes(one_client)(
+        slots, *held)
+    messages = messages._replace(slot=slots)
+    # Who is absent writes outside of the arrays, that is, nowhere.
+    target = jnp.where(messages.present, slots.state_index, self.num_states)
+    clients = jax.tree.map(
+        lambda x, y: x.at[target].set(y, mode='drop'), clients,
+        Held(states, memories))
+    new = Totals(
+        _kept(slots.present, metrics), _kept(messages.present, bits))
+    totals = jax.tree.map(lambda t, x: t + x.sum(0), totals, new)
+    return reducer.accumulate(accumulator, messages), clients, totals
+
+  def work(
+      self, around: Surroundings, broadcast, slot: Slot, client_state
+  ) -> ClientOutput:
+    """A client's work; its message says whose it is, and whether it arrives."""
+    data = ClientData(around.examples, slot.offset, slot.size, self.max_size,
+                      self.ragged)
+    if self.receive is not None:
+      broadcast = self.receive(broadcast, slot, random.named(
+          random.client_key(around.key, slot.client, slot.occurrence),
+          'receive'))
+    output = self.phase.client(
+        broadcast, client_state, data,
+        update_key(around.key, slot.client, slot.occurrence))
+    message = output.message
+    present = _arriving(slot)
+    if message.present is not True:
+      present = message.present & present
+    sums = {'algorithm': message.sums} if message.sums else {}
+    return output._replace(message=message._replace(
+        present=present, sums=sums))
+
+  def send(self, round_key, state, cohort, slot: Slot, message, memory):
+    """`transformed`, with bits that the program alone knows, or None."""
+    message, memory, bits = self.transformed(
+        message, state, memory, round_key, slot, cohort)
+    return message, memory, _if_traced(bits)
+
+  def transformed(
+      self, message: Message, state, memory, round_key, slot: Slot,
+      cohort: Slot,
+  ):
+    """A message after the transforms, the client's memory, and bits.
+
+    These are None where the whole message travels as it is.
+    """
+    transform = self.aggregator.transform
+    if transform is None and message.sent is None:
+      return message, memory, None
+    message = message._replace(
+        cost=costs.of(message.update, message.sent), slot=slot)
+    if transform is not None:
+      client = random.client_key(round_key, slot.client, slot.occurrence)
+      keys = Keys(
+          random.named(self.named(round_key, 'transforms'), 'round'),
+          self.named(client, 'transforms'))
+      message, memory = transform.client(message, state, memory, keys, cohort)
+    bits = costs.total(message.cost) + costs.beside_update(message)
+    return message._replace(cost=None, sent=None, slot=None), memory, bits
+
+  def cohort(self, slots: Slot) -> Slot:
+    """All devices' slots in order, [M]."""
+    slots = jax.tree.map(jnp.ravel, slots)
+    place = jnp.where(slots.present, slots.place, self.cohort_size)
+    rows = jax.tree.map(
+        lambda x: jnp.zeros(self.cohort_size, jnp.int32).at[place].set(
+            x.astype(jnp.int32), mode='drop'), slots)
+    return jax.tree.map(
+        lambda x, like: x.astype(like.dtype), self.total(rows), slots)
+
+  def named(self, key, purpose: str):
+    """A key of this exchange's own."""
+    return random.named(key, purpose + self.name)
+
+  def total(self, tree):
+    """The sum over devices."""
+    return sharding.total(tree) if self.devices > 1 else tree
+
+  def merge(self, accumulator, reducer: Reducer):
+    """The accumulators of all devices as one."""
+    if self.devices == 1:
+      return accumulator
+    return sharding.merge(accumulator, reducer.merge)
+
+
+def update_key(round_key, client, occurrence) -> jax.Array:
+  """The key that a client's update is given."""
+  return random.named(
+      random.client_key(round_key, client, occurrence), 'client')
+
+
+def over_lanes(one_client):
+  """`vmap`, which a single lane is spared.
+
+  With an axis of one in front of all weights XLA lays gradients out the other
+  way round than weights, which makes a step slower.
+  """
+  def run(*args):
+    if jax.tree.leaves(args)[0].shape[0] > 1:
+      return jax.vmap(one_client)(*args)
+    outputs = one_client(*jax.tree.map(lambda x: x[0], args))
+    return jax.tree.map(lambda x: jnp.asarray(x)[None], outputs)
+  return run
+
+
+def _reducer(aggregator: Aggregator, message: Message) -> Reducer:
+  if message.group is None:
+    return aggregator.reducer
+  return grouped(aggregator.reducer)
+
+
+def _arriving(slots: Slot) -> jax.Array:
+  """bool, of the slots' shape: who is there, and whose message arrives."""
+  if slots.arrives is None:
+    return slots.present
+  return slots.present & slots.arrives
+
+
+def _kept(present: jax.Array, rows: PyTree) -> PyTree:
+  return trees.where(present, rows, jax.tree.map(jnp.zeros_like, rows))
+
+
+def _if_traced(bits):
+  """float32 bits that are known to the program only, else None."""
+  return jnp.float32(bits) if isinstance(bits, jax.Array) else None
+
+
+def _first(tree: PyTree) -> PyTree:
+  return jax.tree.map(lambda x: x[0], tree)

@@ -1,0 +1,88 @@
+"""What an exchange between server and cohort takes and gives."""
+
+from typing import Any, NamedTuple
+
+import jax
+
+from fedjax_sim.core.types import Aggregate, MetricSums, PyTree, Slot
+
+
+class AggregatorState(NamedTuple):
+  """What the aggregation of an exchange keeps from round to round."""
+
+  transform: PyTree
+  reducer: PyTree
+
+
+class Held(NamedTuple):
+  """What a device holds of its clients, [num_states, ...].
+
+  Attributes:
+    states: the algorithm's.
+    memories: the transforms'.
+  """
+
+  states: PyTree
+  memories: PyTree
+
+
+class Heard(NamedTuple):
+  """What has been said in a round before an exchange.
+
+  Attributes:
+    broadcasts: what the server has sent, one for each exchange.
+    aggregates: what it has learnt.
+  """
+
+  broadcasts: tuple[PyTree, ...] = ()
+  aggregates: tuple[Aggregate, ...] = ()
+
+
+class Totals(NamedTuple):
+  """Sums over clients.
+
+  Attributes:
+    metrics: MetricSums of their training.
+    bits: float32 [], what they have sent; None where each sends the same,
+      which is known beforehand.
+  """
+
+  metrics: MetricSums
+  bits: jax.Array | None
+
+
+class Result(NamedTuple):
+  """What an exchange gives.
+
+  Attributes:
+    heard: with what was said in it.
+    state: of the aggregation.
+    clients: the clients' new states.
+    totals: of all devices' clients.
+    metrics: part of the aggregation -> name -> value.
+    bits_down: float32 [], what each client was sent; None where it is known
+      beforehand.
+  """
+
+  heard: Heard
+  state: AggregatorState
+  clients: Held
+  totals: Totals
+  metrics: dict[str, Any]
+  bits_down: jax.Array | None
+
+
+class Surroundings(NamedTuple):
+  """What an exchange of one round works with.
+
+  Attributes:
+    examples: PyTree [E, ...] that the device holds.
+    key: the round's key.
+    slots: Slot [blocks, W], the device's.
+    frozen: the model's frozen weights, None if it has none.
+  """
+
+  examples: PyTree
+  key: jax.Array
+  slots: Slot
+  frozen: PyTree = None

@@ -1,0 +1,36 @@
+"""Rounds as a program that is compiled once, when it is first needed."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+
+from fedjax_sim.core import compilation
+from fedjax_sim.simulation.placement import device_memory
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Program:
+  """A program of rounds.
+
+  Attributes:
+    lower: lowers it.
+    devices: D, of all processes together.
+    lanes: W, to be named where the memory is too small.
+  """
+
+  lower: Callable[[], jax.stages.Lowered]
+  devices: int
+  lanes: int
+
+  @functools.cached_property
+  def compiled(self) -> jax.stages.Compiled:
+    """The compiled program.
+
+    Raises:
+      ValueError: it doesn't fit into the device's memory.
+    """
+    program = self.lower().compile(compiler_options=compilation.options())
+    device_memory.check(program, self.devices, self.lanes)
+    return program

@@ -1,0 +1,289 @@
+"""Rounds of an algorithm: pure functions, for a program of many of them.
+
+A round is one exchange with its cohort, or several (`exchange`), and then the
+server's step. Nothing crosses between host and device inside.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+from jax import numpy as jnp
+
+from fedjax_sim.core import costs, frozen, random, trees
+from fedjax_sim.core.types import (
+    FederatedAlgorithm,
+    Message,
+    MetricSums,
+    PyTree,
+    ServerState,
+    Slot,
+    Variables,
+)
+from fedjax_sim.simulation import exchange
+from fedjax_sim.simulation.exchange import Exchange
+from fedjax_sim.simulation.exchange_types import (
+    AggregatorState,
+    Heard,
+    Held,
+    Surroundings,
+)
+from fedjax_sim.simulation.placement import sharding
+from fedjax_sim.simulation.plan import Plan
+
+# (Variables, name of an evaluation set -> its data) -> metrics of each set.
+Evaluate = Callable[[Variables, PyTree], dict[str, MetricSums]]
+
+
+def no_evaluation(variables: Variables, eval_data: PyTree) -> dict:
+  """Of no sets."""
+  del variables, eval_data
+  return {}
+
+
+class SimulationState(NamedTuple):
+  """Everything that rounds change; a checkpoint is this and the seed.
+
+  Attributes:
+    server: the algorithm's server state.
+    aggregator: for each exchange of a round, what its aggregation keeps.
+    clients: the algorithm's client states, PyTree [N, ...], N rounded up to a
+      multiple of the devices; each device has its part of them. Where they are
+      stored on disk, the `StoredStates` that holds these and `transforms`; what
+      the program takes are then those of some rounds' cohorts.
+    transforms: for each exchange of a round, the transforms' memories of
+      clients, likewise; `()` where stored.
+  """
+
+  server: ServerState
+  aggregator: tuple[AggregatorState, ...]
+  clients: PyTree
+  transforms: PyTree
+
+
+class RoundOutputs(NamedTuple):
+  """What is reported of a round; [R, ...] for R rounds.
+
+  Attributes:
+    train: MetricSums over the cohort's local training.
+    test: MetricSums of each evaluation set, zeros where there was none.
+    count: int32 [], clients whose message arrived.
+    finite: bool [], the server's variables hold no NaN and no infinity.
+    aggregation: 'part/name' -> float32 [], what transforms and reducers tell.
+    started: int32 [], clients that took part; None where all messages arrive.
+    bits_up: float32 [], what clients have sent; None where each sends the
+      same in every round, which `traffic` tells.
+    bits_down: float32 [], what each of them was sent; likewise.
+  """
+
+  train: MetricSums
+  test: dict[str, MetricSums]
+  count: jax.Array
+  finite: jax.Array
+  aggregation: dict[str, jax.Array]
+  started: jax.Array | None = None
+  bits_up: jax.Array | None = None
+  bits_down: jax.Array | None = None
+
+
+class Walked(NamedTuple):
+  """What one exchange with a client comes to.
+
+  Attributes:
+    message: the client's, before the transforms.
+    down: bits that it receives, a Python number unless it varies.
+    up: bits that it sends, likewise.
+  """
+
+  message: Message
+  down: float | jax.Array
+  up: float | jax.Array
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Rounds:
+  """The pure functions of rounds, with what is static about them.
+
+  Attributes:
+    algorithm: the algorithm.
+    num_clients: N.
+    devices: D; with several all of this runs inside of `sharding.spread`.
+    max_size: most examples of a client.
+    ragged: whether clients differ in their number of local steps.
+    cohort_size: M, most clients of a round.
+    num_states: clients whose state a device holds.
+    evaluate: an `Evaluate`, run after the rounds that the plan marks.
+  """
+
+  algorithm: FederatedAlgorithm
+  num_clients: int
+  devices: int
+  max_size: int
+  ragged: bool
+  cohort_size: int
+  num_states: int
+  evaluate: Evaluate = no_evaluation
+
+  @property
+  def exchanges(self) -> list[Exchange]:
+    """Those of a round, in order."""
+    return exchange.exchanges(
+        self.algorithm, num_clients=self.num_clients, devices=self.devices,
+        max_size=self.max_size, ragged=self.ragged,
+        cohort_size=self.cohort_size, num_states=self.num_states)
+
+  def init(self, examples, variables: Variables, key) -> SimulationState:
+    """The state before the first round."""
+    server = self.algorithm.init(
+        variables, random.named(key, 'algorithm'), self.num_clients)
+    client_state = self.algorithm.client_init(variables)
+    messages = jax.eval_shape(
+        lambda examples: [w.message for w in self.walk(
+            examples, server, client_state, variables.frozen)], examples)
+    first = [one.init(message, random.named(key, 'aggregator'))
+             for one, message in zip(self.exchanges, messages, strict=True)]
+    aggregators, memories = zip(*first, strict=True)
+    rows = self.num_states * self.devices
+    stack = lambda x: jnp.broadcast_to(x, (rows, *x.shape))
+    copies = lambda tree: jax.tree.map(lambda x: stack(jnp.asarray(x)), tree)
+    return SimulationState(
+        frozen.without(server), aggregators,
+        copies(frozen.without(client_state)), copies(memories))
+
+  def walk(self, examples, server, client_state, weights) -> list[Walked]:
+    """Each exchange with one client, for shapes and static numbers."""
+    key, cohort = jax.random.key(0), exchange.nobody(1)
+    slot = jax.tree.map(lambda x: x[0], cohort)
+    around = Surroundings(
+        examples, key, jax.tree.map(lambda x: x[None], cohort), weights)
+    alone = dataclasses.replace(self, devices=1, cohort_size=1, num_states=1)
+    heard, walked = Heard(), []
+    for one in alone.exchanges:
+      message = one.phase.broadcast(server, *heard.aggregates)
+      said = (*heard.broadcasts, message)
+      said = said if len(said) > 1 else message
+      sent = one.work(around, said, slot, client_state).message
+      state, memory = one.init(sent, key)
+      down = one.broadcast(around, server, state.transform, heard)[2]
+      if down is None:
+        down = 8 * trees.num_bytes(frozen.without(
+            message if one.receive is None else one.receive(said, slot, key)))
+      up = one.transformed(
+          sent, state.transform, memory, key, slot, cohort)[2]
+      if up is None:
+        up = 8 * trees.num_bytes(sent.update) + costs.beside_update(sent)
+      walked.append(Walked(sent, down, up))
+      if len(walked) < len(alone.exchanges):
+        held = jax.tree.map(
+            lambda x: jnp.asarray(x)[None], Held(client_state, memory))
+        heard = one.run(around, server, state, held, heard).heard
+    return walked
+
+  def run(
+      self, examples, state, plan: Plan, first, last, key, eval_data, weights
+  ):
+    """Runs rounds `first` to `last - 1` of the plan.
+
+    Args:
+      examples: PyTree [E, ...], those that the device holds.
+      state: SimulationState, where to start.
+      plan: of R rounds.
+      first: int32 [], of them.
+      last: int32 [], after the last of them.
+      key: the root key.
+      eval_data: evaluation sets by name.
+      weights: the model's frozen ones, None if it has none.
+
+    Returns:
+      (SimulationState, RoundOutputs [R]).
+    """
+    aggregator = self.algorithm.aggregator
+    if aggregator.transform is None and aggregator.reducer.plain:
+      # Nothing asks for places.
+      plan = plan._replace(slots=plan.slots._replace(place=None))
+    def step(state, plan):
+      state = state._replace(server=frozen.put(state.server, weights))
+      state, outputs = self.round(
+          examples, state, plan, key, eval_data, weights)
+      return frozen.without(state), outputs
+
+    shapes = jax.eval_shape(
+        step, state, jax.tree.map(lambda x: x[0], plan))[1]
+    capacity = plan.evaluate.shape[0]
+    buffers = jax.tree.map(
+        lambda x: jnp.zeros((capacity, *x.shape), x.dtype), shapes)
+
+    def body(i, carry):
+      state, buffers = carry
+      state, outputs = step(state, jax.tree.map(lambda x: x[i], plan))
+      buffers = jax.tree.map(
+          lambda buffer, x: buffer.at[i].set(x), buffers, outputs)
+      return state, buffers
+
+    return jax.lax.fori_loop(first, last, body, (state, buffers))
+
+  def round(
+      self, examples, state: SimulationState, plan, key, eval_data, weights
+  ):
+    """One round and what is reported of it."""
+    key = random.round_key(key, state.server.round)
+    # Of the devices' axis there is one here.
+    slots = jax.tree.map(lambda x: x[0], plan.slots)
+    around = Surroundings(examples, key, slots, weights)
+    heard, clients, results, memories = Heard(), state.clients, [], []
+    for one, own, memory in zip(
+        self.exchanges, state.aggregator, state.transforms, strict=True):
+      result = one.run(
+          around, state.server, own, Held(clients, memory), heard)
+      heard, clients = result.heard, result.clients.states
+      memories.append(result.clients.memories)
+      results.append(result)
+    *earlier, aggregate = heard.aggregates
+    server = self.algorithm.server(
+        state.server, aggregate, random.named(key, 'server'), *earlier)
+    server = frozen.put(server, weights)._replace(
+        round=state.server.round + 1)
+    state = SimulationState(
+        server, tuple(r.state for r in results), clients, tuple(memories))
+    return state, self.outputs(
+        state, results, slots, plan.evaluate, eval_data)
+
+  def outputs(
+      self, state, results, slots: Slot, evaluate, eval_data
+  ) -> RoundOutputs:
+    """What is reported; evaluates where the plan says so."""
+    variables = self.algorithm.evaluated(state.server)
+    shapes = jax.eval_shape(self.evaluate, variables, eval_data)
+    test = jax.lax.cond(
+        evaluate, lambda: self.evaluate(variables, eval_data),
+        lambda: trees.zeros(shapes))
+    started = None
+    if slots.arrives is not None:
+      started = self.total(jnp.sum(slots.present, dtype=jnp.int32))
+    last = results[-1]
+    return RoundOutputs(
+        train=last.totals.metrics, test=self.total(test),
+        count=last.heard.aggregates[-1].count,
+        finite=trees.all_finite(state.server.variables),
+        aggregation=_metrics(self.exchanges, results), started=started,
+        bits_up=_sum_of([r.totals.bits for r in results]),
+        bits_down=_sum_of([r.bits_down for r in results]))
+
+  def total(self, tree):
+    """The sum over devices."""
+    return sharding.total(tree) if self.devices > 1 else tree
+
+
+def _metrics(exchanges, results) -> dict[str, jax.Array]:
+  """'part/name' -> value, of all exchanges."""
+  return {f'{part}{one.name}/{name}': value
+          for one, result in zip(exchanges, results, strict=True)
+          for part, values in result.metrics.items()
+          for name, value in values.items()}
+
+
+def _sum_of(bits: list[jax.Array | None]) -> jax.Array | None:
+  """Of those that are known to the program only."""
+  traced = [x for x in bits if x is not None]
+  return sum(traced) if traced else None

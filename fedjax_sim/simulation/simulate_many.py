@@ -1,0 +1,102 @@
+"""`sweep`: `simulate` for every seed and every client learning rate."""
+
+from collections.abc import Callable, Sequence
+
+from fedjax_sim.core import checks
+from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
+from fedjax_sim.data import sampling
+from fedjax_sim.data.federated import FederatedData
+from fedjax_sim.simulation import plan as plan_lib
+from fedjax_sim.simulation import simulate
+from fedjax_sim.simulation import sweep as sweep_lib
+from fedjax_sim.simulation.drive import Progress, Runs, drive
+from fedjax_sim.simulation.sweep_runs import SweepRuns
+
+
+def sweep(
+    model: Model,
+    make_algorithm: Callable[[float], FederatedAlgorithm],
+    train: FederatedData,
+    *,
+    rounds: int,
+    seeds: Sequence[int],
+    learning_rates: Sequence[float],
+    clients_per_round: int | None = None,
+    client_fraction: float | None = None,
+    test: PyTree | None = None,
+    eval_every: int = 1,
+    devices: int | str = 'auto',
+    lanes: int | str = 'auto',
+    on_dispatch: Callable[[Progress], None] = lambda progress: None,
+) -> dict[tuple[int, float], simulate.Result]:
+  """`simulate` for every seed and every client learning rate.
+
+  All runs share the federation; a seed sets initial weights, cohorts, orders
+  and dropout. With one seed and one rate it is that run, to the same bits.
+
+  Args:
+    model: the model.
+    make_algorithm: client learning rate -> FederatedAlgorithm, such as
+      `lambda rate: fedavg(model, optax.sgd(rate))`.
+    train: the federation.
+    rounds: how many.
+    seeds: distinct whole numbers.
+    learning_rates: distinct positive numbers.
+    clients_per_round: as in `simulate`, like the next ones.
+    client_fraction: of the clients.
+    test: test examples.
+    eval_every: rounds.
+    devices: D.
+    lanes: W.
+    on_dispatch: called after each dispatch; members are numbered rates first.
+
+  Returns:
+    (seed, rate) -> Result. One that has diverged ends with its last good round;
+    its state is not finite.
+
+  Raises:
+    ValueError: an argument is out of range, or data don't fit the model.
+  """
+  checks.positive_int('rounds', rounds)
+  checks.positive_int('eval_every', eval_every)
+  for name, values, check in (
+      ('seeds', seeds, lambda n, v: checks.at_least(n, v, 0)),
+      ('learning_rates', learning_rates, checks.positive)):
+    if not values or len(set(values)) != len(values):
+      raise ValueError(f'{name} must be distinct, and at least one, got '
+                       f'{list(values)}.')
+    for value in values:
+      check(name, value)
+  cohort = sampling.cohort_size(
+      train.num_clients, clients_per_round=clients_per_round,
+      client_fraction=client_fraction)
+  settings = [(seed, rate) for seed in seeds for rate in learning_rates]
+  runs, state = _runs(model, make_algorithm, train, settings, cohort,
+                      test=test, devices=devices, lanes=lanes)
+  records = [[] for _ in settings]
+  for progress in drive(
+      runs, state, rounds,
+      evaluate=plan_lib.evaluate_after(eval_every, rounds)):
+    for i, new in progress.records.items():
+      records[i] += new
+    state = progress.state
+    on_dispatch(progress)
+  return {setting: simulate.Result(runs.state_of(state, i), records[i])
+          for i, setting in enumerate(settings)}
+
+
+def _runs(
+    model, make_algorithm, train, settings, cohort: int, **options
+) -> tuple[Runs, PyTree]:
+  """The runs, and their state before the first round."""
+  if len(settings) == 1:  # Without an axis of one.
+    ((seed, rate),) = settings
+    simulation = simulate.build(
+        model, make_algorithm(rate), train,
+        sampling.uniform(train.num_clients, cohort, seed), seed=seed, **options)
+    return simulation, simulation.init()
+  members = [sweep_lib.Member(seed, {'rate': rate}) for seed, rate in settings]
+  sweep = sweep_lib.build(
+      model, lambda rate: make_algorithm(rate), [train], cohort_size=cohort,
+      num_members=len(members), example=members[0].hyperparameters, **options)
+  return SweepRuns(sweep=sweep, members=members), sweep.init(members)

@@ -1,0 +1,49 @@
+"""Transforms on the way down."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from fedjax_sim import aggregation, algorithms
+from fedjax_sim.simulation import traffic
+from tests import toys
+from tests.aggregation.parts import error_feedback, padded_signs, rounding
+
+MODEL = toys.quadratic_model()
+DATA = toys.points_data([np.array([[0.35, 0]]), np.array([[1.0, 2]])])
+
+
+def after(rounds, part):
+  algorithm = algorithms.fedavg(
+      MODEL, optax.sgd(0.5), aggregator=aggregation.aggregator(part))
+  state = toys.run_cohorts(MODEL, algorithm, DATA, [[0, 1]] * rounds)
+  return np.asarray(state.server.variables.params['w'], np.float64)
+
+
+def test_clients_start_from_what_they_receive():
+  """w <- w + mean of half the way from round(w) to the clients' points."""
+  want = np.zeros(2)
+  for _ in range(3):
+    received = np.round(want * 4) / 4
+    want = want + 0.5 * (np.array([0.675, 1.0]) - received)
+  coarse = aggregation.downlink(
+      aggregation.chain(padded_signs(), rounding(4.0)))
+  np.testing.assert_allclose(after(3, coarse), want, rtol=1e-6)
+  assert np.abs(after(3, aggregation.identity()) - want).max() > 0.01
+
+
+def test_bits_down_are_those_of_the_part():
+  algorithm = algorithms.fedavg(
+      MODEL, optax.sgd(0.5), aggregator=aggregation.aggregator(
+          aggregation.downlink(padded_signs())))
+  variables = MODEL.init(None, None)
+  # Two floats padded to eight, and the round.
+  assert traffic.per_client(
+      algorithm, DATA.examples, variables).down == 8 * 4 + 4
+
+
+def test_a_part_with_memory_is_refused():
+  part = aggregation.downlink(error_feedback(aggregation.chain(rounding())))
+  with pytest.raises(ValueError, match="without state and memory"):
+    part.broadcast(MODEL.init(None, None), (), jax.random.key(0))

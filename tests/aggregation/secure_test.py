@@ -1,0 +1,62 @@
+"""Masked sums of integers."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+from jax import numpy as jnp
+
+from fedjax_sim import aggregation, algorithms
+from fedjax_sim.aggregation.chain import nobody
+from fedjax_sim.aggregation.secure import pairwise_masks
+from fedjax_sim.core.types import Keys, Message
+from tests import toys
+
+MODEL = toys.quadratic_model()
+SCALE = 2.0 ** 16
+
+
+def masks(places, key):
+  """What clients at these places of a cohort of four add to a zero."""
+  cohort = nobody(4)._replace(
+      place=jnp.arange(4), present=jnp.isin(jnp.arange(4), jnp.array(places)))
+  zero = {'a': jnp.zeros(500, jnp.int32)}
+
+  def one(place):
+    slot = jax.tree.map(lambda x: x[place], cohort)
+    message = Message(zero, jnp.float32(1), slot=slot)
+    return pairwise_masks().client(
+        message, (), (), Keys(key, key), cohort)[0].update['a']
+
+  return np.stack([one(place) for place in places]).astype(np.int64)
+
+
+def test_masks_of_a_sampled_cohort_cancel_and_are_of_their_round():
+  for key in map(jax.random.key, (0, 1)):
+    drawn = masks([0, 2, 3], key)
+    np.testing.assert_array_equal(drawn.sum(0) % 2 ** 32, 0)
+    # Uniform over all integers: of mean 0 and deviation 2^32 / sqrt(12).
+    assert np.abs(drawn.mean(1)).max() < 5 * 2 ** 32 / np.sqrt(12 * 500)
+    np.testing.assert_allclose(drawn.std(1), 2 ** 32 / np.sqrt(12), rtol=0.1)
+  assert (masks([0, 2], jax.random.key(0))
+          != masks([0, 2], jax.random.key(1))).all()
+
+
+def test_it_is_the_weighted_mean():
+  data = toys.points_data([np.array([[0.0, 0]]), np.tile([[1.0, 2]], (3, 1)),
+                           np.array([[-2.0, 1]] * 2), np.array([[5.0, 5]])])
+  cohorts = [[0, 1, 2], [3], [1, 3], [2, 0, 1]]
+  weights = [
+      toys.run_cohorts(MODEL, algorithms.fedavg(
+          MODEL, optax.sgd(0.1), aggregator=aggregator), data, cohorts)
+      .server.variables.params['w']
+      for aggregator in (None, aggregation.masked_mean(SCALE))]
+  np.testing.assert_allclose(*weights, atol=len(cohorts) * 3 / SCALE)
+
+
+def test_groups_are_refused():
+  algorithm = algorithms.ifca(MODEL, optax.sgd(0.1), clusters=2,
+                              aggregator=aggregation.masked_mean())
+  with pytest.raises(ValueError, match='one sum'):
+    toys.run_cohorts(MODEL, algorithm, toys.points_data(
+        [np.zeros((1, 2))] * 2), [[0, 1]])

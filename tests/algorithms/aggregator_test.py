@@ -1,0 +1,122 @@
+"""Every algorithm sends all that it learns through its aggregator."""
+
+import inspect
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from fedjax_sim import aggregation, algorithms, fedjax
+from fedjax_sim.core.types import ServerState
+from fedjax_sim.simulation.rounds import Rounds
+from tests import toys
+from tests.algorithms.cases import CASES
+
+MODEL = toys.softmax_model()
+DATA = toys.softmax_data([5, 1, 11, 8])
+COHORTS = [[0, 3, 1, 2], [2, 0], [3, 1, 0]]
+# The same algorithms with other arguments, and one of docs/.
+WITHOUT = {'apfl, adaptive', 'scaffold, option 1',
+           'lasting_momentum of docs/own_algorithm.md'}
+NAMES = sorted(set(CASES) - WITHOUT)
+
+
+def with_aggregator(name, aggregator):
+  """The case, built with an aggregator instead of none."""
+  module = algorithms if hasattr(algorithms, name) else fedjax
+  original = getattr(module, name)
+  taken = []
+
+  def build(*args, **kwargs):
+    taken.append(name)
+    return original(*args, **kwargs, aggregator=aggregator)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(module, name, build)
+    algorithm = CASES[name](MODEL)
+  assert taken
+  return algorithm
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_it_uses_the_aggregator_that_it_is_given(name):
+  aggregator = aggregation.aggregator(aggregation.clip(1.0))
+  assert with_aggregator(name, aggregator).aggregator is aggregator
+
+
+def test_all_algorithms_of_the_package_are_in_the_list():
+  # FedBN is FedPer, for models of another kind.
+  builders = {name for name in algorithms.__all__ if 'aggregator' in (
+      inspect.signature(getattr(algorithms, name)).parameters)}
+  assert builders - {'from_client_update', 'fedbn'} <= set(NAMES)
+
+
+def server_after(algorithm) -> ServerState:
+  state = toys.run_cohorts(MODEL, algorithm, DATA, COHORTS).server
+  return jax.device_get(state)
+
+
+def vectors(tree):
+  """The leaves of a vector's size, by name."""
+  return {jax.tree_util.keystr(path): x
+          for path, x in jax.tree.leaves_with_path(tree) if np.ndim(x) > 0}
+
+
+CLIPPED = {
+    'scaffold': lambda aggregator: algorithms.scaffold(
+        MODEL, 0.1, epochs=2, batch_size=4, aggregator=aggregator),
+    'feddyn': lambda aggregator: algorithms.feddyn(
+        MODEL, optax.sgd(0.1), alpha=0.5, batch_size=4, aggregator=aggregator),
+    'mime': lambda aggregator: algorithms.mime(
+        MODEL, optax.sgd(0.1, momentum=0.5), batch_size=4,
+        aggregator=aggregator),
+    'mimelite': lambda aggregator: algorithms.mimelite(
+        MODEL, optax.sgd(0.1, momentum=0.5), batch_size=4,
+        aggregator=aggregator),
+}
+
+
+@pytest.mark.parametrize('name', CLIPPED)
+def test_clip_bounds_all_that_the_server_learns(name):
+  """Of an update clipped to 1e-6 no vector of the server learns more.
+
+  What SCAFFOLD, FedDyn and Mime keep on the server starts at zero and is made
+  of sums of updates; three rounds of at most four clients can't take it, nor
+  the model, further than the clipped lengths allow.
+  """
+  norm = 1e-6
+  algorithm = CLIPPED[name](
+      aggregation.aggregator(aggregation.clip(norm)))
+  start = server_after(algorithm._replace(
+      server=lambda state, aggregate, key, *earlier: state))
+  end = server_after(algorithm)
+  bound = 3 * 4 * norm / 0.5  # FedDyn divides by alpha.
+  moved = jax.tree.map(
+      lambda a, b: np.abs(a - b).max(), end.variables.params,
+      start.variables.params)
+  # Up to what rounding makes of weights of about one.
+  assert max(jax.tree.leaves(moved)) < bound + 1e-6
+  for key, value in vectors(end.extra).items():
+    assert np.abs(value).max() < bound, key
+  free = server_after(CLIPPED[name](None))
+  assert max(np.abs(x).max() for x in vectors(free.extra).values()) > 1e-3
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_sums_are_scalars_or_short_vectors(name):
+  """No more numbers than there are domains."""
+  algorithm = CASES[name](MODEL)
+  rounds = Rounds(
+      algorithm=algorithm, num_clients=4, devices=1, max_size=11, ragged=True,
+      cohort_size=4, num_states=4)
+
+  def sums(examples):
+    variables = MODEL.init(jax.random.key(0), examples['x'][:1])
+    walked = rounds.walk(
+        examples, algorithm.init(variables, jax.random.key(0), 4),
+        algorithm.client_init(variables), None)
+    return [(w.message.sums, w.message.weight) for w in walked]
+
+  shapes = jax.eval_shape(sums, DATA.examples)
+  assert all(x.size <= 3 for x in jax.tree.leaves(shapes))
