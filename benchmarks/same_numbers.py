@@ -58,9 +58,10 @@ def metrics(checkout: Path, name: str, out: Path, data: Path | None):
   workdir = out / name
   fields = {'rounds': ROUNDS, 'devices': 1, 'lanes': 2} | SMALLER.get(name, {})
   if data is not None:
-    fields |= {'data_dir': str(data / where) for config, where in (
-        ('cifar10', 'cifar10'), ('shakespeare', 'shakespeare'),
-        ('irc', 'messages')) if name.startswith(config)}
+    for begin, folder in (('cifar10', 'cifar10'), ('irc', 'messages'),
+                          ('shakespeare', 'shakespeare')):
+      if name.startswith(begin):
+        fields['data_dir'] = str(data / folder)
   file = workdir / 'metrics.jsonl'
   if not (workdir / 'final_params.npz').exists():
     subprocess.run(
