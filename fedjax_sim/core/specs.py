@@ -76,16 +76,14 @@ def parse(field: str, text: str) -> Spec:
   Raises:
     ValueError: the text is no spec; says where, and what one looks like.
   """
-  return _parse(field, text, _spec)
-
-
-def parse_value(field: str, text: str) -> Any:
-  """Reads an argument: a literal, a list, a tuple, a dict or a spec.
-
-  Raises:
-    ValueError: the text is none of these.
-  """
-  return _parse(field, text, _value)
+  try:
+    if not isinstance(text, str):
+      raise _NotASpecError('it is no text')
+    return _spec(ast.parse(text.strip(), mode='eval').body)
+  except (SyntaxError, _NotASpecError) as error:
+    why = error.msg if isinstance(error, SyntaxError) else error
+    raise ValueError(
+        f'{field} must be {_EXAMPLE}, got {text!r}: {why}.') from error
 
 
 def split(text: str, separator: str = ',') -> list[str]:
@@ -133,17 +131,6 @@ def text_of(value: Any) -> str:
     return '{' + ', '.join(
         f'{key!r}: {text_of(x)}' for key, x in value.items()) + '}'
   return repr(value)
-
-
-def _parse(field: str, text: str, read: Callable[[ast.expr], Any]) -> Any:
-  try:
-    if not isinstance(text, str):
-      raise _NotASpecError('it is no text')
-    return read(ast.parse(text.strip(), mode='eval').body)
-  except (SyntaxError, TypeError, AttributeError, _NotASpecError) as error:
-    why = error.msg if isinstance(error, SyntaxError) else error
-    raise ValueError(
-        f'{field} must be {_EXAMPLE}, got {text!r}: {why}.') from error
 
 
 class _NotASpecError(Exception):

@@ -106,48 +106,63 @@ def _optax_traceable(builder: Builder) -> tuple[str, ...]:
 @functools.cache
 def spaces() -> Mapping[str, Namespace]:
   """Field -> what its specs may name."""
-  optimizers = _of_optax()
-  server = optimizers | _returning(algorithms, optax.GradientTransformation)
-  transforms = _returning(aggregation, MessageTransform)
-  reducers = _returning(aggregation, Reducer)
-  parts = transforms | reducers | _returning(aggregation, aggregation.Stage)
+  return {space.field: space for space in (
+      *_spaces_of_data(), *_spaces_of_models(), *_spaces_of_algorithms(),
+      *_spaces_of_messages())}
+
+
+def _spaces_of_data() -> list[Namespace]:
+  sets = {name: functools.partial(load.load, name) for name in load.NAMES}
+  partitions = {f.__name__: f for f in (
+      partition.iid, partition.shards, partition.dirichlet, partition.quantity,
+      natural)}
+  return [
+      Namespace('dataset', sets | {'digits': load.digits},
+                frozenset({'data_dir'})),
+      Namespace('partition', partitions, frozenset({
+          'labels', 'labels_or_num_examples', 'num_examples', 'num_clients',
+          'seed', 'dataset'})),
+      Namespace('sampler', {'uniform': sampling.uniform},
+                RUN | {'clients_per_round'})]
+
+
+def _spaces_of_models() -> list[Namespace]:
   preprocess = {f.__name__: f for f in (
       models.as_float, models.centered, models.standardized)}
-  combined = {'combine': optax.chain, 'traceable': _optax_traceable,
-              'context': RUN | {'learning_rate'}}
-  passed = {'combine': aggregation.chain, 'context': RUN, 'parts': parts,
-            'parts_context': RUN}
-  return {space.field: space for space in (
-      Namespace('dataset', {
-          name: functools.partial(load.load, name) for name in load.NAMES
-      } | {'digits': load.digits}, frozenset({'data_dir'})),
-      Namespace('partition', {
-          f.__name__: f for f in (
-              partition.iid, partition.shards, partition.dirichlet,
-              partition.quantity, natural)},
-          frozenset({'labels', 'labels_or_num_examples', 'num_examples',
-                     'num_clients', 'seed', 'dataset'})),
-      Namespace('model', _returning(models, Model),
-                frozenset({'num_classes'}), preprocess | models.LOSSES),
+  metrics = {f.__name__: f for f in (
+      models.classification_metrics, language.word_metrics)}
+  return [
+      Namespace('model', _returning(models, Model), frozenset({'num_classes'}),
+                preprocess | models.LOSSES),
       Namespace('loss', models.LOSSES, functions=True),
-      Namespace('metrics', {
-          f.__name__: f for f in (
-              models.classification_metrics, language.word_metrics)},
-          functions=True),
-      Namespace('sampler', {'uniform': sampling.uniform},
-                RUN | {'clients_per_round'}),
+      Namespace('metrics', metrics, functions=True)]
+
+
+def _spaces_of_algorithms() -> list[Namespace]:
+  optimizers = _of_optax()
+  server = optimizers | _returning(algorithms, optax.GradientTransformation)
+  of_optimizers = {'combine': optax.chain, 'traceable': _optax_traceable,
+                   'context': RUN | {'learning_rate'}}
+  return [
       Namespace('algorithm', _returning(algorithms, FederatedAlgorithm),
                 RUN | TRAINING | {'model', 'client_optimizer', 'client_lr',
                                   'server_optimizer', 'aggregator'},
                 server | {'local_training': local_training}, RUN | {'model'},
                 traceable=_optax_traceable),
-      Namespace('client_optimizer', optimizers, **combined),
-      Namespace('server_optimizer', server, **combined),
-      Namespace('uplink', transforms, **passed),
-      Namespace('downlink', transforms, **passed),
-      Namespace('reduce', reducers, **passed | {'combine': None}),
-      Namespace('aggregate', _returning(aggregation, Aggregator),
-                **passed | {'combine': None}))}
+      Namespace('client_optimizer', optimizers, **of_optimizers),
+      Namespace('server_optimizer', server, **of_optimizers)]
+
+
+def _spaces_of_messages() -> list[Namespace]:
+  transforms = _returning(aggregation, MessageTransform)
+  reducers = _returning(aggregation, Reducer)
+  parts = transforms | reducers | _returning(aggregation, aggregation.Stage)
+  options = {'context': RUN, 'parts': parts, 'parts_context': RUN}
+  return [
+      Namespace('uplink', transforms, combine=aggregation.chain, **options),
+      Namespace('downlink', transforms, combine=aggregation.chain, **options),
+      Namespace('reduce', reducers, **options),
+      Namespace('aggregate', _returning(aggregation, Aggregator), **options)]
 
 
 def bind(field: str, text: str) -> AnyBound | None:
@@ -165,7 +180,7 @@ def bind(field: str, text: str) -> AnyBound | None:
 def _bind(field: str, text: str) -> AnyBound:
   bound = builders.bind(text, spaces()[field])
   if field.endswith('_optimizer'):
-    _check_keywords(field, text, bound)
+    _check_rate(field, text, bound)
   return bound
 
 
@@ -200,14 +215,18 @@ def canonical(config: ConfigDict) -> dict[str, Any]:
       for field, spec in bound.items()}
 
 
-def _check_keywords(field: str, text: str, bound: AnyBound) -> None:
-  """ValueError where an argument may be taken for the learning rate."""
+def _check_rate(field: str, text: str, bound: AnyBound) -> None:
+  """ValueError unless an optimizer's learning rate is that of the config."""
+  rate = field.replace('optimizer', 'lr')
+  if 'learning_rate' not in builders.taken(bound):
+    raise ValueError(
+        f'{field}={text} must have a part that is given its learning_rate by '
+        f'the field {rate}, which would have no effect.')
   parts = bound.parts if isinstance(bound, builders.BoundChain) else (bound,)
   spec = specs.parse(field, text)
   calls = spec.parts if isinstance(spec, specs.Chain) else (spec,)
   for call, part in zip(calls, parts, strict=True):
     if call.args and 'learning_rate' in part.context:
-      rate = field.replace('optimizer', 'lr')
       raise ValueError(
           f'{field}={text}: the arguments of {part.name} need their keywords, '
           f'and its learning rate is the field {rate}.')
