@@ -8,6 +8,9 @@ from typing import Any
 
 Builder = Callable[..., Any]
 
+# Names that an error lists; optax has a hundred optimizers and parts of them.
+_MOST_LISTED = 40
+
 
 @dataclasses.dataclass(frozen=True)
 class Namespace:
@@ -56,8 +59,8 @@ def look_up(
     return _imported(name, space.field), False
   valid = sorted({*space.builders, *(() if outer else space.parts)})
   raise ValueError(
-      f'{space.field} must be one of {", ".join(valid)}, or the dotted path of '
-      f'a function, got {name!r}.{hint(name, valid)}')
+      f'{space.field} must be one of {_listed(name, valid)}, or the dotted '
+      f'path of a function, got {name!r}.{hint(name, valid)}')
 
 
 def _imported(path: str, field: str) -> Builder:
@@ -84,6 +87,14 @@ def _imported(path: str, field: str) -> Builder:
   raise ValueError(
       f'{field}={path}: there is no module {names[0]!r}. It must be '
       'installed, on PYTHONPATH, or a file beside the config.')
+
+
+def _listed(name: str, valid: list[str]) -> str:
+  """All names, or of very many those that are near."""
+  if len(valid) <= _MOST_LISTED:
+    return ', '.join(valid)
+  near = difflib.get_close_matches(name, valid, n=8, cutoff=0.3)
+  return f'{len(valid)} names, such as {", ".join(near or valid[:8])}'
 
 
 def hint(name: str, valid: Iterable[str]) -> str:

@@ -180,7 +180,7 @@ def bind(field: str, text: str) -> AnyBound | None:
 def _bind(field: str, text: str) -> AnyBound:
   bound = builders.bind(text, spaces()[field])
   if field.endswith('_optimizer'):
-    _check_keywords(field, text, bound)
+    _check_rate(field, text, bound)
   return bound
 
 
@@ -215,14 +215,18 @@ def canonical(config: ConfigDict) -> dict[str, Any]:
       for field, spec in bound.items()}
 
 
-def _check_keywords(field: str, text: str, bound: AnyBound) -> None:
-  """ValueError where an argument may be taken for the learning rate."""
+def _check_rate(field: str, text: str, bound: AnyBound) -> None:
+  """ValueError unless an optimizer's learning rate is that of the config."""
+  rate = field.replace('optimizer', 'lr')
+  if 'learning_rate' not in builders.taken(bound):
+    raise ValueError(
+        f'{field}={text} must have a part that is given its learning_rate by '
+        f'the field {rate}, which would have no effect.')
   parts = bound.parts if isinstance(bound, builders.BoundChain) else (bound,)
   spec = specs.parse(field, text)
   calls = spec.parts if isinstance(spec, specs.Chain) else (spec,)
   for call, part in zip(calls, parts, strict=True):
     if call.args and 'learning_rate' in part.context:
-      rate = field.replace('optimizer', 'lr')
       raise ValueError(
           f'{field}={text}: the arguments of {part.name} need their keywords, '
           f'and its learning rate is the field {rate}.')

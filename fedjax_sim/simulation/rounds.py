@@ -133,6 +133,13 @@ class Rounds:
         max_size=self.max_size, ragged=self.ragged,
         cohort_size=self.cohort_size, num_states=self.num_states)
 
+  @property
+  def asks_for_places(self) -> bool:
+    """Whether anything may read `Slot.place`."""
+    transform, reducer = self.algorithm.aggregator
+    return not (transform is None and reducer.plain
+                and self.algorithm.receive is None)
+
   def init(self, examples, variables: Variables, key) -> SimulationState:
     """The state before the first round."""
     server = self.algorithm.init(
@@ -198,10 +205,9 @@ class Rounds:
     Returns:
       (SimulationState, RoundOutputs [R]).
     """
-    aggregator = self.algorithm.aggregator
-    if aggregator.transform is None and aggregator.reducer.plain:
-      # Nothing asks for places.
+    if not self.asks_for_places:
       plan = plan._replace(slots=plan.slots._replace(place=None))
+
     def step(state, plan):
       state = state._replace(server=frozen.put(state.server, weights))
       state, outputs = self.round(

@@ -53,11 +53,13 @@ def simulation(algorithm, cohorts, devices, lanes, kind=Simulation, **kwargs):
 
 
 def run(*args, **kwargs):
-  """(state after all cohorts, on the host, and the records)."""
+  """(states before and after all cohorts, on the host, and the records)."""
   one, records = simulation(*args, **kwargs), []
-  for progress in drive(one, one.init(), len(args[1])):
+  initial = one.init()
+  start = jax.device_get(initial)
+  for progress in drive(one, initial, len(args[1])):
     records += progress.records[0]
-  return jax.device_get(progress.state), records
+  return start, jax.device_get(progress.state), records
 
 
 def assert_close(got, want):
@@ -77,14 +79,13 @@ PAIRS = [
 @pytest.mark.parametrize('part, name', PAIRS)
 def test_lanes_devices_and_lost_messages_do_not_matter(part, name):
   algorithm = ALGORITHMS[name](MODEL, AGGREGATORS[part]())
-  want, records = run(algorithm, COHORTS, 1, 1)
+  start, want, records = run(algorithm, COHORTS, 1, 1)
   cohorts = [[LOST, *cohort] for cohort in COHORTS]
-  got, others = run(algorithm, cohorts, 2, 2, Lossy)
+  _, got, others = run(algorithm, cohorts, 2, 2, Lossy)
   states = lambda state: jax.tree.map(
       lambda x: x[:len(SIZES)], (state.clients, state.transforms))
   assert_close((got.server, got.aggregator), (want.server, want.aggregator))
   assert_close(states(got), states(want))
-  start = simulation(algorithm, COHORTS, 1, 1).init()
   lost = lambda state: jax.tree.map(
       lambda x: x[LOST], (state.clients, state.transforms))
   jax.tree.map(np.testing.assert_array_equal, lost(got), lost(start))
@@ -101,7 +102,7 @@ def test_metrics_of_parts_reach_the_record():
       aggregation.adaptive_clip(1.0, quantile=0.5, learning_rate=0.2),
       aggregation.adaptive_clip(1e-6), reduce=AGGREGATORS['momentum']().reducer)
   algorithm = algorithms.scaffold(MODEL, 0.05, aggregator=aggregator)
-  _, records = run(algorithm, COHORTS, 1, 2)
+  *_, records = run(algorithm, COHORTS, 1, 2)
   assert records[0]['adaptive_clip/norm'] == 1.0
   below = records[0]['adaptive_clip/below']
   assert records[1]['adaptive_clip/norm'] == pytest.approx(
@@ -115,7 +116,7 @@ def test_bytes_that_vary_are_in_the_record_and_others_are_known():
       'random_mask']())
   one = simulation(algorithm, COHORTS, 1, 2)
   assert one.bytes_per_client().up is None
-  _, records = run(algorithm, COHORTS, 1, 2)
+  *_, records = run(algorithm, COHORTS, 1, 2)
   # Two coordinates of four bytes at most, and the weight.
   for record in records:
     assert record['bytes_up'] % 4 == 0

@@ -131,6 +131,7 @@ def test_bad_sweeps_are_told_before_any_work(tmp_path, text, message):
   assert not (tmp_path / 'sweep').exists()
 
 
+@pytest.mark.slow
 def test_clients_own_accuracy_tells_personal_models_apart(tmp_path, capsys):
   """As a run of its own tells it; the common model's doesn't."""
   run(tmp_path / 'sweep', ['algorithm=ditto(lam=0.01),ditto(lam=100)'],
