@@ -237,7 +237,7 @@ def test_evaluation_uses_the_state_and_leaves_it(kind):
   assert state is variables.model_state
   moved = jax.tree.map(
       lambda leaf: np.asarray(leaf) + 1, variables.model_state)
-  other, _ = apply(model, (variables.params, moved), x)
+  other, _ = apply(model, variables._replace(model_state=moved), x)
   assert not np.allclose(outputs, other)
   # Row by row the same: nothing is taken over the batch.
   one, _ = apply(model, variables, x[2:3])
