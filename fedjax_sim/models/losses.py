@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import optax
 from jax import numpy as jnp
 
 from fedjax_sim.core import types
@@ -21,12 +22,15 @@ def cross_entropy(outputs: jax.Array, examples: Any) -> jax.Array:
     count the same whatever their length, and 0 if it has none.
   """
   labels = examples['y']
-  logits = outputs.astype(jnp.float32)
-  # Picked by a comparison: the gradient of a gather would be a scatter, whose
-  # order of addition a GPU does not promise.
-  chosen = jax.nn.one_hot(_without_gaps(labels), logits.shape[-1], dtype=bool)
-  values = jax.nn.logsumexp(logits, axis=-1) - jnp.where(
-      chosen, logits, 0).sum(axis=-1)
+  logits, known = outputs.astype(jnp.float32), _without_gaps(labels)
+  if jax.default_backend() == 'cpu':
+    values = optax.softmax_cross_entropy_with_integer_labels(logits, known)
+  else:
+    # Picked by a comparison: the gradient of a gather is a scatter, whose order
+    # of addition a GPU does not promise.
+    chosen = jax.nn.one_hot(known, logits.shape[-1], dtype=bool)
+    values = jax.nn.logsumexp(logits, axis=-1) - jnp.where(
+        chosen, logits, 0).sum(axis=-1)
   return _example_means(values, labels)
 
 
