@@ -159,9 +159,8 @@ def _time(simulation, fraction: float, repeats: int) -> float:
   times = []
   for _ in range(repeats + 1):  # The first is to warm up.
     begun = time.perf_counter()
-    state, _ = jax.block_until_ready(simulation.program.compiled(
-        window.examples, state, plan, np.int32(0), np.int32(1), simulation.key,
-        simulation.eval_data))
+    state, _ = jax.block_until_ready(
+        simulation.call(window.examples, state, plan, 0, 1))
     times.append(time.perf_counter() - begun)
   return float(sharding.agree(min(times[1:]))[0])
 

@@ -217,10 +217,14 @@ class Simulation:
     del turn
     clients, transforms = client_states.of(state).load(
         window.plan, window.clients)
+    state = state._replace(clients=clients, transforms=transforms)
+    return self.call(window.examples, state, window.placed, first, last)
+
+  def call(self, examples, state: SimulationState, plan, first, last):
+    """Calls the program, with all that it takes on the devices."""
     return self.program.compiled(
-        window.examples,
-        state._replace(clients=clients, transforms=transforms), window.placed,
-        np.int32(first), np.int32(last), self.key, self.eval_data, self.frozen)
+        examples, state, plan, np.int32(first), np.int32(last), self.key,
+        self.eval_data, self.frozen)
 
   def commit(self, state, advanced, window: Window, turn, first, last):
     del turn

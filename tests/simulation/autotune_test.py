@@ -57,7 +57,6 @@ def test_the_fastest_is_chosen_and_remembered(monkeypatch, fastest):
   assert (again.lanes, again.lanes_reason) == (fastest, 'measured earlier')
 
 
-@pytest.mark.slow
 def test_the_real_measurement_changes_no_result():
   chosen, given = build('auto'), build(2)
   results = []
