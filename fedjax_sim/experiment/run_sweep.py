@@ -67,7 +67,8 @@ def run(
     workdir.write_record(folder, plain, {'devices': devices}, record)
     for i, (one, settings) in enumerate(groups):
       labels = [label(fields, one, setting) for setting in settings]
-      if not sweep_group.run(folder, f'{i}', one, settings, labels, devices):
+      most = devices if one.devices == 'auto' else one.devices
+      if not sweep_group.run(folder, f'{i}', one, settings, labels, most):
         return EXIT_STOPPED
     _report(folder, config, groups, fields)
   return EXIT_DONE

@@ -71,7 +71,8 @@ def _run_together(
 ) -> bool:
   """`run`, with several settings."""
   sweep, members = build_sweep.build_sweep(
-      config, settings, devices=min(devices, len(settings)))
+      config, settings, devices=min(devices, len(settings)),
+      lanes=config.lanes)
   runs = SweepRuns(sweep=sweep, members=members)
   files = {i: path / loop.METRICS_FILE for i, path in enumerate(folders)}
   with contextlib.ExitStack() as stack:

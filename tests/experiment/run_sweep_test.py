@@ -1,5 +1,7 @@
 """`run.py --sweep`: runs equal those of their own, stop and resume."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,11 @@ def rows_of(file):
   return [{k: row[k] for k in keys if k in row} for row in metrics.read(file)]
 
 
+def lanes_of(folder):
+  lines = (folder / 'metrics.jsonl').read_text().splitlines()
+  return {json.loads(line)['lanes'] for line in lines}
+
+
 def assert_close(got, want):
   assert [r['round'] for r in got] == [r['round'] for r in want]
   for a, b in zip(got, want, strict=True):
@@ -48,21 +55,22 @@ def assert_close(got, want):
 
 def test_runs_equal_those_of_their_own(tmp_path, capsys):
   texts = ['client_lr=0.1,0.3', 'seed=0,2', 'local_epochs=1,2']
-  assert run(tmp_path / 'sweep', texts) == 0
+  assert run(tmp_path / 'sweep', texts, lanes=3) == 0
   told = capsys.readouterr().out
   assert (tmp_path / 'sweep' / 'sweep.png').stat().st_size > 1000
   for rate, seed, epochs in ((0.1, 2, 1), (0.3, 0, 2)):
     label = f'client_lr={rate:g},seed={seed},local_epochs={epochs}'
     own = tmp_path / label
     run_lib.run(
-        small_config(client_lr=rate, seed=seed, local_epochs=epochs), 'test',
-        workdir_path=str(own))
+        small_config(client_lr=rate, seed=seed, local_epochs=epochs, lanes=3),
+        'test', workdir_path=str(own))
     got = rows_of(tmp_path / 'sweep' / label / 'metrics.jsonl')
     for name in ('metrics.jsonl', 'clients.json', 'accuracy.png',
                  'final_params.npz'):
       assert (tmp_path / 'sweep' / label / name).exists() and (
           own / name).exists()
     assert_close(got, rows_of(own / 'metrics.jsonl'))
+    assert lanes_of(tmp_path / 'sweep' / label) == {3}
     best = max(row['test/accuracy'] for row in got)
     assert any(label in line and f'{best:.4f}' in line
                for line in told.splitlines())
