@@ -6,7 +6,9 @@ from typing import NamedTuple
 import jax
 from jax import numpy as jnp
 
-from fedjax_sim.core import random, trees
+from fedjax_sim.aggregation import kinds
+from fedjax_sim.aggregation.chain import nobody
+from fedjax_sim.core import costs, random, trees
 from fedjax_sim.core.types import (
     Aggregate,
     Keys,
@@ -39,13 +41,22 @@ def buffered(*stages: Stage | MessageTransform | Reducer) -> Reducer:
   Memory grows with the cohort: M updates on each device.
 
   Args:
-    *stages: what comes last turns messages into an aggregate. A transform
-      without memory is a stage, applied to each message on its own, and so is
-      a reducer without state, as the last one. `buffered(attack, clip(1.0),
-      coordinate_median())` clips what an attack has made of the messages that
-      it saw together.
+    *stages: the last one turns messages into an aggregate: a reducer, or a
+      `Stage` such as `coordinate_median()`. Those before it are `Stage`s, or
+      transforms, each applied to one message on its own. A transform must work
+      on clients alone, as `clip` does: it has no memory, state or sums, decodes
+      nothing and does nothing on the server.
+
+  Examples: `buffered(clip(1.0), median())` is the median of clipped updates;
+  `buffered(attack, clip(1.0), median())` clips what an attack has made of the
+  messages that it saw together.
+
+  Raises:
+    ValueError: an argument is none of these or stands in the wrong place; when
+      a simulation is built, a transform needs more than clients.
   """
   named = [_stage(stage) for stage in stages]
+  _check_order(stages)
   if len({stage.name for stage in named}) < len(named):
     raise ValueError('stages must have different names, got '
                      f'{", ".join(stage.name for stage in named)}.')
@@ -68,13 +79,15 @@ def buffered(*stages: Stage | MessageTransform | Reducer) -> Reducer:
   def finalize(buffer: Message, states, broadcast, key):
     messages, new, metrics = _with_bools(buffer), {}, {}
     for stage in named:
+      if isinstance(messages, Aggregate):
+        raise ValueError(f'buffered: {stage.name!r} is after a stage that has '
+                         'made an aggregate, which must be the last one.')
       messages, new[stage.name], told = stage.run(
           messages, states[stage.name], broadcast,
           random.named(key, stage.name))
       metrics |= {f'{stage.name} {name}': x for name, x in told.items()}
     if not isinstance(messages, Aggregate):
-      raise ValueError(f'the last stage must make an aggregate of messages, '
-                       f'{named[-1].name!r} does not.')
+      raise ValueError(_last(named[-1].name))
     return messages, new, metrics
 
   return Reducer(init, accumulate, trees.add, finalize, initial)
@@ -93,29 +106,84 @@ def _stage(stage: Stage | MessageTransform | Reducer) -> Stage:
     return _transform_stage(stage)
   if isinstance(stage, Reducer):
     return _reducer_stage(stage)
+  kinds.check('an argument of buffered', stage, Stage,
+              'a transform, a Stage or a reducer')
   return stage
+
+
+def _check_order(stages) -> None:
+  """A reducer is the last one, and a transform is not."""
+  if not stages:
+    raise ValueError('buffered needs stages, the last of which makes an '
+                     'aggregate, such as buffered(clip(1.0), median()).')
+  if any(isinstance(stage, Reducer) for stage in stages[:-1]):
+    raise ValueError('buffered takes a reducer as its last stage only, such as '
+                     'buffered(clip(1.0), median()).')
+  if isinstance(stages[-1], MessageTransform):
+    raise ValueError(_last(stages[-1].name))
+
+
+def _last(name: str) -> str:
+  return ('the last stage of buffered must make an aggregate, as median() '
+          f'does, {name!r} does not.')
 
 
 def _transform_stage(transform: MessageTransform) -> Stage:
   """Each message on its own; its sums stay where they are."""
   def run(messages: Message, state, broadcast, key):
     del broadcast
-    if jax.tree.leaves(jax.eval_shape(
-        transform.client_init, jax.tree.map(lambda x: x[0], messages))):
-      raise ValueError(f'a stage must have no memory of clients, '
-                       f'{transform.name!r} has one.')
 
     def one(message: Message, place):
       keys = Keys(key, jax.random.fold_in(key, place))
       changed, _ = transform.client(
-          message._replace(sums={}), state, (), keys, messages.slot)
+          message._replace(sums={}), state, transform.client_init(message),
+          keys, messages.slot)
       return changed._replace(sums=message.sums, cost=None)
 
     places = jnp.arange(len(messages.present), dtype=jnp.int32)
     return jax.vmap(one)(messages, places), state, {}
 
-  return Stage(transform.name, run, lambda message, num_clients, key:
-               transform.init(message, num_clients, key))
+  def initial(message: Message, num_clients: int, key):
+    needs = _needs_more_than_clients(transform, message)
+    if needs:
+      raise ValueError(f'a transform in buffered must work on clients alone, '
+                       f'{transform.name!r} {needs}. Put it before the reducer '
+                       'instead, as an argument of aggregator.')
+    return transform.init(message, num_clients, key)
+
+  if transform.broadcast is not None:
+    raise ValueError(f'a transform in buffered must work on clients alone, '
+                     f'{transform.name!r} changes what the server sends.')
+  return Stage(transform.name, run, initial)
+
+
+def _needs_more_than_clients(
+    transform: MessageTransform, message: Message
+) -> str:
+  """What the buffer can't give it, in words; '' if there is nothing."""
+  found = []
+
+  def look(message: Message):
+    message = message._replace(sums={}, cost=costs.of(message.update))
+    key, cohort = jax.random.key(0), nobody(1)
+    state = transform.init(message, 1, key)
+    memory = transform.client_init(message)
+    sent = transform.client(message, state, memory, Keys(key, key), cohort)[0]
+    before = Aggregate(
+        sent.update, sent.weight, sent.weight, jnp.int32(1), sent.sums)
+    after, _, metrics = transform.server(before, state, key, cohort, message)
+    # What a server part leaves alone is the same object.
+    same = [id(x) for x in jax.tree.leaves(after)] == [
+        id(x) for x in jax.tree.leaves(before)]
+    found.extend(name for name, has in (
+        ('has memory of clients', jax.tree.leaves(memory)),
+        ('has state', jax.tree.leaves(state)),
+        ('has sums', jax.tree.leaves(sent.sums)),
+        ('has a part on the server', metrics or not same)) if has)
+    return ()
+
+  jax.eval_shape(look, message)
+  return ' and '.join(found)
 
 
 def _reducer_stage(reducer: Reducer) -> Stage:

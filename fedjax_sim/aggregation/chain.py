@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import jax
 from jax import numpy as jnp
 
+from fedjax_sim.aggregation import kinds
 from fedjax_sim.aggregation.means import weighted_mean
 from fedjax_sim.core import random
 from fedjax_sim.core.types import (
@@ -25,14 +26,24 @@ def aggregator(
 ) -> Aggregator:
   """Applies `transforms` in order to every message, then reduces.
 
-  Example: `aggregator(clip(1.0), quantize(2), reduce=weighted_mean())`.
+  Example: `aggregator(clip(1.0), reduce=median())`.
 
   Args:
     *transforms: each sees the message as the one before left it.
     reduce: turns all messages of a round into one aggregate; None is
       `weighted_mean()`.
+
+  Raises:
+    ValueError: an argument is no transform, or `reduce` no reducer.
   """
+  for given in transforms:
+    if isinstance(given, Reducer):
+      raise ValueError('aggregator takes a reducer as reduce=…; what stands '
+                       f'before it must be {kinds.TRANSFORM}.')
+    kinds.check('an argument of aggregator', given, MessageTransform,
+                kinds.TRANSFORM)
   reduce = weighted_mean() if reduce is None else reduce
+  kinds.check('reduce', reduce, Reducer, kinds.REDUCER)
   return Aggregator(chain(*transforms) if transforms else None, reduce)
 
 
@@ -46,7 +57,13 @@ def chain(*transforms: MessageTransform) -> MessageTransform:
 
   Args:
     *transforms: each sees the message as the one before left it.
+
+  Raises:
+    ValueError: an argument is no transform.
   """
+  for given in transforms:
+    kinds.check('an argument of chain', given, MessageTransform,
+                kinds.TRANSFORM)
   parts = tuple(p for t in transforms for p in (t.parts or (t,)))
   names = _names(parts)
   named = tuple(zip(names, parts, strict=True))

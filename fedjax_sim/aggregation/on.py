@@ -5,6 +5,7 @@ import fnmatch
 import jax
 from jax import numpy as jnp
 
+from fedjax_sim.aggregation import kinds
 from fedjax_sim.core import trees
 from fedjax_sim.core.costs import Cost
 from fedjax_sim.core.types import (
@@ -23,14 +24,17 @@ def on(pattern: str, part: MessageTransform) -> MessageTransform:
 
   Args:
     pattern: as for file names, with * and ?. A leaf is chosen if the pattern
-      fits one of the names in its path, or the whole of it, such as
+      fits one of the names in its path, or an end of the path, such as
       params/dense_2/kernel.
     part: may change shapes and dtypes of leaves, but not the tree.
 
   Raises:
-    ValueError: `part` changes what the server sends; when run, no leaf is
-      chosen, or `part` changes the tree.
+    ValueError: `pattern` is no text, or `part` no transform or one of what the
+      server sends; when run, no leaf is chosen, or `part` changes the tree.
   """
+  kinds.check('the pattern of on', pattern, str, "text, such as 'dense*'")
+  kinds.check(f'the part of on({pattern!r}, …)', part, MessageTransform,
+              kinds.TRANSFORM)
   if part.broadcast is not None:
     raise ValueError(
         f'on({pattern!r}, …) needs a transform of what clients send, got '
@@ -75,9 +79,9 @@ def _choice(pattern: str, update: PyTree) -> PyTree:
   """Bools, of the structure of an update."""
   def fits(path, leaf) -> bool:
     del leaf
-    whole = jax.tree_util.keystr(path, simple=True, separator='/')
-    return any(fnmatch.fnmatchcase(name, pattern)
-               for name in (whole, *whole.split('/')))
+    names = jax.tree_util.keystr(path, simple=True, separator='/').split('/')
+    ends = ['/'.join(names[i:]) for i in range(len(names))]
+    return any(fnmatch.fnmatchcase(text, pattern) for text in (*names, *ends))
   choice = jax.tree.map_with_path(fits, update)
   if not any(jax.tree.leaves(choice)):
     names = [jax.tree_util.keystr(path, simple=True, separator='/')

@@ -20,7 +20,7 @@ def median() -> Reducer:
 
 
 def coordinate_median() -> Stage:
-  """`median` as the last stage of `buffered`."""
+  """What `median` is made of, as the last stage of `buffered`."""
   def run(messages: Message, state, broadcast, key):
     del broadcast, key
     counted = tally.add(

@@ -15,6 +15,7 @@ Weights and sums travel in the clear.
 """
 
 import jax
+import numpy as np
 from jax import numpy as jnp
 
 from fedjax_sim.aggregation import tally
@@ -37,9 +38,14 @@ def masked_mean(scale: float = 2.0 ** 16) -> Aggregator:
   """The weighted mean by a sum of masked integers, as a whole aggregator.
 
   Args:
-    scale: integers that one stands for. The cohort's sum of scale * |weight *
-      update| must stay below 2^31 in every coordinate; the mean is exact up to
-      |S| / (2 scale) over the sum of weights.
+    scale: integers that one stands for; the mean is exact up to |S| / (2 scale)
+      over the sum of weights. So that the sum can't overflow, weight * update
+      is clipped to +-2^31 / (scale M) in every coordinate, M the places of a
+      cohort. An update that is not finite makes the mean NaN.
+
+  Raises:
+    ValueError: when a simulation is built, scale * M is more than 2^31: a
+      weight * update of 1 must fit.
   """
   return aggregator(fixed_point(scale), pairwise_masks(), reduce=integer_sum())
 
@@ -49,10 +55,18 @@ def fixed_point(scale: float) -> MessageTransform:
   checks.positive('scale', scale)
 
   def client(message: Message, state, memory, keys, cohort):
+    limit = _limit(scale, len(cohort.place))
+    finite = trees.all_finite(message.update)
     weighted = trees.scale_rows(message.update, message.weight)
+    encode = lambda u: jnp.clip(
+        jnp.round(scale * u), -limit, limit).astype(jnp.int32)
+    # Integers hold no NaN: the weight, in the clear, tells the server.
+    weight = jax.tree.map(
+        lambda w: jnp.where(finite, w, jnp.nan), message.weight)
     update = jax.tree.map(
-        lambda u: jnp.round(scale * u).astype(jnp.int32), weighted)
-    return message._replace(update=update, cost=costs.of(update)), memory
+        lambda u: jnp.where(finite, encode(u), 0), weighted)
+    return message._replace(
+        update=update, weight=weight, cost=costs.of(update)), memory
 
   def decode(update: PyTree, state, key, like: PyTree):
     return jax.tree.map(
@@ -61,17 +75,29 @@ def fixed_point(scale: float) -> MessageTransform:
 
   def server(aggregate: Aggregate, state, key, cohort):
     mean = trees.divide_rows(aggregate.mean, aggregate.denominator)
+    finite = trees.all_finite(aggregate.denominator)
+    mean = jax.tree.map(lambda x: jnp.where(finite, x, jnp.nan), mean)
     return aggregate._replace(mean=mean), state, {}
 
   return transform('fixed_point', client=client, decode=decode, server=server)
+
+
+def _limit(scale: float, places: int) -> np.float32:
+  """The largest integer of a client, below 2^31 / places."""
+  if scale * places > 2 ** 31:
+    raise ValueError(
+        'scale of masked_mean must be at most 2^31 / M = '
+        f'{2 ** 31 / places:.6g} with M = {places} places in a cohort, so that '
+        f'a weight * update of 1 fits int32, got {scale!r}.')
+  return np.nextafter(np.float32(2 ** 31 / places), np.float32(0))
 
 
 def pairwise_masks() -> MessageTransform:
   """Adds to integers the masks that a client shares with every other."""
   def client(message: Message, state, memory, keys: Keys, cohort: Slot):
     if message.group is not None:
-      raise ValueError('pairwise_masks must have one sum in which masks '
-                       'cancel, got messages in groups.')
+      raise ValueError('masked_mean must have one sum in which masks cancel, '
+                       'got messages in groups, as those of ifca are.')
     me = message.slot.place
     together = cohort.present
     if cohort.arrives is not None:

@@ -1,7 +1,7 @@
 """Specs: text that names a thing, or calls the builder that makes it.
 
-    'fedavg'   'ditto(lam=0.1)'   'clip(1.0) | quantize(bits=2)'
-    'on("dense*", quantize(bits=2))'   'my_package.my_file.feddelay(beta=0.5)'
+    'fedavg'   'ditto(lam=0.1)'   'adaptive_clip | clip(1.0)'
+    'on("dense*", clip(norm=1.0))'   'my_package.my_file.feddelay(beta=0.5)'
 
 Arguments are literals, lists, tuples, dicts, or specs again, and `|` makes a
 chain. This module reads and writes the text. Nothing is looked up or called

@@ -258,7 +258,7 @@ class Keys(NamedTuple):
 
 
 class MessageTransform(NamedTuple):
-  """A change to messages on their way: clip, quantize, mask, corrupt …
+  """A change to messages on their way: clip, round, mask, corrupt …
 
   State shared by all clients can't change lane by lane; so a transform has a
   part that runs for each client and a part that runs once, on the server.
@@ -274,9 +274,10 @@ class MessageTransform(NamedTuple):
     decode: `(update, state, key, like) -> update`, what `client` has encoded,
       of one message or of a mean; `key` is `Keys.round`, `like` the shapes of
       the update before `client`.
-    server: `(Aggregate, state, key, cohort, like) -> (Aggregate, state,
+    server: `(Aggregate, state, key, cohort, sent) -> (Aggregate, state,
       Scalars)`, after the round: decodes the mean, then adds noise, adapts ….
-      The scalars go into the record.
+      `sent` is a Message of shapes, one client's before `client`, and the
+      scalars go into the record.
     broadcast: `(message, state, key) -> (message, state, bits)`, the way down:
       what clients make of what the server sends, and its bits for each; None
       if it travels as it is.

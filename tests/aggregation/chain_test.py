@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 from jax import numpy as jnp
 
 from fedjax_sim import aggregation
@@ -104,3 +105,16 @@ def test_sums_are_each_parts_own():
       nobody(1), ONE)
   assert aggregate.sums == {'algorithm': {'loss': 3}}
   assert metrics == {'count': {'n': 1}, 'count 2': {'n': 2}}
+
+
+@pytest.mark.parametrize('make, message', [
+    (lambda: aggregation.aggregator(aggregation.median), 'which has to be cal'),
+    (lambda: aggregation.aggregator(4), 'must be a transform, .* got 4'),
+    (lambda: aggregation.aggregator(aggregation.median()), 'as reduce='),
+    (lambda: aggregation.aggregator(reduce=aggregation.clip(1.0)),
+     "reduce must be a reducer, .* got the transform 'clip'"),
+    (lambda: aggregation.chain(aggregation.median()),
+     'chain must be a transform, .* got a reducer')])
+def test_wrong_kinds_of_parts(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()

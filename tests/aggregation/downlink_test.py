@@ -4,11 +4,17 @@ import jax
 import numpy as np
 import optax
 import pytest
+from jax import numpy as jnp
 
 from fedjax_sim import aggregation, algorithms
 from fedjax_sim.simulation import traffic
 from tests import toys
-from tests.aggregation.parts import error_feedback, padded_signs, rounding
+from tests.aggregation.parts import (
+    error_feedback,
+    noise,
+    padded_signs,
+    rounding,
+)
 
 MODEL = toys.quadratic_model()
 DATA = toys.points_data([np.array([[0.35, 0]]), np.array([[1.0, 2]])])
@@ -47,3 +53,26 @@ def test_a_part_with_memory_is_refused():
   part = aggregation.downlink(error_feedback(aggregation.chain(rounding())))
   with pytest.raises(ValueError, match="without state and memory"):
     part.broadcast(MODEL.init(None, None), (), jax.random.key(0))
+
+
+def test_leaves_keep_their_names():
+  """Quarters of the leaf that the end of a path says, the other as it is."""
+  params = {'v': jnp.array([0.3, 1.1]), 'w': jnp.array([0.3, 1.1])}
+  sent = {'round': jnp.int32(1), 'variables': {'params': params}}
+  part = aggregation.downlink(aggregation.on('params/w', rounding(4.0)))
+  received, _, bits = part.broadcast(sent, (), jax.random.key(0))
+  np.testing.assert_array_equal(
+      received['variables']['params']['w'], [0.25, 1.0])
+  np.testing.assert_array_equal(
+      received['variables']['params']['v'], params['v'])
+  assert received['round'] == 1 and bits == 5 * 32
+
+
+def test_a_part_without_effect_is_refused():
+  with pytest.raises(ValueError, match='a downlink itself'):
+    aggregation.downlink(aggregation.downlink(aggregation.clip(0.5)))
+  with pytest.raises(ValueError, match="'noise' leaves their messages"):
+    aggregation.downlink(noise()).broadcast(
+        MODEL.init(None, None), (), jax.random.key(0))
+  with pytest.raises(ValueError, match='part of downlink .* got a reducer'):
+    aggregation.downlink(aggregation.median())

@@ -68,6 +68,12 @@ def test_what_is_encoded_is_decoded(pattern):
 
 
 def test_errors():
+  with pytest.raises(ValueError, match="pattern of on .*transform 'clip'"):
+    aggregation.on(aggregation.clip(1.0), 'dense*')
+  with pytest.raises(ValueError, match='function median itself'):
+    aggregation.on('dense*', aggregation.median)
+  with pytest.raises(ValueError, match='part of on.* got a reducer'):
+    aggregation.on('dense*', aggregation.median())
   with pytest.raises(ValueError, match="'dens' must fit one of params/conv_0"):
     send(aggregation.on('dens', aggregation.clip(1.0)), message())
   with pytest.raises(ValueError, match='what clients send'):

@@ -10,7 +10,7 @@ from fedjax_sim.aggregation.chain import nobody
 from fedjax_sim.aggregation.grouped import grouped
 from fedjax_sim.aggregation.secure import integer_sum
 from fedjax_sim.core.types import Aggregate, Message
-from tests.aggregation.parts import REDUCERS
+from tests.aggregation.parts import REDUCERS, padded_signs
 
 PRESENT = [True, False, True, True, True, False]
 
@@ -177,13 +177,36 @@ def test_a_stage_sees_messages_in_the_order_of_the_cohort():
 
 
 @pytest.mark.parametrize('stages, message', [
-    ((aggregation.clip(1.0), aggregation.clip(1.0)), 'different names'),
+    ((), 'needs stages'),
+    ((1,), 'got 1'),
+    ((aggregation.median,), 'function median itself'),
+    ((aggregation.median(), aggregation.clip(1.0)), 'as its last stage only'),
+    ((aggregation.coordinate_median(), aggregation.weighted_mean()),
+     "'reducer' is after"),
+    ((aggregation.downlink(aggregation.clip(1.0)), aggregation.median()),
+     "'downlink clip' changes what the server sends"),
+    ((aggregation.clip(1.0), aggregation.clip(1.0), aggregation.median()),
+     'different names'),
+    ((aggregation.adaptive_clip(), aggregation.median()),
+     "'adaptive_clip' has state and has sums and has a part on the server"),
+    ((padded_signs(), aggregation.median()), "'padded_signs' has a part on"),
     ((aggregation.clip(1.0),), "'clip' does not"),
     ((aggregation.transform('kept', client_init=lambda message: jnp.zeros(2)),
-      aggregation.weighted_mean()), "no memory of clients, 'kept' has one")])
+      aggregation.weighted_mean()), "'kept' has memory of clients")])
 def test_bad_stages(stages, message):
   with pytest.raises(ValueError, match=message):
     reduced(aggregation.buffered(*stages), messages())
+
+
+def test_the_median_of_clipped_updates():
+  sent = messages()
+  clip = aggregation.on('*', aggregation.chain(aggregation.clip(0.5)))
+  got = reduced(aggregation.buffered(clip, aggregation.median()), sent)
+  lengths = np.sqrt(np.square(sent.update['a']).sum(1)
+                    + np.square(sent.update['b']))
+  clipped = sent.update['a'] * np.minimum(1, 0.5 / lengths)[:, None]
+  np.testing.assert_allclose(
+      got.mean['a'], np.median(clipped[np.flatnonzero(PRESENT)], 0), rtol=1e-5)
 
 
 @pytest.mark.parametrize('n', [0, -1.0, float('inf')])

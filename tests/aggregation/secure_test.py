@@ -57,6 +57,30 @@ def test_it_is_the_weighted_mean():
 def test_groups_are_refused():
   algorithm = algorithms.ifca(MODEL, optax.sgd(0.1), clusters=2,
                               aggregator=aggregation.masked_mean())
-  with pytest.raises(ValueError, match='one sum'):
+  with pytest.raises(ValueError, match='masked_mean must have one sum'):
     toys.run_cohorts(MODEL, algorithm, toys.points_data(
         [np.zeros((1, 2))] * 2), [[0, 1]])
+
+
+def mean_of_two(points, aggregator):
+  """The model after a step all the way to the clients' mean."""
+  data = toys.points_data([np.array([point]) for point in points])
+  algorithm = algorithms.fedavg(
+      MODEL, optax.sgd(1.0), aggregator=aggregator)
+  return toys.run_cohorts(
+      MODEL, algorithm, data, [[0, 1]]).server.variables.params['w']
+
+
+def test_the_sum_can_not_overflow():
+  """Each of two clients reaches 2^30 / scale = 16, and 2^31 is never met."""
+  got = mean_of_two([(1e9, -1e9), (1e9, 1.0)],
+                    aggregation.masked_mean(2.0 ** 26))
+  np.testing.assert_allclose(got, [16, -7.5], rtol=1e-5)
+  with pytest.raises(ValueError, match='scale of masked_mean .*1.07374e'):
+    mean_of_two([(0, 0), (1, 1)], aggregation.masked_mean(2e9))
+
+
+@pytest.mark.parametrize('wrong', [np.nan, np.inf])
+def test_updates_that_are_not_finite_reach_the_model(wrong):
+  got = mean_of_two([(wrong, 0), (1, 1)], aggregation.masked_mean())
+  assert np.isnan(got).all()
