@@ -25,7 +25,7 @@ def aggregator(
 ) -> Aggregator:
   """Applies `transforms` in order to every message, then reduces.
 
-  Example: `aggregator(clip(1.0), quantize(2), reduce=weighted_mean())`.
+  Example: `aggregator(clip(1.0), reduce=weighted_mean())`.
 
   Args:
     *transforms: each sees the message as the one before left it.
