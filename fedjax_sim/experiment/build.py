@@ -7,7 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fedjax_sim.core import builders
-from fedjax_sim.core.types import FederatedAlgorithm, Model
+from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
 from fedjax_sim.data import partition as partition_lib
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData, federate
@@ -60,7 +60,7 @@ def build(config: ConfigDict, shape: Shape) -> Experiment:
   num_clients = len(partition)
   train = federate(dataset.train, partition, client_ids)
   algorithm = make_algorithm(config, model, num_clients=num_clients)
-  _try_out(config, model, algorithm, train)
+  try_out(config, model, algorithm, train.examples, num_clients)
   simulation = simulate_lib.build(
       model, algorithm, train,
       make_sampler(config, num_clients),
@@ -72,16 +72,17 @@ def build(config: ConfigDict, shape: Shape) -> Experiment:
       simulation, partition, labels if labels.ndim == 1 else None, client_test)
 
 
-def _try_out(
+def try_out(
     config: ConfigDict, model: Model, algorithm: FederatedAlgorithm,
-    train: FederatedData,
+    examples: PyTree, num_clients: int,
 ) -> None:
-  """ValueError if a model or an algorithm fails at its first step, by shapes.
+  """Makes the first states and outputs, as shapes.
 
-  It names the field, whatever a builder's own code raises.
+  Raises:
+    ValueError: something fails in it, whatever it raises; names the field.
   """
   key = jax.random.key(0)
-  examples = jax.tree.map(lambda x: x[:1], train.examples)
+  examples = jax.tree.map(lambda x: x[:1], examples)
   with builders.blamed('model', config.model):
     variables = jax.eval_shape(model.init, key, examples['x'])
     outputs = jax.eval_shape(
@@ -93,7 +94,7 @@ def _try_out(
         jax.eval_shape(getattr(model, name), outputs, examples)
   with builders.blamed('algorithm', config.algorithm):
     jax.eval_shape(
-        lambda v: algorithm.init(v, key, train.num_clients), variables)
+        lambda v: algorithm.init(v, key, num_clients), variables)
     jax.eval_shape(algorithm.client_init, variables)
 
 
