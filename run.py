@@ -98,6 +98,9 @@ def _parse(argv: list[str]) -> list[str]:
     message = str(error.args[0] if error.args else error)
     if message[:1] == message[-1:] == "'":  # A KeyError's, as Python quotes it.
       message = ast.literal_eval(message)
+    if 'Traceback (most recent' in message:  # Of a config file.
+      message = f'{message.splitlines()[0]} {message.splitlines()[-1]}'.replace(
+          'Traceback (most recent call last):', '')
     message = ' '.join(message.split())
     print(f'error: {message}', file=sys.stderr)
     sys.exit(1)

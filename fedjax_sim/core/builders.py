@@ -10,11 +10,12 @@ In an argument a name without parentheses stands for the function itself where
 the parameter's annotation says `Callable`; elsewhere it is a call.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from fedjax_sim.core import specs
+from fedjax_sim.core import argument_kinds, specs
 from fedjax_sim.core.namespaces import Builder, Namespace, hint, look_up
 from fedjax_sim.core.signatures import signature
 
@@ -38,7 +39,7 @@ class Bound:
     arguments: by name of the parameter; values may be bound too.
     rest: those that a parameter `*args` takes.
     context: parameters that `build` fills in.
-    traceable: names of the arguments that may be traced.
+    traceable: names of the parameters that may be traced.
     bare: without arguments the name alone means this call.
   """
 
@@ -83,7 +84,8 @@ def build(bound: AnyBound, context: Mapping[str, Any]) -> Any:
       looked at.
 
   Raises:
-    ValueError: a builder refuses an argument.
+    ValueError: a builder refuses an argument or fails, or an argument is not
+      of the kind that the parameter's annotation says.
   """
   if isinstance(bound, Function):
     return bound.function
@@ -91,8 +93,9 @@ def build(bound: AnyBound, context: Mapping[str, Any]) -> Any:
     return bound.combine(*(build(part, context) for part in bound.parts))
   built = lambda value: map_bound(lambda x: build(x, context), value)
   keywords = {name: built(x) for name, x in bound.arguments.items()}
-  keywords |= {name: context[name] for name in bound.context}
   given = [built(x) for x in bound.rest]
+  _check_kinds(bound, keywords, given)
+  keywords |= {name: context[name] for name in bound.context}
   if given:
     first = signature(bound.builder).positional
     given = [keywords.pop(name) for name in first if name in keywords] + given
@@ -161,6 +164,10 @@ def _bind(
     return Function(spec.name, builder)
   known = space.parts_context if is_part else space.context
   arguments, rest = _arguments(spec, builder, space.field, known)
+  for name in {} if is_part else arguments.keys() & space.fields.keys():
+    raise ValueError(
+        f'{space.field}={specs.text_of(spec)}: {name} must not be given here, '
+        f'it is set by the field {space.fields[name]}.')
   about = signature(builder)
   bind_value = lambda name, value: _bind_value(
       value, space, about.wants_function(name))
@@ -170,7 +177,7 @@ def _bind(
       tuple(bind_value('', x) for x in rest),
       tuple(n for n in about.keywords if n in known and n not in arguments),
       tuple({*about.traceable, *space.traceable(builder),
-             *getattr(builder, 'traceable', ())} & arguments.keys()),
+             *getattr(builder, 'traceable', ())}),
       outer and not as_function)
 
 
@@ -188,8 +195,8 @@ def _arguments(
   arguments = dict(zip(free, spec.args, strict=False))
   rest = spec.args[len(free):]
   if rest and not about.variadic:
-    raise wrong(f'takes {len(free)} arguments without a keyword, got '
-                f'{len(spec.args)}.')
+    count = f'{len(free)} argument' + 's' * (len(free) != 1)
+    raise wrong(f'takes {count} without a keyword, got {len(spec.args)}.')
   for name, value in spec.kwargs.items():
     if name in arguments:
       raise wrong(f'is given {name} twice.')
@@ -214,15 +221,48 @@ def _bind_value(value: Any, space: Namespace, as_function: bool) -> Any:
   return value
 
 
+def _check_kinds(
+    bound: Bound, keywords: Mapping[str, Any], rest: list[Any]
+) -> None:
+  """ValueError if an argument is of another kind than its parameter."""
+  about = signature(bound.builder)
+  several = [p for p in about.parameters.values()
+             if p.kind is p.VAR_POSITIONAL]
+  pairs = [(about.parameters[name], x) for name, x in keywords.items()
+           if name in about.parameters] + [
+               (p, x) for p in several for x in rest]
+  for parameter, value in pairs:
+    wrong = argument_kinds.problem(parameter, value)
+    if wrong:
+      raise ValueError(
+          f'{bound.field}={text_of(bound)}: {parameter.name} {wrong}. It is '
+          f'{about.text(bound.name, bound.context)}.')
+
+
 def _call(bound: Bound, given: list[Any], keywords: dict[str, Any]) -> Any:
+  with blamed(bound.field, text_of(bound)):
+    try:
+      return bound.builder(*given, **keywords)
+    except TypeError as error:
+      shown = signature(bound.builder).text(bound.name, bound.context)
+      raise TypeError(f'{one_line(error)}. It is {shown}') from error
+
+
+@contextlib.contextmanager
+def blamed(field: str, text: str) -> Iterator[None]:
+  """Makes any exception within a ValueError that names a field and its spec."""
   try:
-    return bound.builder(*given, **keywords)
-  except TypeError as error:
-    shown = signature(bound.builder).text(bound.name, bound.context)
-    raise ValueError(f'{bound.field}={text_of(bound)}: {error}. It is '
-                     f'{shown}.') from error
+    yield
   except ValueError as error:
-    told = str(error).startswith(f'{bound.field} ')
+    told = str(error).startswith((f'{field} ', f'{field}='))
     if told or type(error) is not ValueError:  # Others say enough.
       raise
-    raise ValueError(f'{bound.field}={text_of(bound)}: {error}') from error
+    raise ValueError(f'{field}={text}: {one_line(error)}.') from error
+  except Exception as error:
+    raise ValueError(f'{field}={text}: {type(error).__name__}: '
+                     f'{one_line(error)}.') from error
+
+
+def one_line(error: Exception) -> str:
+  """What an exception says, without line breaks and the last full stop."""
+  return ' '.join(str(error).split()).removesuffix('.')

@@ -81,7 +81,7 @@ def one_of(name: str, value: Any, valid: Iterable[str]) -> str:
 def _is_finite(value: Any) -> bool:
   try:
     return math.isfinite(value)
-  except TypeError:
+  except (TypeError, OverflowError):  # The latter of whole numbers.
     return False
 
 

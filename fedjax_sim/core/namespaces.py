@@ -20,6 +20,8 @@ class Namespace:
     field: its name, for errors.
     builders: those a spec may begin with, by name.
     context: names of the parameters that are filled in.
+    fields: those of them that another field of the config sets -> its name. A
+      spec may not set them too.
     parts: further builders, which only arguments may name.
     parts_context: names of the parameters that are filled in for these.
     combine: makes one thing of the parts of a chain; None if there is no chain.
@@ -31,6 +33,7 @@ class Namespace:
   field: str
   builders: Mapping[str, Builder]
   context: frozenset[str] = frozenset()
+  fields: Mapping[str, str] = dataclasses.field(default_factory=dict)
   parts: Mapping[str, Builder] = dataclasses.field(default_factory=dict)
   parts_context: frozenset[str] = frozenset()
   combine: Callable[..., Any] | None = None

@@ -1,11 +1,12 @@
 """Specs: text that names a thing, or calls the builder that makes it.
 
-    'fedavg'   'ditto(lam=0.1)'   'adaptive_clip | clip(1.0)'
-    'on("dense*", clip(norm=1.0))'   'my_package.my_file.feddelay(beta=0.5)'
+    'fedavg'   'ditto(lam=0.1)'   'clip(1.0) | adaptive_clip'
+    'on("dense*", clip(1.0))'   'my_package.my_file.feddelay(beta=0.5)'
 
 Arguments are literals, lists, tuples, dicts, or specs again, and `|` makes a
-chain. This module reads and writes the text. Nothing is looked up or called
-here, and no text is ever evaluated; `core/builders.py` does the rest.
+chain, of at most 100 parts. Parentheses nest 20 deep at most. This module reads
+and writes the text. Nothing is looked up or called here, and no text is ever
+evaluated; `core/builders.py` does the rest.
 """
 
 import ast
@@ -14,6 +15,8 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+_MOST_PARTS = 100
+_DEEPEST = 20
 _EXAMPLE = "a name or a call such as 'ditto(lam=0.1)', or several with |"
 
 Decorated = TypeVar('Decorated', bound=Callable[..., Any])
@@ -79,7 +82,9 @@ def parse(field: str, text: str) -> Spec:
   try:
     if not isinstance(text, str):
       raise _NotASpecError('it is no text')
-    return _spec(ast.parse(text.strip(), mode='eval').body)
+    if not text.strip():
+      raise _NotASpecError('the field may not be empty')
+    return _spec(_parsed(text.strip()))
   except (SyntaxError, _NotASpecError) as error:
     why = error.msg if isinstance(error, SyntaxError) else error
     raise ValueError(
@@ -137,6 +142,27 @@ class _NotASpecError(Exception):
   """A piece of the text has another form."""
 
 
+def _parsed(text: str) -> ast.expr:
+  """The syntax tree, if it is small enough to be walked by recursion."""
+  too_large = _NotASpecError(
+      f'it has more than {_MOST_PARTS} parts, or parentheses nest more than '
+      f'{_DEEPEST} deep')
+  try:
+    body = ast.parse(text, mode='eval').body
+  except (RecursionError, MemoryError):
+    raise too_large from None
+  nodes = [(body, 0, 1)]
+  while nodes:
+    node, depth, parts = nodes.pop()
+    if depth > _DEEPEST or parts > _MOST_PARTS:
+      raise too_large
+    in_chain = isinstance(node, ast.BinOp)
+    nodes += [(child, depth + (not in_chain and isinstance(child, ast.expr)),
+               parts + 1 if in_chain else 1)
+              for child in ast.iter_child_nodes(node)]
+  return body
+
+
 def _spec(node: ast.expr) -> Spec:
   if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
     parts = (_spec(node.left), _spec(node.right))
@@ -157,8 +183,19 @@ def _call(node: ast.Call) -> Call:
       raise _NotASpecError('** is not possible here')
     if keyword.arg in kwargs:
       raise _NotASpecError(f'{keyword.arg} is given twice')
-    kwargs[keyword.arg] = _value(keyword.value)
-  return Call(_name(node.func), tuple(map(_value, node.args)), kwargs)
+    kwargs[keyword.arg] = _argument(keyword.arg, keyword.value)
+  args = tuple(_argument(f'argument {i} of {_name(node.func)}', x)
+               for i, x in enumerate(node.args, 1))
+  return Call(_name(node.func), args, kwargs)
+
+
+def _argument(name: str, node: ast.expr) -> Any:
+  number = node.operand if isinstance(node, ast.UnaryOp) else node
+  if isinstance(number, ast.Name) and number.id.lower() in (
+      'nan', 'inf', 'infinity'):
+    raise _NotASpecError(
+        f'{name} must be finite, nan and inf are no values')
+  return _value(node)
 
 
 def _name(node: ast.expr) -> str:

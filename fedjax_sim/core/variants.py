@@ -1,8 +1,9 @@
 """What specs differ in: which of their numbers one program can be given.
 
 The traceable numbers of a spec are named by their path, such as 'lam',
-'personal_optimizer.learning_rate', or in a chain '0.max_norm'. Specs that
-differ in these alone have one skeleton, and share a program.
+'personal_optimizer.learning_rate', or in a chain '0.max_norm'. A traceable
+argument that is left out counts with its default, if that is a number. Specs
+that differ in these alone have one skeleton, and share a program.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 from fedjax_sim.core import builders
 from fedjax_sim.core.builders import AnyBound, Bound, BoundChain
+from fedjax_sim.core.signatures import signature
 
 
 class _Hole:
@@ -55,10 +57,9 @@ def _map_numbers(
 ) -> AnyBound:
   """Applies a function of path and number to every traceable number."""
   def changed(name: str, value: Any) -> Any:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(value, AnyBound):
       return _map_numbers(value, function, f'{path}{name}.')
-    if is_number and name in bound.traceable:
+    if _is_number(value) and name in bound.traceable:
       return function(f'{path}{name}', value)
     return value
 
@@ -68,7 +69,26 @@ def _map_numbers(
     return BoundChain(parts, bound.combine)
   if not isinstance(bound, Bound):
     return bound
+  arguments = {}
+  for name in dict.fromkeys((*signature(bound.builder).keywords,
+                             *bound.arguments)):
+    left_out = name not in bound.arguments
+    value = _default(bound, name) if left_out else bound.arguments[name]
+    new = changed(name, value)
+    if not left_out or new is not value:
+      arguments[name] = new
   fields = vars(bound) | {
-      'arguments': {k: changed(k, x) for k, x in bound.arguments.items()},
+      'arguments': arguments,
       'rest': tuple(changed(f'{i}', x) for i, x in enumerate(bound.rest))}
   return Bound(**fields)
+
+
+def _default(bound: Bound, name: str) -> Any:
+  """The default of an argument that is left out; None if context fills it."""
+  if name in bound.context:
+    return None
+  return signature(bound.builder).parameters[name].default
+
+
+def _is_number(value: Any) -> bool:
+  return isinstance(value, int | float) and not isinstance(value, bool)

@@ -2,11 +2,12 @@
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from fedjax_sim.core import builders
-from fedjax_sim.core.types import Model
+from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
 from fedjax_sim.data import partition as partition_lib
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData, federate
@@ -57,9 +58,11 @@ def build(config: ConfigDict, shape: Shape) -> Experiment:
       dataset.train, held_out, client_ids, allow_empty=True)
   model = make_model(config, dataset)
   num_clients = len(partition)
+  train = federate(dataset.train, partition, client_ids)
+  algorithm = make_algorithm(config, model, num_clients=num_clients)
+  try_out(config, model, algorithm, train.examples, num_clients)
   simulation = simulate_lib.build(
-      model, make_algorithm(config, model, num_clients=num_clients),
-      federate(dataset.train, partition, client_ids),
+      model, algorithm, train,
       make_sampler(config, num_clients),
       test=evaluation.some_of(dataset.test, config.test_examples),
       seed=config.seed, **shape._asdict(),
@@ -67,6 +70,32 @@ def build(config: ConfigDict, shape: Shape) -> Experiment:
       client_state=config.client_state)
   return Experiment(
       simulation, partition, labels if labels.ndim == 1 else None, client_test)
+
+
+def try_out(
+    config: ConfigDict, model: Model, algorithm: FederatedAlgorithm,
+    examples: PyTree, num_clients: int,
+) -> None:
+  """Makes the first states and outputs, as shapes.
+
+  Raises:
+    ValueError: something fails in it, whatever it raises; names the field.
+  """
+  key = jax.random.key(0)
+  examples = jax.tree.map(lambda x: x[:1], examples)
+  with builders.blamed('model', config.model):
+    variables = jax.eval_shape(model.init, key, examples['x'])
+    outputs = jax.eval_shape(
+        lambda v: model.run(v, examples['x'], key=key, train=False,
+                            mask=np.ones(1, bool))[0], variables)
+  for name in ('loss', 'metrics'):
+    if config[name]:  # The model's own are checked with the data.
+      with builders.blamed(name, config[name]):
+        jax.eval_shape(getattr(model, name), outputs, examples)
+  with builders.blamed('algorithm', config.algorithm):
+    jax.eval_shape(
+        lambda v: algorithm.init(v, key, num_clients), variables)
+    jax.eval_shape(algorithm.client_init, variables)
 
 
 def load_dataset(config: ConfigDict) -> Dataset:
@@ -92,7 +121,11 @@ def make_model(config: ConfigDict, dataset: Dataset) -> Model:
   for name in ('loss', 'metrics'):
     bound = spec_fields.bind(name, config[name])
     if bound is not None:
-      model = model._replace(**{name: builders.build(bound, {})})
+      function = builders.build(bound, {})
+      if not callable(function):
+        raise ValueError(f'{name}={config[name]} must be a function, got a '
+                         f'{type(function).__name__}.')
+      model = model._replace(**{name: function})
   return model
 
 

@@ -40,7 +40,7 @@ def build_sweep(
   federations = [federate(dataset.train, partition, names)
                  for names, partition, _ in _dealt(config, settings, dataset)]
   num_clients = federations[0].num_clients
-  check_algorithms(config, settings, model, num_clients)
+  check_algorithms(config, settings, model, dataset, num_clients)
   members = sweep_members(config, settings)
   sweep = sweep_lib.build(
       model, lambda **own: make_algorithm(
@@ -74,7 +74,7 @@ def check(groups: Sequence[tuple[ConfigDict, Sequence[Setting]]]) -> None:
     dataset = datasets[config.dataset]
     partitions = [p for _, p, _ in _dealt(config, settings, dataset)]
     check_algorithms(config, settings, build.make_model(config, dataset),
-                     len(partitions[0]))
+                     dataset, len(partitions[0]))
 
 
 def check_setting(config: ConfigDict, setting: Setting, first: Setting) -> None:
@@ -93,15 +93,16 @@ def check_setting(config: ConfigDict, setting: Setting, first: Setting) -> None:
 
 def check_algorithms(
     config: ConfigDict, settings: Sequence[Setting], model: Model,
-    num_clients: int,
+    dataset: Dataset, num_clients: int,
 ) -> None:
-  """ValueError if a builder refuses a member's numbers.
+  """ValueError if a builder refuses a member's numbers, or fails.
 
   Builders see them as traced values later, which they can't check.
   """
   for setting in settings:
-    make_algorithm(
+    algorithm = make_algorithm(
         with_fields(config, setting), model, num_clients=num_clients)
+  build.try_out(config, model, algorithm, dataset.train, num_clients)
 
 
 def sweep_members(

@@ -121,10 +121,21 @@ def validate(config: ConfigDict) -> None:
     cohort_size(config, config.num_clients)
   for field, use in _USES.items():
     _check_used(config, field, use, bound[use.user])
+  _check_together(config)
   if config.aggregate and (config.uplink or config.reduce):
     raise ValueError(
         'aggregate stands for uplink and reduce, which must be empty beside '
         f'it, got uplink={config.uplink!r} and reduce={config.reduce!r}.')
+
+
+def _check_together(config: ConfigDict) -> None:
+  """ValueError for a field that another one makes useless."""
+  for field, other, unused in (
+      ('local_epochs', 'local_steps', 1), ('batch_size', 'full_batch', 10)):
+    if config[other] and config[field] != unused:
+      raise ValueError(
+          f'{field} must be {unused} beside {other}={config[other]!r}, which '
+          f'is used instead, got {config[field]!r}.')
 
 
 def cohort_size(config: ConfigDict, num_clients: int) -> int:

@@ -6,9 +6,12 @@ without what its config asks for.
 
 import ast
 import dataclasses
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import optax
 
 from fedjax_sim.core import specs
 from fedjax_sim.core.specs import Call
@@ -88,9 +91,18 @@ def _momentum(value: Any, texts: Mapping[str, str]) -> tuple[str, str]:
   optimizer = _parsed('client_optimizer', texts)
   if isinstance(optimizer, specs.Chain):
     *before, last = optimizer.parts
+    if not _has_momentum(last):
+      return 'client_optimizer', specs.text_of(optimizer)
     last = specs.parse('client_optimizer', _with(last, 'momentum', value))
     return 'client_optimizer', specs.text_of(specs.Chain((*before, last)))
+  if not _has_momentum(optimizer):
+    return 'client_optimizer', specs.text_of(optimizer)  # It did nothing.
   return 'client_optimizer', _with(optimizer, 'momentum', value)
+
+
+def _has_momentum(optimizer: Call) -> bool:
+  builder = getattr(optax, optimizer.name, None)
+  return builder is None or 'momentum' in inspect.signature(builder).parameters
 
 
 def _before(part: str):
@@ -104,10 +116,23 @@ def _personal_lr(value: Any, texts: Mapping[str, str]) -> tuple[str, str]:
   if algorithm.name in ('per_fedavg', 'pfedme'):
     return 'algorithm', _with(algorithm, 'personal_lr', value)
   if algorithm.name == 'finetune':
+    if len(algorithm.args) < 2:
+      return 'algorithm', specs.text_of(algorithm)
     rest = specs.text_of(algorithm.args[0])
     epochs = algorithm.args[1].kwargs.get('epochs', 1)
     return 'algorithm', _finetune(rest, epochs, value)
   return 'algorithm', f'per_fedavg(personal_lr={value!r})'
+
+
+def _finetune_epochs(value: Any, texts: Mapping[str, str]) -> tuple[str, str]:
+  algorithm = _parsed('algorithm', texts)
+  if isinstance(algorithm, Call) and algorithm.name == 'finetune' and (
+      len(algorithm.args) == 2):
+    of_whom, train = algorithm.args
+    train = specs.parse('algorithm', _with(train, 'epochs', value))
+    return 'algorithm', specs.text_of(
+        dataclasses.replace(algorithm, args=(of_whom, train)))
+  return 'algorithm', _finetune(texts.get('algorithm', 'fedavg'), value, 0.05)
 
 
 def _finetune(algorithm: str, epochs: float, rate: float) -> str:
@@ -122,8 +147,7 @@ _OTHERS = {
     'client_momentum': _momentum,
     'client_weight_decay': _before('add_decayed_weights'),
     'client_clip_norm': _before('clip_by_global_norm'),
-    'finetune_epochs': lambda value, texts: ('algorithm', _finetune(
-        texts.get('algorithm', 'fedavg'), value, 0.05)),
+    'finetune_epochs': _finetune_epochs,
     'personal_lr': _personal_lr,
 }
 
@@ -160,7 +184,11 @@ def refuse(old: Mapping[str, Any], texts: Mapping[str, Any]) -> None:
   if not old:
     return
   said = ', '.join(f'{name}={value!r}' for name, value in old.items())
-  new = new_texts(old, texts)
+  new = {field: text for field, text in new_texts(old, texts).items()
+         if specs.parse(field, text) != _parsed(field, texts)}
+  if not new:
+    raise ValueError(f'{said}: no such field any more. It did nothing in this '
+                     'config: leave it out.')
   flags = ' '.join(f'--config.{f}={quoted(text)}' for f, text in new.items())
   lines = '; '.join(f'config.{f} = {text!r}' for f, text in new.items())
   raise ValueError(
@@ -194,8 +222,15 @@ def _in_call(
 ) -> str:
   """The text of the spec with the argument in it."""
   spec = _parsed(argument.field, texts)
+  if isinstance(spec, Call) and spec.name == 'finetune' and spec.args:
+    inner = _in_call(argument, value, {
+        argument.field: specs.text_of(spec.args[0])})
+    return specs.text_of(dataclasses.replace(
+        spec, args=(specs.parse(argument.field, inner), *spec.args[1:])))
   if isinstance(spec, Call) and spec.name in argument.calls:
     name, needed = argument.calls[spec.name]
+  elif 'fedavg' in argument.calls:  # The algorithm did not look at it.
+    return specs.text_of(spec)
   else:
     spec_name, (name, needed) = next(iter(argument.calls.items()))
     spec = Call(spec_name)

@@ -250,7 +250,8 @@ def _cost(simulation: Simulation, state) -> dict[str, str]:
         f'{reporting.byte_text(memory.argument_size_in_bytes)} of data, model '
         f'and client state, {reporting.byte_text(memory.temp_size_in_bytes)} '
         'while a round runs')
-  flops = simulation.training_flops(state.server.variables)
+  flops = simulation.training_flops(
+      simulation.algorithm.evaluated(state.server))
   examples = simulation.sampler.max_cohort * np.mean(simulation.train.sizes)
   fields['cost'] = (
       f'{flops / 1e6:.3g} MFLOP an example and local epoch, '

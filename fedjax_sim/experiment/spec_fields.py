@@ -38,6 +38,15 @@ RUN = frozenset({'rounds', 'cohort_size', 'num_clients', 'seed'})
 TRAINING = frozenset({
     'epochs', 'steps', 'batch_size', 'weighting', 'client_schedule',
     'micro_batch_size'})
+# What an algorithm is given by a field of the config, and a spec can't set.
+_FIELDS_OF_ALGORITHM = {
+    'epochs': 'local_epochs', 'steps': 'local_steps',
+    'batch_size': 'batch_size (or full_batch)', 'weighting': 'weighting',
+    'client_schedule': 'client_lr_decay', 'model': 'model',
+    'micro_batch_size': 'micro_batch_size', 'client_lr': 'client_lr',
+    'client_optimizer': 'client_optimizer (and client_lr)',
+    'server_optimizer': 'server_optimizer (and server_lr)',
+    'aggregator': 'uplink, downlink, reduce or aggregate'}
 # Fields that may be empty: there is no such part, or the model has its own.
 OPTIONAL = ('loss', 'metrics', 'uplink', 'downlink', 'reduce', 'aggregate')
 # Fields of what a round computes. Members of a sweep may differ in their
@@ -123,7 +132,9 @@ def _spaces_of_data() -> list[Namespace]:
           'labels', 'labels_or_num_examples', 'num_examples', 'num_clients',
           'seed', 'dataset'})),
       Namespace('sampler', {'uniform': sampling.uniform},
-                RUN | {'clients_per_round'})]
+                RUN | {'clients_per_round'}, {
+                    'clients_per_round': 'clients_per_round',
+                    'cohort_size': 'clients_per_round'})]
 
 
 def _spaces_of_models() -> list[Namespace]:
@@ -133,7 +144,7 @@ def _spaces_of_models() -> list[Namespace]:
       models.classification_metrics, language.word_metrics)}
   return [
       Namespace('model', _returning(models, Model), frozenset({'num_classes'}),
-                preprocess | models.LOSSES),
+                parts=preprocess | models.LOSSES),
       Namespace('loss', models.LOSSES, functions=True),
       Namespace('metrics', metrics, functions=True)]
 
@@ -147,6 +158,7 @@ def _spaces_of_algorithms() -> list[Namespace]:
       Namespace('algorithm', _returning(algorithms, FederatedAlgorithm),
                 RUN | TRAINING | {'model', 'client_optimizer', 'client_lr',
                                   'server_optimizer', 'aggregator'},
+                _FIELDS_OF_ALGORITHM,
                 server | {'local_training': local_training}, RUN | {'model'},
                 traceable=_optax_traceable),
       Namespace('client_optimizer', optimizers, **of_optimizers),
@@ -171,8 +183,10 @@ def bind(field: str, text: str) -> AnyBound | None:
   Raises:
     ValueError: a name is unknown or an argument does not fit.
   """
-  if not text and field in OPTIONAL:
+  if text == '' and field in OPTIONAL:
     return None
+  if not isinstance(text, str):
+    raise ValueError(f'{field} must be the text of a spec, got {text!r}.')
   return _bind(field, text)
 
 

@@ -39,7 +39,7 @@ def parse(config: ConfigDict, texts: Sequence[str]) -> dict[str, list[Any]]:
       raise ValueError(f'sweep: {name} is given twice; put all its values into '
                        'one --sweep.')
     fields[name] = [_value(config, name, v) for v in specs.split(values)]
-    if len(set(map(str, fields[name]))) != len(fields[name]):
+    if _has_repeated([_identity(name, value) for value in fields[name]]):
       raise ValueError(f'sweep: the values of {name} must differ, got '
                        f'{values!r}.')
   return fields
@@ -85,6 +85,18 @@ def label(
   return ','.join(
       f'{n}={values[n]:g}' if isinstance(values[n], float)
       else f'{n}={values[n]}' for n in fields)
+
+
+def _identity(name: str, value: Any) -> Any:
+  """Equal for values of one run, such as ditto(lam=1) and ditto(lam=1.0)."""
+  if name not in spec_fields.OF_A_ROUND or not value:
+    return str(value)
+  bound = spec_fields.bind(name, value)
+  return variants.skeleton(bound), variants.numbers(bound)
+
+
+def _has_repeated(values: Sequence[Any]) -> bool:
+  return any(value in values[:i] for i, value in enumerate(values))
 
 
 def _static_part(config: ConfigDict, setting: Setting, name: str) -> Any:

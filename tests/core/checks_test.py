@@ -45,3 +45,8 @@ def test_one_of_lists_valid_names_and_the_nearest():
 
 def test_a_traced_rate_passes():
   assert jax.jit(lambda lr: 2 * checks.positive('lr', lr))(-1.0) == -2.0
+
+
+def test_a_whole_number_that_is_no_float_is_not_finite():
+  with pytest.raises(ValueError, match='mu must be finite'):
+    checks.non_negative('mu', 10 ** 400)

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import TypedDict, Unpack
 
+import optax
 import pytest
 
 from fedjax_sim.core import builders, namespaces, specs, variants
@@ -15,6 +16,10 @@ class Options(TypedDict, total=False):
   decay: float
 
 
+def max_of(outputs, examples):
+  return max(outputs, examples)
+
+
 @specs.traceable('lam')
 def ditto(model, *, lam: float, inner=None, seed: int = 0,
           **options: Unpack[Options]):
@@ -23,6 +28,21 @@ def ditto(model, *, lam: float, inner=None, seed: int = 0,
 
 def shards(labels, num_clients, per_client: int, *, seed: int):
   return labels, num_clients, per_client, seed
+
+
+@specs.traceable('lr', 'scale')
+def delayed(*, lr: float, scale: float = 1.0):
+  return lr, scale
+
+
+def broken(kind: str = 'key'):
+  raise {'key': KeyError, 'zero': ZeroDivisionError}[kind]('of its\n own.')
+
+
+def kinds(*optimizers: optax.GradientTransformation, count: int = 1,
+          flag: bool = False, text: str | None = None,
+          rate: optax.ScalarOrSchedule = 0.1, loss: Callable = max_of):
+  return optimizers, count, flag, text, rate, loss
 
 
 @specs.traceable('bound')
@@ -50,9 +70,11 @@ def several(*parts, name=''):
 
 CONTEXT = {'model': 'M', 'seed': 5, 'labels': [0], 'num_clients': 3}
 SPACE = namespaces.Namespace(
-    'algorithm', {f.__name__: f for f in (ditto, shards, clip, apply, alone,
-                                          several)},
-    context=frozenset(CONTEXT), parts={'twice': twice},
+    'algorithm', {f.__name__: f for f in (
+        ditto, shards, clip, apply, alone, several, delayed, broken, kinds)},
+    context=frozenset(CONTEXT), parts={
+        'twice': twice, 'sgd': optax.sgd, 'max_of': max_of},
+    fields={'labels': 'data'},
     combine=lambda *parts: parts)
 
 
@@ -74,7 +96,12 @@ def test_text_is_read_and_written(text, canonical):
 
 
 @pytest.mark.parametrize('text, why', [
-    ('', 'invalid syntax'), ('a(', 'never closed'), ('a b', 'invalid syntax'),
+    ('', 'may not be empty'), ('a(nan)', 'argument 1 of a must be finite'),
+    ('a(x=-inf)', 'x must be finite'),
+    ('a' + ' | a' * 100, 'more than 100 parts'),
+    ('a(' * 21 + ')' * 21, 'more than 20 deep'),
+    ('a' + ' | a' * 9000, 'more than 100 parts'),
+    ('a(', 'never closed'), ('a b', 'invalid syntax'),
     ('3', "'3' is neither"), ('a + b', "'a \\+ b' is neither"),
     ('a(x=1, x=2)', 'x is given twice'), ('a(**b)', r'\*\* is not'),
     ('a(*b)', 'neither'), ('a()()', 'no name'), ('a(lambda: 1)', 'neither'),
@@ -127,13 +154,40 @@ def test_spellings_have_one_canonical_text():
     ('ditto(lamb=1)', r"no argument 'lamb'. Did you mean 'lam'\? It is "
                       r'ditto\(lam, inner=None, steps=..., decay=...\)'),
     ('ditto', 'ditto needs lam'), ('ditto(1)', 'takes 0 arguments'),
-    ('shards(2, 3)', r'takes 1 arguments .* shards\(per_client\)'),
+    ('shards(2, 3)', r'takes 1 argument .* shards\(per_client\)'),
     ('shards(2, per_client=2)', 'is given per_client twice'),
     ('clip(0)', r'algorithm=clip\(bound=0\): bound must be positive'),
     ('ditto(lam=clipp(1))', "Did you mean 'clip'")])
 def test_what_does_not_fit_is_told_with_what_would(text, message):
   with pytest.raises(ValueError, match=message):
     build(text)
+
+
+@pytest.mark.parametrize('text, wrong', [
+    ('kinds(clip(1))', 'optimizers must be a GradientTransformation, got a '),
+    ('kinds(count=True)', 'count must be a whole number, got True'),
+    ('kinds(count=1.5)', 'count must be a whole number, got 1.5'),
+    ('kinds(flag=1)', 'flag must be True or False, got 1'),
+    ('kinds(text=3)', 'text must be text or None, got 3'),
+    ('kinds(rate="x")', "rate must be a number or a function, got 'x'"),
+    ('kinds(sgd(0.1, momentum=True))', 'a number or None, got True'),
+    ('kinds(rate=True)', 'rate must be .*, got True'),
+    ('kinds(rate=alone())', "rate must be .*, got 'alone'"),
+    ('kinds(loss=twice)', 'a function of 2 arguments, like max_of, got twice'),
+    ('kinds(sgd(0.1, momentum="x"))', "momentum must be .*, got 'x'"),
+    ('ditto(lam=None)', 'lam must be a number, got None'),
+    ('broken', r"broken: KeyError: 'of its.* own.'\.$"),
+    ('broken("zero")', r'ZeroDivisionError: of its own\.$'),
+    ('shards(2, labels=3)', 'labels must not be given here, .* field data')])
+def test_arguments_of_another_kind_and_broken_builders(text, wrong):
+  with pytest.raises(ValueError, match=f'^algorithm=.*{wrong}'):
+    build(text)
+
+
+def test_arguments_of_the_right_kind():
+  built = build('kinds(sgd(0.1), count=2, flag=True, text="x", loss=max_of)')
+  assert built[1:] == (2, True, 'x', 0.1, max_of)
+  assert build('kinds(rate=twice)')[4] is twice
 
 
 def test_no_chain_where_there_can_be_none():
@@ -188,3 +242,12 @@ def test_numbers_that_differ():
   assert builders.text_of(changed) == (
       'ditto(lam=9, inner=clip(bound=3) | clip(bound=8), steps=2, decay=0.5)')
   assert builders.build(changed, CONTEXT)[2] == 9
+
+
+def test_a_default_is_one_of_the_numbers_that_differ():
+  both = [builders.bind(text, SPACE) for text in (
+      'delayed(lr=0.5)', 'delayed(scale=2.0, lr=0.5)')]
+  assert variants.differing(both) == ['scale']
+  assert variants.numbers(both[0]) == {'lr': 0.5, 'scale': 1.0}
+  assert builders.build(
+      variants.replaced(both[0], {'scale': 3}), {}) == (0.5, 3)

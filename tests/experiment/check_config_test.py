@@ -55,6 +55,13 @@ def test_what_is_wrong_is_told(changes, message):
     ({'partition': 'natural', 'dataset': 'digits', 'data_dir': '/tmp'},
      "data_dir must be '' for dataset=digits"),
     ({'algorithm': 'centralized_sgd', 'uplink': 'clip(1.0)'}, 'aggregator'),
+    ({'algorithm': 'fedavg(client_optimizer=sgd(0.3))'},
+     r'client_optimizer must not be given here.* field client_optimizer'),
+    ({'algorithm': 'finetune(fedavg(epochs=2), local_training(sgd(0.1)))'},
+     'epochs must not be given here.* field local_epochs'),
+    ({'sampler': 'uniform(clients_per_round=3)'}, 'clients_per_round must not'),
+    ({'local_steps': 3, 'local_epochs': 2}, 'local_epochs must be 1 beside'),
+    ({'full_batch': True, 'batch_size': 20}, 'batch_size must be 10 beside'),
 ])
 def test_a_field_without_effect_is_refused(changes, message):
   with pytest.raises(ValueError, match=message):

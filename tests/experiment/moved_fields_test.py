@@ -48,6 +48,10 @@ def texts_of(**changes):
     ({'finetune_epochs': 5, 'personal_lr': 0.1}, {}, {
         'algorithm': 'finetune(fedavg, local_training(sgd(0.1), epochs=5))'}),
     ({'client_momentum': 0.5}, {}, {'client_optimizer': 'sgd(momentum=0.5)'}),
+    ({'stragglers': 0.5, 'finetune_epochs': 4},
+     {'algorithm': 'finetune(fedprox(mu=0.1), local_training(sgd(0.1)))'}, {
+         'algorithm': 'finetune(fedprox(mu=0.1, stragglers=0.5), '
+                      'local_training(sgd(0.1), epochs=4))'}),
     ({'client_momentum': 0.5}, {'algorithm': 'fednova'},
      {'algorithm': 'fednova(momentum=0.5)'}),
     ({'client_momentum': 0.5, 'client_clip_norm': 2.0}, {}, {
@@ -77,6 +81,14 @@ def test_every_old_field_has_a_new_text():
     for field, text in moved_fields.new_texts(
         {name: value}, texts_of()).items():
       builders.bind(text, spec_fields.spaces()[field])
+
+
+@pytest.mark.parametrize('old, texts', [
+    ({'client_momentum': 0.5}, {'client_optimizer': 'adam'}),
+    ({'stragglers': 0.5}, {'algorithm': 'centralized_sgd'})])
+def test_what_did_nothing_is_to_be_left_out(old, texts):
+  with pytest.raises(ValueError, match='did nothing .* leave it out'):
+    moved_fields.refuse(old, texts_of(**texts))
 
 
 @pytest.mark.parametrize('command, new', [

@@ -80,6 +80,7 @@ def _get_config(tmp_path, monkeypatch):
 DATA = """
 import numpy as np
 
+from fedjax_sim import models
 from fedjax_sim.data.sampling import Sampler
 from fedjax_sim.data.sets.load import Dataset
 
@@ -98,6 +99,15 @@ def striped(labels, num_clients, *, step=1):
 def always(num_clients, clients_per_round, *, first=0):
   chosen = first + np.arange(clients_per_round, dtype=np.int32)
   return Sampler(lambda r: chosen, clients_per_round, num_clients)
+
+
+def broken_loss(outputs, examples):
+  return 1 / 0
+
+
+def broken_model(num_classes):
+  return models.from_functions(
+      lambda key, x: {}, lambda params, x: 1 / 0, loss=squared)
 
 
 def squared(outputs, examples):
@@ -166,5 +176,11 @@ def test_data_partition_sampler_and_loss_of_a_user(tmp_path, monkeypatch):
     wrong = config.copy_and_resolve_references()
     wrong[field] = text
     with pytest.raises(ValueError, match=f'{field}=.* must make a '):
+      build.build(wrong, build.Shape(1, 1))
+  for field, text in (('model', 'own_data.broken_model'),
+                      ('loss', 'own_data.broken_loss')):
+    wrong = config.copy_and_resolve_references()
+    wrong[field] = text
+    with pytest.raises(ValueError, match=f'^{field}={text}: .*by zero'):
       build.build(wrong, build.Shape(1, 1))
   sys.modules.pop('own_data')

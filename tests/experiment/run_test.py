@@ -163,6 +163,17 @@ def test_dry_run_writes_nothing(tmp_path, capsys):
   assert 0.5 < flops / (4 * 640) < 4
 
 
+def test_dry_run_of_several_models_counts_the_work_on_one(tmp_path, capsys):
+  costs = []
+  for algorithm in ('fedavg', 'ifca(clusters=2)'):
+    config = small_config()
+    config.algorithm = algorithm
+    assert run_lib.run(config, 'test', workdir_path=tmp_path / 'new',
+                       dry_run=True) == 0
+    costs.append(re.search(r'([\d.e-]+) MFLOP', capsys.readouterr().out)[1])
+  assert costs[0] == costs[1]
+
+
 @pytest.mark.parametrize('field,value,message', [
     ('dataset', 'mnits', 'mnist'),
     ('model', 'resnet', 'mnist_2nn'),

@@ -79,3 +79,11 @@ def test_values_are_split_outside_of_parentheses():
 def test_what_is_no_sweep(texts, message):
   with pytest.raises(ValueError, match=message):
     sweep_settings.parse(default.get_config(), texts)
+
+
+@pytest.mark.parametrize('text', [
+    'algorithm=ditto(lam=1),ditto(lam=1.0)',
+    'server_optimizer=adam,adam(b1=0.9)'])
+def test_spellings_of_one_run_are_refused(text):
+  with pytest.raises(ValueError, match='must differ'):
+    sweep_settings.parse(default.get_config(), [text])
