@@ -31,6 +31,7 @@ class Contender(NamedTuple):
     max_repeats: most turns in a task, where one takes minutes.
     options: what only this worker understands.
     variables: environment variables of its process.
+    root: the checkout that it runs from, this one if None.
     daemons: whether it has processes that work even while it is not its turn;
       then it is measured beside ours alone, and disturbs no one else.
   """
@@ -43,6 +44,7 @@ class Contender(NamedTuple):
   max_repeats: dict[str, int] = {}
   options: dict[str, Any] = {}
   variables: dict[str, str] = {}
+  root: Path | None = None
   daemons: bool = False
 
   @property
@@ -125,16 +127,17 @@ class Worker:
         'options': contender.options}))
     self._log = job.with_suffix('.log')
     # JAX must not take all of a GPU's memory from those that come after it.
+    root = contender.root or ROOT
     environment = os.environ | {
         'PYTHONPATH': os.pathsep.join(
-            [str(ROOT), os.environ.get('PYTHONPATH', '')]).strip(os.pathsep),
+            [str(root), os.environ.get('PYTHONPATH', '')]).strip(os.pathsep),
         'XLA_PYTHON_CLIENT_PREALLOCATE': 'false',
         'FLWR_TELEMETRY_ENABLED': '0', 'RAY_USAGE_STATS_ENABLED': '0',
     } | contender.variables
     with self._log.open('w') as log:
       self._process = subprocess.Popen(
           [contender.python, '-m', f'benchmarks.peers.{contender.module}',
-           str(job)], cwd=ROOT, env=environment, stdin=subprocess.PIPE,
+           str(job)], cwd=root, env=environment, stdin=subprocess.PIPE,
           stdout=subprocess.PIPE, stderr=log, text=True)
     self._lines: queue.Queue[str] = queue.Queue()
     threading.Thread(target=self._read, daemon=True).start()

@@ -3,6 +3,8 @@
   python -m benchmarks.speed --setup [ENVIRONMENT ...]   make environments
   python -m benchmarks.speed                             measure everything
   python -m benchmarks.speed --report                    table into README.md
+  python -m benchmarks.speed --contenders ours --before CHECKOUT --out FILE
+                                       ours, in turns with another revision's
 
 Everybody trains the same model on the same examples with the same cohorts, by
 the same number of steps (`tasks.py`); what is timed for each is in the
@@ -252,6 +254,12 @@ def chosen_contenders(arguments) -> list[Contender]:
       chosen.append(CONTENDERS[name]._replace(
           name=f'{name}_lanes_{lanes}' if i else name,
           options={'lanes': lanes}))
+  if arguments.before:
+    options = {'devices': tasks_lib.cores(), 'lanes': 1}
+    chosen = [c._replace(options=options) if c.name == _REFERENCE else c
+              for c in chosen]
+    chosen.append(CONTENDERS[_REFERENCE]._replace(
+        name='before', root=arguments.before.absolute(), options=options))
   return chosen
 
 
@@ -277,6 +285,9 @@ def parse() -> argparse.Namespace:
   parser.add_argument(
       '--here', action='store_true',
       help='run all in this environment, whatever theirs is')
+  parser.add_argument('--before', type=Path, metavar='CHECKOUT',
+                      help='another revision, as one more contender; both are '
+                      'given a device a core and one lane')
   parser.add_argument('--out', type=Path, default=RESULTS)
   for name in ('clients', 'examples', 'epochs', 'batch_size'):
     parser.add_argument(f'--{name}', type=int, help=f'of every task: {name}')

@@ -50,7 +50,7 @@ ALGORITHMS = {
     'mime': lambda model: algorithms.mime(model, SGD, batch_size=4),
     'scaffold': lambda model: algorithms.scaffold(
         model, 0.1, batch_size=4, aggregator=aggregation.aggregator(
-            aggregation.downlink(aggregation.identity()))),
+            aggregation.downlink(aggregation.clip(1e6)))),
 }
 
 
