@@ -95,7 +95,7 @@ def for_each_batch(
   first_epoch = first_step // divisor
   num_epochs = jnp.where(num_steps > 0, (end - 1) // divisor - first_epoch + 1,
                          0)
-  equal = by_size and not data.ragged
+  equal = by_size and data.is_whole
   full = equal and data.max_size % width == 0
   padded_size = -(-data.max_size // width) * width
   order_key = random.named(key, 'order')

@@ -83,6 +83,9 @@ class ClientData(NamedTuple):
     size: int32 [], how many it has; 0 in an empty slot.
     max_size: static bound on `size`, the length that orders are padded to.
     ragged: static; clients may differ in their number of local steps.
+    common_size: `size` itself where all clients have `max_size` examples, else
+      None. An algorithm that trains on a part of them replaces `size`, and so
+      tells that its clients may differ.
   """
 
   examples: PyTree
@@ -90,6 +93,12 @@ class ClientData(NamedTuple):
   size: jax.Array
   max_size: int
   ragged: bool
+  common_size: jax.Array | None = None
+
+  @property
+  def is_whole(self) -> bool:
+    """Static: whether this is known to be `max_size` examples, or nobody's."""
+    return self.common_size is not None and self.size is self.common_size
 
 
 class Slot(NamedTuple):

@@ -254,7 +254,7 @@ class Exchange:
   ) -> ClientOutput:
     """A client's work; its message says whose it is, and whether it arrives."""
     data = ClientData(around.examples, slot.offset, slot.size, self.max_size,
-                      self.ragged)
+                      self.ragged, None if self.ragged else slot.size)
     if self.receive is not None:
       broadcast = self.receive(broadcast, slot, random.named(
           random.client_key(around.key, slot.client, slot.occurrence),

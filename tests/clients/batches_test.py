@@ -85,3 +85,24 @@ def test_steps_per_epoch(batch_size, want):
   sizes = jnp.array([0, 1, 10, 11, 600])
   np.testing.assert_array_equal(
       batches.steps_per_epoch(sizes, batch_size), want)
+
+
+@pytest.mark.parametrize('lanes', [1, 3])
+def test_a_part_of_a_clients_examples_is_only_that(lanes):
+  # As in a round where all clients have 8 examples: client c has 8c to 8c + 7,
+  # and trains on the first 5 - c of them, in batches of 4.
+  def seen(client):
+    size = jnp.int32(8) + 0 * client
+    whole = ClientData(
+        {'id': jnp.arange(100)}, 8 * client, size, 8, False, size)
+    part = whole._replace(size=5 - client)
+    count = lambda total, batch: total + jnp.sum(
+        jnp.where(batch.mask, batch.examples['id'], 0))
+    return [batches.for_each_batch(
+        data, count, jnp.int32(0), key=jax.random.key(0), batch_size=4)
+        for data in (whole, part)]
+
+  whole, part = jax.vmap(seen)(jnp.arange(lanes))
+  for c in range(lanes):
+    assert whole[c] == sum(range(8 * c, 8 * c + 8))
+    assert part[c] == sum(range(8 * c, 8 * c + 5 - c))
