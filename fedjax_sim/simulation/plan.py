@@ -59,7 +59,6 @@ def plan_rounds(
   occurrences = np.zeros(shape, np.int32)
   places = np.zeros(shape, np.int32)
   present = np.zeros(shape, bool)
-  places = np.zeros(shape, np.int32)
   for i, cohort in enumerate(cohorts):
     cohort = np.asarray(cohort)
     if owners is None and len(cohort) > devices * shape[2]:
