@@ -14,7 +14,6 @@ _TITLES = {
     'ours_host_loops': 'fedjax_sim, loops driven by the host',
     'ours_native': "fedjax_sim, XLA's own convolution",
     'ours_patches': 'fedjax_sim, convolution by patches',
-    'ours_rows': 'fedjax_sim, convolution by rows',
     'ours_lanes_250': 'fedjax_sim, 250 lanes',
     'ours_without_graphs': 'fedjax_sim, kernels launched one by one',
 }
