@@ -1,8 +1,8 @@
 """What is measured on a GPU, the most valuable first, and what is predicted.
 
 The predictions were written down before anything ran on a GPU. Ours and plain
-JAX's assume 1.8 us a kernel and 3 TB/s, for the kernels and bytes of a step that
-XLA compiles for an H100; PyTorch's assume about 8 us a kernel.
+JAX's assume 1.8 us a kernel and 3 TB/s, for the kernels and bytes of a step
+that XLA compiles for an H100; PyTorch's assume about 8 us a kernel.
 """
 
 from typing import Any, NamedTuple
