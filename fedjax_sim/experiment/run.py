@@ -133,9 +133,6 @@ def _train(
   simulation = experiment.simulation
   initial = simulation.init(folder / client_checkpoints.FOLDER)
   reporting.print_fields(_header(config, experiment, folder, initial))
-  if processes.is_first():
-    plots.partition_figure(
-        experiment.partition, experiment.labels, folder / 'partition.png')
   checkpoints = RunCheckpoints(checkpoints=saved, folder=folder)
   files = {0: folder / loop.METRICS_FILE}
   state = loop.restore(simulation, initial, checkpoints, files)
@@ -158,6 +155,9 @@ def _train(
         simulation, state, cadence(config), files=files,
         checkpoints=checkpoints, traffic=simulation.bytes_per_client(),
         stop=lambda: bool(signals), on_progress=show)
+  if processes.is_first():  # Not sooner: matplotlib takes a while to import.
+    plots.partition_figure(
+        experiment.partition, experiment.labels, folder / 'partition.png')
   if outcome.diverged and config.on_divergence == 'stop':
     latest = checkpoints.latest()
     good = ('there is no checkpoint before it' if latest is None else
