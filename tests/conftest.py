@@ -13,6 +13,7 @@ import tempfile
 import jax
 import pytest
 
+from fedjax_sim.core import reuse
 from fedjax_sim.simulation import autotune
 
 _QUICK = ('--xla_backend_optimization_level=0',
@@ -57,6 +58,13 @@ def pytest_unconfigure(config):
 def _rank_promotion_raises():
   with jax.numpy_rank_promotion('raise'):
     yield
+
+
+@pytest.fixture(autouse=True)
+def _programs_are_a_tests_own():
+  """A test may change what the functions of a module-level model do."""
+  yield
+  reuse.forget()
 
 
 @pytest.fixture(scope='session', autouse=True)

@@ -85,8 +85,8 @@ def build(
         client_state, states, train.num_clients, devices):
       state_buffer = stored_states.buffer_size(
           states, train.num_clients, devices, sampler.max_cohort)
-    key = jax.jit(lambda: jax.random.key(seed),
-                  out_shardings=placement.everywhere)()
+    key = _everywhere(placement)(
+        np.asarray(jax.random.key_data(jax.random.key(seed))))
     engine = engine_lib.build_engine(
         algorithm, train, shapes, placement=placement,
         examples=placement.split() if owned or held is None
@@ -113,6 +113,13 @@ def build(
   chosen, reason = autotune.choose(
       make, sampler.max_cohort, devices, lanes, rounds)
   return dataclasses.replace(chosen, lanes_reason=reason)
+
+
+@functools.cache
+def _everywhere(placement: sharding.Placement):
+  """A function that makes a key of its data, on all devices of processes."""
+  return jax.jit(
+      jax.random.wrap_key_data, out_shardings=placement.everywhere)
 
 
 def _evaluation_sets(

@@ -8,7 +8,7 @@ import numpy as np
 from jax import numpy as jnp
 
 from fedjax_sim.clients.measure import batch_metrics, local_metrics
-from fedjax_sim.core import checks, random
+from fedjax_sim.core import checks, random, reuse
 from fedjax_sim.core.types import (
   ClientData,
   FederatedAlgorithm,
@@ -91,6 +91,7 @@ def evaluator(model: Model) -> Callable[[Variables, EvalData], MetricSums]:
   return evaluate
 
 
+@reuse.reused(size=16)
 def of_sets(model: Model) -> Callable[[Variables, PyTree], dict]:
   """`evaluator` for several sets: `{'test': EvalData, …}`."""
   one = evaluator(model)
