@@ -1,6 +1,7 @@
 """Models: adapters for flax modules and plain functions, and our own."""
 
-from fedjax_sim.models import losses, metrics
+from fedjax_sim.models import losses
+from fedjax_sim.models import named_metrics as metrics
 from fedjax_sim.models.adapters import (
     as_float,
     centered,
@@ -26,7 +27,7 @@ from fedjax_sim.models.losses import (
     poisson,
     token_cross_entropy,
 )
-from fedjax_sim.models.metrics import (
+from fedjax_sim.models.named_metrics import (
     METRICS,
     accuracy,
     auc,

@@ -10,8 +10,7 @@ from jax import numpy as jnp
 
 from fedjax_sim.core import random, trees, types
 from fedjax_sim.core.types import PyTree
-from fedjax_sim.models import losses
-from fedjax_sim.models import metrics as metrics_lib
+from fedjax_sim.models import losses, named_metrics
 
 Preprocess = Callable[..., PyTree] | None
 # As in `Model`, several such, or None for those that fit the loss.
@@ -152,10 +151,10 @@ def with_loss(
   loss = model.loss if loss is None else loss
   if metrics is None:
     default = model.metrics is None or hasattr(model.metrics, 'is_default')
-    chosen = metrics_lib.default_metrics(loss) if default else model.metrics
+    chosen = named_metrics.default_metrics(loss) if default else model.metrics
   else:
     several = isinstance(metrics, list | tuple)
-    chosen = metrics_lib.all_of(*metrics) if several else metrics
+    chosen = named_metrics.all_of(*metrics) if several else metrics
   for name, value in (('loss', loss), ('metrics', chosen)):
     if not callable(value):
       raise ValueError(f'{name} must be a function of outputs and examples, '

@@ -9,7 +9,7 @@ from jax import numpy as jnp
 from jax.nn import initializers
 
 from fedjax_sim.core import checks, types
-from fedjax_sim.models import declared, linen, losses, metrics, recurrent
+from fedjax_sim.models import declared, linen, losses, named_metrics, recurrent
 
 Initializer = Callable[..., jax.Array]
 
@@ -160,5 +160,5 @@ def word_metrics(outputs: jax.Array, examples: Any) -> types.MetricSums:
   """
   labels = examples['y']
   words = jnp.where((labels == EOS) | (labels == OOV), -1, labels)
-  sums = lambda y: metrics.accuracy(outputs, {'y': y})['accuracy']
+  sums = lambda y: named_metrics.accuracy(outputs, {'y': y})['accuracy']
   return {'accuracy': sums(words), 'accuracy_all': sums(labels)}

@@ -8,7 +8,7 @@ import sklearn.metrics
 from jax import numpy as jnp
 
 from fedjax_sim.models import losses
-from fedjax_sim.models import metrics as metrics_lib
+from fedjax_sim.models import named_metrics as metrics_lib
 
 OF_CLASSES = (losses.cross_entropy, losses.nll_of_softmax)
 

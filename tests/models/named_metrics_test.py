@@ -6,7 +6,8 @@ import pytest
 import sklearn.metrics
 from jax import numpy as jnp
 
-from fedjax_sim.models import declared, losses, metrics
+from fedjax_sim.models import declared, losses
+from fedjax_sim.models import named_metrics as metrics
 
 ROWS = 211
 
