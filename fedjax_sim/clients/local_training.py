@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple, TypedDict
 
 import jax
+import numpy as np
 import optax
 
 from fedjax_sim.clients import gradients
@@ -141,6 +142,7 @@ def local_training(
   def run(variables: Variables, data: ClientData, key, round_number, *,
           correct=None, **options):
     start = variables.params
+    work.planned(np.array([data.max_size]))  # Raises if they are too many.
 
     def corrected(grads: PyTree, params: PyTree) -> PyTree:
       if is_proximal:
