@@ -189,7 +189,7 @@ def test_who_has_no_examples_counts_nowhere(name):
   data = toys.softmax_data([*SIZES, 0, 0])
   cohorts = [[0, first, 3, 1, 2], [first, 2, first + 1], [3, first + 1, 1]]
   sampler = sampling.Sampler(lambda r: np.array(cohorts[r]), 5, first + 2)
-  simulation = simulate_lib.build(
+  simulation = build_lib.build(
       MODEL, CASES[name](MODEL), data, sampler, lanes=2, devices=1)
   start = jax.device_get(simulation.init())
   progress = list(drive(simulation, simulation.init(), len(cohorts)))
