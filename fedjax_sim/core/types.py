@@ -88,6 +88,21 @@ class Slot(NamedTuple):
   work: jax.Array | None = None
   lag: jax.Array | None = None
 
+  @property
+  def works(self) -> jax.Array:
+    """bool: somebody is there, has examples, and gets any step done."""
+    here = self.present & (self.size > 0)
+    return here if self.work is None else here & (self.work > 0)
+
+  @property
+  def counts(self) -> jax.Array:
+    """bool: it works, and its message arrives.
+
+    Who does nothing counts in no mean, whatever the weights, and keeps the
+    state that it has.
+    """
+    return self.works if self.arrives is None else self.works & self.arrives
+
 
 class Message(NamedTuple):
   """What a client returns to the server.
@@ -98,7 +113,8 @@ class Message(NamedTuple):
     weight: float32 [...], the weight of the update in the mean, or a prefix
       tree of such. A weight's shape is a prefix of the shape of its leaves.
     present: bool []; an absent slot is selected away, never multiplied,
-      since 0 * NaN is NaN.
+      since 0 * NaN is NaN. The engine makes it False where `Slot.counts` is; a
+      client that has done no step may do so itself.
     sums: scalars or short vectors by name, added up plainly over the clients
       that are present. Algorithms and transforms each see their own only.
     group: bool [K], True at the one of K server models that the update is for;
@@ -309,7 +325,8 @@ class FederatedAlgorithm(NamedTuple):
   """An algorithm: who computes what. Nothing in it knows lanes or devices.
 
   Attributes:
-    init: `(Variables, key, num_clients) -> ServerState`.
+    init: `(Variables, key, num_clients) -> ServerState`; of the clients, those
+      that have any examples.
     client_init: `(Variables) -> client state` of a client that has not taken
       part yet, `()` for none.
     broadcast: `(ServerState, *earlier) -> server message`, `earlier` being the
