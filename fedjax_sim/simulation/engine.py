@@ -90,12 +90,13 @@ def build_engine(
       dict(algorithm=algorithm, num_clients=data.num_clients, devices=devices,
            max_size=int(sizes.max()), ragged=ragged, cohort_size=cohort_size,
            num_states=num_states, evaluate=evaluate),
-      _one_example(data), variables, placement, examples, owned)
+      _one_example(data), int(np.sum(sizes > 0)), variables, placement,
+      examples, owned)
 
 
 @reuse.reused(size=8)
 def _build(
-    parts: dict, example: PyTree, variables: Variables,
+    parts: dict, example: PyTree, num_with_examples: int, variables: Variables,
     placement: sharding.Placement, examples: jax.sharding.NamedSharding,
     owned: bool,
 ) -> Engine:
@@ -104,6 +105,7 @@ def _build(
   Args:
     parts: the fields of `Rounds`.
     example: shapes of one.
+    num_with_examples: clients that have any.
     variables: the model's shapes.
     placement: the devices.
     examples: how the examples lie on them.
@@ -118,7 +120,8 @@ def _build(
       in_specs=(examples, state, Plan(slots, everywhere),
                 everywhere, everywhere, everywhere, split, everywhere),
       out_specs=(state, everywhere), donate_argnums=1)
-  init = lambda variables, key: rounds.init(example, variables, key)
+  init = lambda variables, key: rounds.init(
+      example, variables, key, num_with_examples)
   first = jax.eval_shape(init, variables, jax.random.key(0))
   states = first.clients, first.transforms
   return Engine(
