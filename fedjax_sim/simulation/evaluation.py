@@ -76,15 +76,17 @@ def fill_up(data: EvalData, multiple: int) -> EvalData:
 
 def evaluator(model: Model) -> Callable[[Variables, EvalData], MetricSums]:
   """The function that the engine runs inside its rounds."""
+  # Inlined; so it is traced once, and not again where shapes are asked for.
+  of_batch = jax.jit(
+      lambda variables, batch: batch_metrics(model, variables, *batch),
+      inline=True)
 
   def evaluate(variables: Variables, data: EvalData) -> MetricSums:
     def step(totals, batch):
-      metrics = batch_metrics(model, variables, *batch)
-      return jax.tree.map(jnp.add, totals, metrics), None
+      return jax.tree.map(jnp.add, totals, of_batch(variables, batch)), None
 
     first = jax.tree.map(lambda x: x[0], data)
-    shapes = jax.eval_shape(
-        lambda v, b: batch_metrics(model, v, *b), variables, first)
+    shapes = jax.eval_shape(of_batch, variables, first)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     return jax.lax.scan(step, zeros, data)[0]
 

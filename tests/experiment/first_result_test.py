@@ -84,6 +84,21 @@ def test_a_short_job_compiles_its_rounds_once_and_measures_nothing(
   assert (records[0]['devices'], records[0]['lanes']) == (3, 1)
 
 
+def test_the_model_is_traced_a_few_times_in_all():
+  """Local training, evaluation, and their shapes; not anew for each of them."""
+  traced = []
+  def apply(*args, **kwargs):
+    traced.append(kwargs['train'])
+    return MODEL.apply(*args, **kwargs)
+  model = MODEL._replace(apply=apply)
+  algorithm = fs.algorithms.fedavg(model, optax.sgd(0.1), batch_size=5)
+  simulate(model, algorithm)
+  # Outside of the mesh for shapes, and on it for the program.
+  assert traced.count(True) <= 3, traced
+  # Training and test examples when they are checked, and then the evaluation.
+  assert traced.count(False) <= 3, traced
+
+
 _JOB = '''
 import sys
 import jax, optax
