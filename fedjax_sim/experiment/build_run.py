@@ -65,7 +65,7 @@ def build(config: ConfigDict, shape: Shape) -> Experiment:
       model, algorithm, train,
       make_sampler(config, num_clients),
       test=evaluation.some_of(dataset.test, config.test_examples),
-      seed=config.seed, **shape._asdict(),
+      seed=config.seed, rounds=config.rounds, **shape._asdict(),
       eval_batch_size=config.eval_batch_size, examples=config.examples,
       client_state=config.client_state)
   return Experiment(

@@ -38,7 +38,7 @@ class Engine:
     states: `(clients, transforms)` of a `SimulationState`, as shapes.
     owners: int [N], the device that must compute a client, since it holds the
       client's state or examples; None where any device may.
-    lower: lowers the program `(examples, SimulationState, Plan, first, last,
+    trace: traces the program `(examples, SimulationState, Plan, first, last,
       key, eval_data, frozen weights) -> (SimulationState, RoundOutputs
       [R])`. It runs the
       plan's rounds from `first` up to, not including, `last`; the state is
@@ -48,7 +48,7 @@ class Engine:
   init: Callable[[Variables, jax.Array], SimulationState]
   states: tuple[PyTree, PyTree]
   owners: np.ndarray | None
-  lower: Callable[..., jax.stages.Lowered]
+  trace: Callable[..., jax.stages.Traced]
 
 
 def build_engine(
@@ -107,7 +107,7 @@ def build_engine(
       states=states,
       owners=client_owners.owners(data.num_clients, devices)
       if owned or jax.tree.leaves(states) else None,
-      lower=compiled.lower)
+      trace=compiled.trace)
 
 
 def client_states(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from fedjax_sim.core import checks, frozen, random
+from fedjax_sim.core import checks, compilation, frozen, random
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
@@ -214,6 +214,7 @@ def build(
   Raises:
     ValueError: an argument is out of range, or data don't fit the model.
   """
+  compilation.keep_programs()
   for name, value in (('devices', devices), ('lanes', lanes),
                       ('together', together)):
     checks.positive_int_or_auto(name, value)
@@ -246,7 +247,7 @@ def build(
       make_algorithm, federations, cohort_size, lanes, evaluate)
   sweep = Sweep(
       model=model, make_algorithm=make_algorithm, make_rounds=make_rounds,
-      program=Program(lower=lambda: _lower(sweep), devices=devices,
+      program=Program(trace=lambda: _trace(sweep), devices=devices,
                       lanes=lanes),
       federations=tuple(federations), cohort_size=cohort_size,
       make_sampler=make_sampler or (lambda seed: sampling.uniform(
@@ -271,7 +272,7 @@ def _make_rounds(
       evaluate=evaluate)
 
 
-def _lower(sweep: Sweep) -> jax.stages.Lowered:
+def _trace(sweep: Sweep) -> jax.stages.Traced:
   """The program, from the shapes of what it will take."""
   keys, numbers = sweep.numbers(
       [Member(0, sweep.example)], np.zeros(sweep.size, np.int32))
@@ -281,7 +282,7 @@ def _lower(sweep: Sweep) -> jax.stages.Lowered:
       sweep.plan([], 0).slots)
   turn = sweep_program.turn(
       np.zeros(sweep.size, bool), sweep.placement.size, sweep.together)
-  return sweep_program.build(sweep.make_rounds, sweep.placement).lower(
+  return sweep_program.build(sweep.make_rounds, sweep.placement).trace(
       sweep.examples, sweep_program.Members(states, slots, numbers, keys),
       np.zeros(sweep.capacity, bool), turn, np.int32(0), np.int32(0),
       sweep.eval_data, sweep.frozen)

@@ -47,7 +47,7 @@ def simulation(algorithm, cohorts, devices, lanes, kind=Simulation, **kwargs):
   built = build_lib.build(
       MODEL, algorithm, DATA, sampler, devices=devices, lanes=lanes, **kwargs)
   fields = {f.name: getattr(built, f.name) for f in dataclasses.fields(built)}
-  program = dataclasses.replace(built.program, lower=lambda: made.lower())
+  program = dataclasses.replace(built.program, trace=lambda: made.trace())
   made = kind(**fields | {'program': program})
   return made
 
