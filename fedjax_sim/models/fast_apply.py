@@ -51,15 +51,26 @@ def with_fast_forms(function: Callable, static: str) -> Callable:
   def fast(*args, **kwargs):
     if jax.config.jax_disable_jit:  # Somebody is debugging.
       return function(*args, **kwargs)
-    trace = traced.trace(*args, **kwargs)
-    jaxpr = rewritten(trace.jaxpr)
+    option = {static: kwargs.pop(static)}
+    outer, shapes = jax.make_jaxpr(
+        functools.partial(traced, **option), return_shape=True)(*args, **kwargs)
+    # One call, whose jaxpr JAX keeps for the same shapes.
+    call, = outer.eqns
+    jaxpr = rewritten(call.params['jaxpr'])
     if jaxpr is None:
-      return function(*args, **kwargs)
-    del kwargs[static]
-    outputs = jex_core.jaxpr_as_fun(jaxpr)(*jax.tree.leaves((args, kwargs)))
-    return jax.tree.unflatten(jax.tree.structure(trace.out_info), outputs)
+      return function(*args, **kwargs, **option)
+    values = dict(zip(outer.jaxpr.constvars, outer.consts, strict=True))
+    values.update(zip(
+        outer.jaxpr.invars, jax.tree.leaves((args, kwargs)), strict=True))
+    outputs = jex_core.jaxpr_as_fun(jaxpr)(
+        *(_value(atom, values) for atom in call.invars))
+    return jax.tree.unflatten(jax.tree.structure(shapes), outputs)
 
   return fast
+
+
+def _value(atom, values):
+  return atom.val if isinstance(atom, jex_core.Literal) else values[atom]
 
 
 def rewritten(jaxpr: Any) -> Any | None:

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import numpy as np
+import optax
 import pytest
 from flax import linen as nn
 from flax import nnx
@@ -14,7 +15,9 @@ from jax.extend import core as jex_core
 
 import fedjax_sim as fs
 from fedjax_sim import models
+from fedjax_sim.data import federated, sampling
 from fedjax_sim.models import fast_apply
+from fedjax_sim.simulation import build
 from tests import toys
 
 SLOW = {'conv_general_dilated', 'reduce_window_max', 'reduce_window_min',
@@ -110,9 +113,6 @@ FUNCTIONS = {
         conv(x, k), jnp.inf, lax.min, (1, 2, 3, 1), (1, 2, 1, 1), 'SAME')),
     'sums': ((3, 3, 4, 5), lambda k, x: nn.avg_pool(
         conv(x, k), (3, 3), (1, 1), 'SAME')),
-    'spread_windows': ((3, 3, 4, 5), lambda k, x: lax.reduce_window(
-        conv(x, k), -jnp.inf, lax.max, (1, 3, 2, 1), (1, 1, 2, 1), 'VALID',
-        window_dilation=(1, 2, 3, 1))),
     'long_window': ((3, 3, 4, 5), lambda k, x: nn.max_pool(
         conv(x, k).reshape(-1, 64, 5), (64,))),
     'strided': ((3, 3, 4, 5), lambda k, x: conv(x, k, window_strides=(2, 2))),
@@ -126,7 +126,7 @@ FUNCTIONS = {
         x.reshape(-1, 64, 4), k, window_strides=(1,),
         dimension_numbers=('NWC', 'WIO', 'NWC'))),
     'three_dimensions': ((2, 3, 3, 2, 6), lambda k, x: conv(
-        x.reshape(-1, 4, 2, 8, 8), k, window_strides=(1, 1, 1),
+        x.reshape(-1, 2, 2, 8, 8), k, window_strides=(1, 1, 1),
         dimension_numbers=('NCDHW', 'DHWIO', 'NCDHW'))),
     'patches': ((4, 4, 4, 5), lambda k, x: conv(x, k, window_strides=(4, 4))),
     'channels_first': ((5, 4, 3, 3), torch_like),
@@ -141,7 +141,7 @@ FUNCTIONS = {
     'scan': ((2, 3, 3, 4, 4), over_layers),
     'loop': ((3, 3, 4, 4), repeated),
     'cond': ((3, 3, 4, 4), lambda k, x: lax.cond(
-        k.sum() > 0, lambda: max_pool(conv(x, k)), lambda: x[:, :4, ::2])),
+        x.sum() < 1e9, lambda: max_pool(conv(x, k)), lambda: x[:, :4, ::2])),
     'custom_vjp': ((3, 3, 4, 4), lambda k, x: own_vjp(x, k)),
     'custom_jvp': ((3, 3, 4, 4), lambda k, x: own_jvp(x, k)),
     'custom_batching': ((3, 3, 4, 4), lambda k, x: jax.vmap(
@@ -176,6 +176,19 @@ def test_equals_the_plain_function_and_holds_nothing_slow(name):
   assert primitives_of(
       jax.make_jaxpr(value_and_gradients(plain))(k, x).jaxpr) & SLOW
   assert not primitives_of(jax.make_jaxpr(fast)(k, x).jaxpr) & SLOW
+
+
+def test_windows_with_gaps_equal_those_of_lax_in_value():
+  # lax has no gradient of these.
+  def plain(x, *, train):
+    return lax.reduce_window(
+        x, -jnp.inf, lax.max, (1, 3, 2, 1), (1, 1, 2, 1), ((0, 0), (1, 0),
+        (2, -1), (0, 0)), window_dilation=(1, 2, 3, 1))
+  fast = fast_apply.with_fast_forms(plain, 'train')
+  x = normal(2, 2, 8, 8, 4)
+  np.testing.assert_array_equal(fast(x, train=True), plain(x, train=True))
+  jaxpr = jax.make_jaxpr(functools.partial(fast, train=True))(x)
+  assert not primitives_of(jaxpr.jaxpr) & SLOW
 
 
 # What stays with lax.
@@ -266,15 +279,15 @@ def test_effects_and_checks_are_kept():
   def plain(k, x, *, train):
     y = conv(x, k)
     jax.debug.callback(lambda v: seen.append(float(v)), x[0, 0, 0, 0])
-    checkify.check(y[0, 0, 0, 0] < 1e6, 'large')
+    checkify.check(jnp.abs(y).max() < 1e6, 'too large')
     return y
   fast = fast_apply.with_fast_forms(plain, 'train')
   run = jax.jit(checkify.checkify(functools.partial(fast, train=True)))
   k, x = normal(1, 3, 3, 4, 5), np.ones((2, 8, 8, 4), np.float32)
   error, _ = run(k, x)
   assert error.get() is None
-  error, _ = run(k, 1e9 * np.abs(k).sum() * x * np.sign(k.sum()))
-  assert 'large' in (error.get() or 'large')
+  error, _ = run(k, 1e9 * x)
+  assert 'too large' in error.get()
   jax.effects_barrier()
   assert seen[0] == 1.0 and len(seen) == 2
 
@@ -318,7 +331,9 @@ class Scanned(nn.Module):
       @nn.compact
       def __call__(self, x, _):
         return nn.relu(nn.Conv(8, (3, 3))(x)), None
-    layers = nn.scan(nn.remat(Layer), {'params': 0}, {'params': True}, length=3)
+    layers = nn.scan(
+        nn.remat(Layer), variable_axes={'params': 0},
+        split_rngs={'params': True}, length=3)
     x, _ = layers()(x, None)
     return nn.Dense(10)(nn.max_pool(x, (8, 8)).reshape(x.shape[0], -1))
 
@@ -370,8 +385,8 @@ def step(model, variables, x, key):
         mask=jnp.arange(6) < 5)
     losses = model.loss(outputs, {'y': jnp.arange(6)})
     return jnp.sum(losses[:5]), (outputs[:5], state)
-  (_, aux), gradient = jax.value_and_grad(loss, has_aux=True)(variables.params)
-  return aux, gradient
+  gradient, aux = jax.grad(loss, has_aux=True)(variables.params)
+  return aux, gradient, model.run(variables, x)[0]
 
 
 @pytest.mark.parametrize('name', MODELS)
@@ -388,9 +403,6 @@ def test_a_model_equals_the_one_that_opted_out(name):
       lambda a, b: np.testing.assert_allclose(
           a, b, rtol=1e-5, atol=1e-5 * max(1.0, np.abs(b).max())),
       ours, theirs)
-  outputs = [jax.jit(lambda v, x, m=m: m.run(v, x)[0])(variables, x)
-             for m in (fast, plain)]
-  np.testing.assert_allclose(*outputs, rtol=1e-5, atol=1e-5)
   jaxprs = [primitives_of(jax.make_jaxpr(functools.partial(step, model))(
       variables, x, key).jaxpr) for model in (fast, plain)]
   assert not jaxprs[0] & SLOW
@@ -406,15 +418,16 @@ def test_the_compiled_round_of_a_plain_module_holds_nothing_slow():
         x = nn.max_pool(x, (2, 2), (2, 2))
       return nn.Dense(10)(x.reshape(x.shape[0], -1))
 
-  clients = {str(i): {'x': normal(i, 6, 8, 8, 3), 'y': np.arange(6)}
-             for i in range(3)}
+  train = federated.federate(
+      {'x': normal(1, 18, 8, 8, 3), 'y': np.arange(18) % 10},
+      toys.partition_of((6, 6, 6)))
   def program(**options):
-    simulation = fs.build(
-        fs.algorithms.fedavg(
-            models.from_linen(Plain(), **options), batch_size=2,
-            client_optimizer=0.1),
-        fs.data.from_clients(clients), rounds=1, clients_per_round=2)
-    return simulation.program.lower().as_text()
+    model = models.from_linen(Plain(), **options)
+    simulation = build.build(
+        model, fs.algorithms.fedavg(
+            model, batch_size=2, client_optimizer=optax.sgd(0.1)),
+        train, sampling.uniform(3, 2, 0), devices=2, lanes=1)
+    return simulation.program.traced.lower().as_text()
   slow = ('stablehlo.convolution', 'stablehlo.reduce_window',
           'stablehlo.select_and_scatter')
   assert not any(word in program() for word in slow)
