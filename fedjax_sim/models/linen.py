@@ -15,7 +15,7 @@ def from_linen(
     module: nn.Module,
     *,
     loss: Callable[..., jax.Array] = losses.cross_entropy,
-    metrics: Callable[..., types.MetricSums] = losses.classification_metrics,
+    metrics: adapters.Metrics = None,
     preprocess: adapters.Preprocess = adapters.as_float,
     fast_convolutions: bool = True,
 ) -> types.Model:
@@ -36,7 +36,7 @@ def from_linen(
   Args:
     module: an instance, such as `MLP(hidden=200)`.
     loss: as in `Model`.
-    metrics: as in `Model`.
+    metrics: as in `from_functions`.
     preprocess: as in `from_functions`.
     fast_convolutions: as in `make_model`: convolutions and pooling are replaced
       by faster ones of the same numbers.

@@ -21,7 +21,7 @@ def from_nnx(
     build: Callable[..., nnx.Module],
     *,
     loss: Callable[..., jax.Array] = losses.cross_entropy,
-    metrics: Callable[..., types.MetricSums] = losses.classification_metrics,
+    metrics: adapters.Metrics = None,
     preprocess: adapters.Preprocess = adapters.as_float,
     fast_convolutions: bool = True,
 ) -> types.Model:
@@ -48,7 +48,7 @@ def from_nnx(
       `lambda rngs: MLP(784, 200, rngs=rngs)`. It is called once here, for the
       shapes alone, and at every `init`.
     loss: as in `Model`.
-    metrics: as in `Model`.
+    metrics: as in `from_functions`.
     preprocess: as in `from_functions`.
     fast_convolutions: as in `make_model`: convolutions and pooling are replaced
       by faster ones of the same numbers.

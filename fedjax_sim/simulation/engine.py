@@ -99,7 +99,7 @@ def build_engine(
                 everywhere, everywhere, everywhere, split, everywhere),
       out_specs=(state, everywhere), donate_argnums=1)
   init = lambda variables, key: rounds.init(
-      _one_example(data), variables, key)
+      _one_example(data), variables, key, int(np.sum(sizes > 0)))
   first = jax.eval_shape(init, variables, jax.random.key(0))
   states = first.clients, first.transforms
   return Engine(

@@ -123,19 +123,39 @@ class Sweep:
     places = np.arange(self.size).reshape(-1, self.placement.size).T.ravel()
     owner = np.where(places < len(members), places, -1).astype(np.int32)
     states = jax.jit(self.first_states, out_shardings=self.placement.split())(
-        *self.numbers(members, owner))
+        *self.numbers(members, owner), self._differing_counts(members, owner))
     return SweepState(states, owner, np.zeros(self.size, np.int32))
 
-  def first_states(self, keys, numbers) -> SimulationState:
-    """The states [places, ...] before the first round."""
+  def first_states(
+      self, keys, numbers, counts: jax.Array | None = None
+  ) -> SimulationState:
+    """The states [places, ...] before the first round.
+
+    Args:
+      keys: as `numbers` gives them.
+      numbers: likewise.
+      counts: what `_differing_counts` gives.
+    """
     first = jax.tree.map(lambda x: x[:1], self.federations[0].examples)
+    common = _num_with_examples(self.federations[0])
 
     def one(args):
-      key, hyperparameters = args
+      key, hyperparameters, count = args
       variables = self.model.init(random.named(key, 'model'), first['x'])
-      return self.make_rounds(hyperparameters).init(first, variables, key)
+      return self.make_rounds(hyperparameters).init(
+          first, variables, key, common if count is None else count)
 
-    return jax.lax.map(one, (keys, numbers))
+    return jax.lax.map(one, (keys, numbers, counts))
+
+  def _differing_counts(
+      self, members: Sequence[Member], owner: np.ndarray
+  ) -> np.ndarray | None:
+    """Clients with examples, for each place; None if they are the same."""
+    counts = np.array([_num_with_examples(f) for f in self.federations])
+    if np.ptp(counts) == 0:
+      return None
+    return counts[[members[max(i, 0)].federation for i in owner]].astype(
+        np.int32)
 
   def numbers(
       self, members: Sequence[Member], owner: np.ndarray
@@ -256,6 +276,10 @@ def build(
       together=together, examples=examples, eval_data=eval_data, size=size,
       capacity=_CAPACITY)
   return sweep
+
+
+def _num_with_examples(data: FederatedData) -> int:
+  return int(np.sum(data.sizes > 0))
 
 
 def _make_rounds(

@@ -144,8 +144,6 @@ FUNCTIONS = {
         x.sum() < 1e9, lambda: max_pool(conv(x, k)), lambda: x[:, :4, ::2])),
     'custom_vjp': ((3, 3, 4, 4), lambda k, x: own_vjp(x, k)),
     'custom_jvp': ((3, 3, 4, 4), lambda k, x: own_jvp(x, k)),
-    'custom_batching': ((3, 3, 4, 4), lambda k, x: jax.vmap(
-        own_batching, (0, None))(x, k)),
     'all_inside': ((2, 3, 3, 4, 4), lambda k, x: jax.checkpoint(
         lambda x: jax.jit(lambda x: lax.scan(
             lambda h, k: (own_jvp(h, k), own_vjp(h, k)), x, k)[1])(x))(x)[1]),
@@ -176,6 +174,18 @@ def test_equals_the_plain_function_and_holds_nothing_slow(name):
   assert primitives_of(
       jax.make_jaxpr(value_and_gradients(plain))(k, x).jaxpr) & SLOW
   assert not primitives_of(jax.make_jaxpr(fast)(k, x).jaxpr) & SLOW
+
+
+def test_the_rule_of_a_custom_batching_is_the_one_that_runs():
+  def plain(k, x, *, train):
+    return own_batching(x, k)
+  k, x = normal(1, 3, 3, 4, 4), normal(2, 2, 8, 8, 4)
+  over = lambda f: jax.vmap(functools.partial(f, train=True), (None, 0))
+  fast = over(fast_apply.with_fast_forms(plain, 'train'))
+  np.testing.assert_allclose(
+      fast(k, x), over(plain)(k, x), rtol=1e-5, atol=1e-5)
+  assert not primitives_of(jax.make_jaxpr(fast)(k, x).jaxpr) & SLOW
+  assert primitives_of(jax.make_jaxpr(over(plain))(k, x).jaxpr) & SLOW
 
 
 def test_windows_with_gaps_equal_those_of_lax_in_value():
