@@ -70,7 +70,7 @@ def _programs_are_a_tests_own():
 @pytest.fixture(scope='session', autouse=True)
 def _auto_is_one_device_and_two_lanes():
   """'auto' would measure: slow, and another answer on another day."""
-  def choose(make, cohort_size, devices, lanes, rounds=None):
+  def choose(make, cohort_size, devices, lanes, *job):
     devices = 1 if devices == 'auto' else devices
     lanes = 2 if lanes == 'auto' else lanes
     return make(devices, min(lanes, -(-cohort_size // devices))), 'fixed'

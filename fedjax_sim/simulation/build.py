@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -49,10 +49,12 @@ def build(
     examples: str = 'auto',
     client_state: str = 'auto',
     eval_batch_size: int = 1000,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Simulation:
   """Puts a simulation together; see `fedjax_sim.simulate` for the arguments.
 
-  Where `rounds` is None the job is taken to be long: 'auto' is measured.
+  Where `rounds` is None the job is taken to be long: 'auto' is measured. `say`
+  is told what takes a while, before it begins.
   """
   compilation.keep_programs()
   checks.one_of('examples', examples, EXAMPLES)
@@ -111,7 +113,7 @@ def build(
   if owned and devices == 'auto':  # One device would own all.
     devices = min(len(jax.devices()), train.num_clients)
   chosen, reason = autotune.choose(
-      make, sampler.max_cohort, devices, lanes, rounds)
+      make, sampler.max_cohort, devices, lanes, rounds, say)
   return dataclasses.replace(chosen, lanes_reason=reason)
 
 
