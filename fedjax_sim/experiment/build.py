@@ -13,7 +13,7 @@ from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData, federate
 from fedjax_sim.data.partition import Partition
 from fedjax_sim.data.sets.load import Dataset, NaturalClients
-from fedjax_sim.experiment import spec_fields
+from fedjax_sim.experiment import field_names, spec_fields
 from fedjax_sim.experiment.build_algorithm import make_algorithm
 from fedjax_sim.experiment.check_config import cohort_size, validate
 from fedjax_sim.simulation import evaluation
@@ -51,6 +51,12 @@ def build(config: ConfigDict, shape: Shape) -> Experiment:
     ValueError: a field is out of range, or the data can't be had.
   """
   validate(config)
+  with field_names.in_errors(config):
+    return _build(config, shape)
+
+
+def _build(config: ConfigDict, shape: Shape) -> Experiment:
+  """`build`, of a config whose fields are in range."""
   dataset = load_dataset(config)
   labels = dataset.train['y']
   client_ids, partition, held_out = deal(config, dataset)
