@@ -8,7 +8,7 @@ from fedjax_sim.core import random
 from fedjax_sim.core.types import ClientData, Model, Variables
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import federate
-from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation.drive import drive
 
 
@@ -147,7 +147,7 @@ def run_cohorts(model, algorithm, data, cohorts, lanes=2):
   """The state after rounds with these cohorts, given one by one."""
   sampler = sampling.Sampler(
       lambda r: np.array(cohorts[r]), max(map(len, cohorts)), data.num_clients)
-  simulation = simulate_lib.build(model, algorithm, data, sampler, lanes=lanes)
+  simulation = build_lib.build(model, algorithm, data, sampler, lanes=lanes)
   *_, last = drive(simulation, simulation.init(), len(cohorts))
   return last.state
 

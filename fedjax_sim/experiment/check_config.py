@@ -10,7 +10,7 @@ from fedjax_sim.core import builders, checks
 from fedjax_sim.core.builders import AnyBound
 from fedjax_sim.data import sampling
 from fedjax_sim.experiment import field_names, moved_fields, spec_fields
-from fedjax_sim.simulation import simulate
+from fedjax_sim.simulation.build import EXAMPLES
 from fedjax_sim.simulation.placement import client_states
 
 
@@ -81,7 +81,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     'on_divergence': _one_of('stop', 'continue'),
     'devices': checks.positive_int_or_auto,
     'lanes': checks.positive_int_or_auto,
-    'examples': _one_of(*simulate.EXAMPLES),
+    'examples': _one_of(*EXAMPLES),
     'client_state': _one_of(*client_states.CHOICES),
     'rounds_per_dispatch': _at_least(0),
     'checkpoint_seconds': checks.non_negative,

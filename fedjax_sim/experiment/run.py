@@ -21,7 +21,7 @@ from fedjax_sim.experiment import (
   spec_fields,
   workdir,
 )
-from fedjax_sim.experiment.build import Experiment, Shape, build
+from fedjax_sim.experiment.build_run import Experiment, Shape, build
 from fedjax_sim.experiment.check_config import validate
 from fedjax_sim.experiment.checkpoints import Checkpoints
 from fedjax_sim.experiment.client_checkpoints import RunCheckpoints

@@ -16,7 +16,7 @@ import pytest
 from fedjax_sim import aggregation, algorithms
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import federate
-from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation.drive import drive
 from fedjax_sim.simulation.simulation import Simulation
 from tests import toys
@@ -44,7 +44,7 @@ class Lossy(Simulation):
 def simulation(algorithm, cohorts, devices, lanes, kind=Simulation, **kwargs):
   sampler = sampling.Sampler(
       lambda r: np.array(cohorts[r]), max(map(len, cohorts)), len(SIZES))
-  built = simulate_lib.build(
+  built = build_lib.build(
       MODEL, algorithm, DATA, sampler, devices=devices, lanes=lanes, **kwargs)
   fields = {f.name: getattr(built, f.name) for f in dataclasses.fields(built)}
   program = dataclasses.replace(built.program, lower=lambda: made.lower())

@@ -15,8 +15,8 @@ from fedjax_sim.clients import local_sgd
 from fedjax_sim.core import trees
 from fedjax_sim.core.types import Aggregate, ClientData
 from fedjax_sim.data import sampling
+from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation import exchange
-from fedjax_sim.simulation import simulate as simulate_lib
 from fedjax_sim.simulation.drive import drive
 from tests import toys
 from tests.algorithms.cases import CASES, some_always
@@ -42,7 +42,7 @@ def sampler_of(cohorts):
 
 
 def build(algorithm, lanes=2, devices=1, model=MODEL):
-  return simulate_lib.build(model, algorithm, DATA, sampler_of(COHORTS),
+  return build_lib.build(model, algorithm, DATA, sampler_of(COHORTS),
                             lanes=lanes, devices=devices)
 
 

@@ -6,7 +6,7 @@ from jax import numpy as jnp
 
 from fedjax_sim import algorithms
 from fedjax_sim.clients.work import local_work
-from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.experiment import simulate as simulate_lib
 from tests import toys
 
 SIZES = np.array([0, 1, 9, 10, 11, 37])

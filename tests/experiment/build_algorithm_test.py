@@ -10,9 +10,9 @@ import pytest
 from configs import default
 from fedjax_sim import algorithms, models
 from fedjax_sim.core import builders, variants
-from fedjax_sim.experiment import build_algorithm, spec_fields
+from fedjax_sim.experiment import build_algorithm, simulate, spec_fields
 from fedjax_sim.experiment.check_config import validate
-from fedjax_sim.simulation import simulate, sweep
+from fedjax_sim.simulation import sweep
 from tests import toys
 
 MODEL = toys.softmax_model()

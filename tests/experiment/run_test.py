@@ -20,7 +20,7 @@ from configs import default, digits_quickstart
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients import local_sgd
 from fedjax_sim.core.types import ClientOutput
-from fedjax_sim.experiment import build as build_lib
+from fedjax_sim.experiment import build_run as build_lib
 from fedjax_sim.experiment import (
   build_sweep,
   check_config,

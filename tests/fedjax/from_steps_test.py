@@ -7,8 +7,8 @@ from jax import numpy as jnp
 
 from fedjax_sim import fedjax
 from fedjax_sim.core import random
+from fedjax_sim.experiment import simulate as simulate_lib
 from fedjax_sim.fedjax.batch_counts import Repeat
-from fedjax_sim.simulation import simulate as simulate_lib
 from tests import numpy_fedavg, toys
 
 MODEL = toys.softmax_model()

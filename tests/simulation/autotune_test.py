@@ -9,7 +9,7 @@ from fedjax_sim import algorithms
 from fedjax_sim.core import files
 from fedjax_sim.data import sampling
 from fedjax_sim.simulation import autotune
-from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation.drive import drive
 from fedjax_sim.simulation.placement import device_memory
 from tests import toys
@@ -27,7 +27,7 @@ def _measured(monkeypatch, tmp_path):
 
 def build(lanes_choice, sizes=(30, 4, 17, 9, 12, 5), rate=0.1, epochs=1):
   model = toys.softmax_model()
-  return simulate_lib.build(
+  return build_lib.build(
       model, algorithms.fedavg(
           model, optax.sgd(rate), batch_size=4, epochs=epochs),
       toys.softmax_data(sizes), sampling.uniform(len(sizes), 4, seed=0),

@@ -7,8 +7,8 @@ from jax import numpy as jnp
 from fedjax_sim import DivergenceError, algorithms
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import federate
+from fedjax_sim.experiment import simulate as simulate_lib
 from fedjax_sim.simulation import evaluation, traffic
-from fedjax_sim.simulation import simulate as simulate_lib
 from tests import numpy_fedavg, toys
 
 MODEL = toys.softmax_model()

@@ -6,9 +6,10 @@ from fedjax_sim.core import checks
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
+from fedjax_sim.experiment.simulate import Result
 from fedjax_sim.simulation import plan as plan_lib
-from fedjax_sim.simulation import simulate
 from fedjax_sim.simulation import sweep as sweep_lib
+from fedjax_sim.simulation.build import build
 from fedjax_sim.simulation.drive import Progress, Runs, drive
 from fedjax_sim.simulation.sweep_runs import SweepRuns
 
@@ -28,7 +29,7 @@ def sweep(
     devices: int | str = 'auto',
     lanes: int | str = 'auto',
     on_dispatch: Callable[[Progress], None] = lambda progress: None,
-) -> dict[tuple[int, float], simulate.Result]:
+) -> dict[tuple[int, float], Result]:
   """`simulate` for every seed and every client learning rate.
 
   All runs share the federation; a seed sets initial weights, cohorts, orders
@@ -81,7 +82,7 @@ def sweep(
       records[i] += new
     state = progress.state
     on_dispatch(progress)
-  return {setting: simulate.Result(runs.state_of(state, i), records[i])
+  return {setting: Result(runs.state_of(state, i), records[i])
           for i, setting in enumerate(settings)}
 
 
@@ -91,7 +92,7 @@ def _runs(
   """The runs, and their state before the first round."""
   if len(settings) == 1:  # Without an axis of one.
     ((seed, rate),) = settings
-    simulation = simulate.build(
+    simulation = build(
         model, make_algorithm(rate), train,
         sampling.uniform(train.num_clients, cohort, seed), seed=seed, **options)
     return simulation, simulation.init()

@@ -16,8 +16,8 @@ from fedjax_sim.data.sets.load import Dataset, NaturalClients
 from fedjax_sim.experiment import field_names, spec_fields
 from fedjax_sim.experiment.build_algorithm import make_algorithm
 from fedjax_sim.experiment.check_config import cohort_size, validate
+from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation import evaluation
-from fedjax_sim.simulation import simulate as simulate_lib
 from fedjax_sim.simulation.simulation import Simulation
 
 
@@ -67,7 +67,7 @@ def _build(config: ConfigDict, shape: Shape) -> Experiment:
   train = federate(dataset.train, partition, client_ids)
   algorithm = make_algorithm(config, model, num_clients=num_clients)
   try_out(config, model, algorithm, train.examples, num_clients)
-  simulation = simulate_lib.build(
+  simulation = build_lib.build(
       model, algorithm, train,
       make_sampler(config, num_clients),
       test=evaluation.some_of(dataset.test, config.test_examples),

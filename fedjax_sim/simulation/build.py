@@ -1,0 +1,142 @@
+"""How a simulation is put together, from model, algorithm and data."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from fedjax_sim.core import checks
+from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
+from fedjax_sim.data import mapped, sampling
+from fedjax_sim.data.federated import FederatedData
+from fedjax_sim.simulation import autotune, check_examples, evaluation
+from fedjax_sim.simulation import engine as engine_lib
+from fedjax_sim.simulation import plan as plan_lib
+from fedjax_sim.simulation.placement import (
+  client_owners,
+  client_states,
+  sharding,
+  stored_states,
+  streamed_examples,
+)
+from fedjax_sim.simulation.program import Program
+from fedjax_sim.simulation.simulation import Simulation, first_inputs
+
+# Rounds that one compiled program can take at once. It holds only their plan
+# and their metrics, so it is generous; how many run at once is chosen by time.
+_CAPACITY = 128
+# But a plan has a slot for each of a round's clients on each device.
+_PLAN_SLOTS = 2 ** 22
+# Where training examples can lie, see `fedjax_sim.simulate`.
+EXAMPLES = ('auto', 'owned')
+
+
+def build(
+    model: Model,
+    algorithm: FederatedAlgorithm,
+    train: FederatedData,
+    sampler: sampling.Sampler,
+    *,
+    test: PyTree | None = None,
+    more_sets: Mapping[str, PyTree] | None = None,
+    seed: int = 0,
+    devices: int | str = 'auto',
+    lanes: int | str = 'auto',
+    examples: str = 'auto',
+    client_state: str = 'auto',
+    eval_batch_size: int = 1000,
+) -> Simulation:
+  """Puts a simulation together; see `fedjax_sim.simulate` for the arguments."""
+  checks.one_of('examples', examples, EXAMPLES)
+  checks.one_of('client_state', client_state, client_states.CHOICES)
+  if sampler.num_clients != train.num_clients:
+    raise ValueError(
+        f'the sampler draws from num_clients = {sampler.num_clients}, the '
+        f'federation has {train.num_clients}.')
+  for name, value in (('lanes', lanes), ('devices', devices)):
+    checks.positive_int_or_auto(name, value)
+  sets = _evaluation_sets(test, more_sets or {})
+  for name, tree in {'train': train.examples, **sets}.items():
+    check_examples.check_examples(model, name, tree)
+  batched = {name: evaluation.in_batches(tree, eval_batch_size)
+             for name, tree in sets.items()}
+  evaluate = evaluation.of_sets(model)
+  shapes = jax.eval_shape(
+      model.init, jax.random.key(0), first_inputs(train))
+  local_steps = np.asarray(algorithm.local_steps(train.sizes))
+  states = engine_lib.client_states(algorithm, train, shapes)
+  # Arrays are put on a number of devices once, whatever the lanes.
+  owned = examples == 'owned'
+  placed = functools.cache(
+      lambda count: _Placed.make(count, train, batched, owned))
+
+  def make(devices: int, lanes: int) -> Simulation:
+    placement, held, eval_data = placed(devices)
+    state_buffer = None
+    if client_states.is_stored(
+        client_state, states, train.num_clients, devices):
+      state_buffer = stored_states.buffer_size(
+          states, train.num_clients, devices, sampler.max_cohort)
+    key = jax.jit(lambda: jax.random.key(seed),
+                  out_shardings=placement.everywhere)()
+    engine = engine_lib.build_engine(
+        algorithm, train, shapes, placement=placement,
+        examples=placement.split() if owned or held is None
+        else placement.everywhere, lanes=lanes,
+        cohort_size=sampler.max_cohort, owned=owned, num_states=state_buffer,
+        evaluate=evaluate)
+    slots = plan_lib.slots_for(
+        sampler.max_cohort, devices, engine.owners is not None)
+    simulation = Simulation(
+        model=model, algorithm=algorithm, train=train, sampler=sampler,
+        engine=engine, placement=placement, lanes=lanes, lanes_reason='given',
+        program=Program(lower=lambda: simulation.lower(), devices=devices,
+                        lanes=lanes),
+        num_blocks=plan_lib.blocks_for(slots, lanes),
+        capacity=max(1, min(_CAPACITY, _PLAN_SLOTS // (devices * slots))),
+        local_steps=local_steps, seed=seed, key=key, examples=held,
+        owned=owned, example_buffer=streamed_examples.buffer_size(
+            train, sampler.max_cohort),
+        state_buffer=state_buffer, eval_data=eval_data)
+    return simulation
+
+  if owned and devices == 'auto':  # One device would own all.
+    devices = min(len(jax.devices()), train.num_clients)
+  chosen, reason = autotune.choose(make, sampler.max_cohort, devices, lanes)
+  return dataclasses.replace(chosen, lanes_reason=reason)
+
+
+def _evaluation_sets(
+    test: PyTree | None, more: Mapping[str, PyTree]
+) -> dict[str, PyTree]:
+  """All of them by name."""
+  taken = [name for name in ('train', 'test') if name in more]
+  if taken:
+    raise ValueError(f'more_sets must have other names than train and test, '
+                     f'got {", ".join(more)}.')
+  return dict(more) if test is None else {'test': test, **more}
+
+
+class _Placed(NamedTuple):
+  """What lies on the devices and doesn't change."""
+
+  placement: sharding.Placement
+  examples: PyTree | None
+  eval_data: dict[str, evaluation.EvalData]
+
+  @classmethod
+  def make(cls, devices: int, train, batched, owned) -> '_Placed':
+    placement = sharding.place(devices)
+    batched = sharding.to_devices(
+        {name: evaluation.fill_up(data, devices)
+         for name, data in batched.items()}, placement.split())
+    if owned:
+      examples = client_owners.to_owners(train, placement)
+    elif mapped.is_mapped(train):  # Taken to be too large for the devices.
+      examples = None
+    else:
+      examples = sharding.to_devices(train.examples, placement.everywhere)
+    return cls(placement, examples, batched)
