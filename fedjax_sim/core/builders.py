@@ -265,7 +265,8 @@ def _of_field(bound: Bound, error: ValueError) -> _OfFieldError | None:
   name, space, rest = str(error).partition(' ')
   if not space or name not in bound.context or name not in bound.fields:
     return None
-  return _OfFieldError(f'{bound.fields[name]} {_sentence(rest)}, for '
+  field = bound.fields[name].split(' (')[0]
+  return _OfFieldError(f'{field} {_sentence(rest)}, for '
                        f'{bound.field}={text_of(bound)}.')
 
 

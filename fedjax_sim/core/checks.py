@@ -7,6 +7,7 @@ False are no numbers.
 
 import difflib
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -181,8 +182,9 @@ def one_of(name: str, value: Any, valid: Iterable[str]) -> str:
 
 def _is_finite(value: Any) -> bool:
   """Whether it is a number, no truth value, and finite."""
+  dtype = getattr(value, 'dtype', None)
   if isinstance(value, bool | np.bool) or getattr(value, 'ndim', 0) or (
-      getattr(value, 'dtype', None) == bool):
+      isinstance(dtype, np.dtypes.BoolDType)):
     return False
   try:
     return math.isfinite(value)
@@ -198,7 +200,28 @@ def optimizer(name: str, value: Any) -> Any:
     raise ValueError(
         f'{name} must be an optax optimizer, such as optax.sgd(0.1), got '
         f'{shown(value)}.{call}')
+  needed = _needed_arguments(value)
+  if needed:
+    raise ValueError(
+        f'{name} must work with gradients, its state and parameters alone, '
+        f'this optimizer also needs {needed}.')
   return value
+
+
+def _needed_arguments(optimizer: Any) -> str:
+  """What `update` can't do without, as its error names it; '' for nothing."""
+  try:
+    jax.eval_shape(
+        lambda w: optimizer.update(w, optimizer.init(w), w),
+        {'w': jax.ShapeDtypeStruct((2, 2), np.float32)})
+  except TypeError as error:
+    found = re.search(
+        r'missing \d+ required (?:keyword-only|positional) arguments?: (.*)',
+        str(error))
+    return found[1] if found else ''
+  except Exception:  # Such as one for parameters of certain names.
+    return ''
+  return ''
 
 
 def positive_int_or_auto(name: str, value: Any) -> None:
