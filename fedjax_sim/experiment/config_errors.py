@@ -5,18 +5,18 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from ml_collections import ConfigDict
+from absl import flags
 
-from fedjax_sim.experiment import config as config_lib
+from fedjax_sim.experiment.config import Config, wrong_type
 
 
-def told(error: Exception, file: str, config: ConfigDict | None) -> str:
+def told(error: Exception, file: str, flag: flags.Flag) -> str:
   """What an exception says to whoever wrote the config or the flags.
 
   Args:
     error: raised while the flags were read.
     file: of the config.
-    config: as far as it was read, None if it was not.
+    flag: --config, as far as it was read.
 
   Returns:
     One line: with the line of the file where it is the file's, and with the
@@ -28,7 +28,7 @@ def told(error: Exception, file: str, config: ConfigDict | None) -> str:
       plain = type(one) is ValueError
       kind = '' if plain else f'{type(one).__name__}: '
       return f'{file}, line {line}: {kind}{_one_line(one)}'
-  return _of_flag(error, config) or _one_line(error)
+  return _of_flag(error, flag.value) or _one_line(error)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -51,12 +51,12 @@ def _line(error: BaseException, file: str) -> int | None:
   return lines[-1] if lines else None
 
 
-def _of_flag(error: Exception, config: ConfigDict | None) -> str | None:
+def _of_flag(error: Exception, config: Config | None) -> str | None:
   """For a flag such as --config.rounds=x, what the field must be."""
   found = re.match(r'flag --config\.(\w+)=(.*?): ', str(error), re.DOTALL)
   if found is None or config is None or found[1] not in config:
     return None
-  return str(config_lib.wrong_type(
+  return str(wrong_type(
       found[1], found[2], config.get_type(found[1])))
 
 
