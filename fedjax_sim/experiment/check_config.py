@@ -171,8 +171,21 @@ def cohort_size(config: ConfigDict, num_clients: int) -> int:
       num_clients, client_fraction=config.client_fraction)
 
 
+def unknown_field(name: str) -> str:
+  """What is said of a name that is no field; '' if it is one."""
+  try:
+    checks.one_of('a field of the config', name, _fields())
+  except ValueError as error:
+    return str(error)
+  return ''
+
+
+def _fields() -> set[str]:
+  return {*_CHECKS, *spec_fields.spaces()}
+
+
 def _check_names(config: ConfigDict) -> None:
-  known = {*_CHECKS, *spec_fields.spaces()}
+  known = _fields()
   given = set(config.keys())
   old = {name: config[name] for name in given & moved_fields.NAMES}
   moved_fields.refuse(old, {n: config[n] for n in spec_fields.spaces()
