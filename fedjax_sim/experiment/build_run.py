@@ -62,10 +62,12 @@ def build(
   """
   validate(config)
   with field_names.in_errors(config):
-    return _build(config, shape)
+    return _build(config, shape, say)
 
 
-def _build(config: ConfigDict, shape: Shape) -> Experiment:
+def _build(
+    config: ConfigDict, shape: Shape, say: Callable[[str], None]
+) -> Experiment:
   """`build`, of a config whose fields are in range."""
   dataset = load_dataset(config)
   labels = dataset.train['y']
