@@ -12,7 +12,12 @@ from fedjax_sim.core import checks, compilation
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
 from fedjax_sim.data import mapped, sampling
 from fedjax_sim.data.federated import FederatedData
-from fedjax_sim.simulation import autotune, check_examples, evaluation
+from fedjax_sim.simulation import (
+  autotune,
+  check_examples,
+  check_model,
+  evaluation,
+)
 from fedjax_sim.simulation import engine as engine_lib
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation.placement import (
@@ -66,6 +71,7 @@ def build(
   sets = _evaluation_sets(test, more_sets or {})
   for name, tree in {'train': train.examples, **sets}.items():
     check_examples.check_examples(model, name, tree)
+  check_model.check_model(model, train.examples)
   batched = {name: evaluation.in_batches(tree, eval_batch_size)
              for name, tree in sets.items()}
   evaluate = evaluation.of_sets(model)

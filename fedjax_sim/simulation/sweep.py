@@ -17,7 +17,12 @@ from fedjax_sim.core import checks, compilation, frozen, random
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
-from fedjax_sim.simulation import check_examples, evaluation, sweep_program
+from fedjax_sim.simulation import (
+  check_examples,
+  check_model,
+  evaluation,
+  sweep_program,
+)
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation import traffic as traffic_lib
 from fedjax_sim.simulation.placement import sharding
@@ -242,6 +247,7 @@ def build(
   _check_federations(federations)
   for data in federations:
     check_examples.check_examples(model, 'train', data.examples)
+  check_model.check_model(model, federations[0].examples)
   evaluate, eval_data = no_evaluation, {}
   if test is not None:
     check_examples.check_examples(model, 'test', test)
