@@ -130,7 +130,8 @@ def test_second_call_does_not_compile_again():
   few = len(traced)
   traced.clear()
   run(data, rounds=2, dispatch=1, model=MODEL._replace(apply=apply))
-  assert len(traced) == few
+  # Only the first time it is looked at whether the model mixes rows.
+  assert len(traced) == few - 1
 
 
 def test_evaluation_flags_and_rows():
