@@ -12,7 +12,12 @@ from fedjax_sim.core import checks, compilation
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
 from fedjax_sim.data import mapped, sampling
 from fedjax_sim.data.federated import FederatedData
-from fedjax_sim.simulation import autotune, check_examples, evaluation
+from fedjax_sim.simulation import (
+  autotune,
+  check_examples,
+  check_model,
+  evaluation,
+)
 from fedjax_sim.simulation import engine as engine_lib
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation.placement import (
@@ -71,8 +76,8 @@ def build(
   if lanes != 'auto':  # More would stay empty.
     lanes = min(lanes, sampler.max_cohort)
   sets = _evaluation_sets(test, more_sets or {})
-  for name, tree in {'train': train.examples, **sets}.items():
-    check_examples.check_examples(model, name, tree)
+  check_examples.check_examples(model, train, sets)
+  check_model.check_model(model, train.examples)
   batched = {name: evaluation.in_batches(tree, eval_batch_size)
              for name, tree in sets.items()}
   evaluate = evaluation.of_sets(model)
@@ -177,7 +182,9 @@ def _evaluation_sets(
   if taken:
     raise ValueError(f'more_sets must have other names than train and test, '
                      f'got {", ".join(more)}.')
-  return dict(more) if test is None else {'test': test, **more}
+  sets = dict(more) if test is None else {'test': test, **more}
+  return {name: check_examples.as_set(name, value)
+          for name, value in sets.items()}
 
 
 class _Placed(NamedTuple):
