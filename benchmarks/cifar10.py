@@ -28,7 +28,7 @@ import fedjax_sim
 from fedjax_sim import algorithms, data, models
 from fedjax_sim.data import partition, sampling
 from fedjax_sim.experiment import workdir
-from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation.drive import drive
 from fedjax_sim.simulation.plan import evaluate_after
 
@@ -77,7 +77,7 @@ def main() -> None:
   model = models.from_linen(Net())
   parts = [part[:EXAMPLES] for part in partition.iid(
       len(train['y']), CLIENTS, seed=0)]
-  simulation = simulate_lib.build(
+  simulation = build_lib.build(
       model, algorithms.fedavg(model, optax.sgd(0.1), batch_size=10),
       data.federate(train, parts), sampling.uniform(CLIENTS, COHORT, seed=0),
       test=test, devices=arguments.devices or 'auto',

@@ -121,11 +121,11 @@ def measure(folder: Path, client_state: str) -> dict[str, float]:
   from fedjax_sim.data import sampling
   from fedjax_sim.experiment.checkpoints import Checkpoints
   from fedjax_sim.experiment.client_checkpoints import RunCheckpoints
-  from fedjax_sim.simulation import simulate as simulate_lib
+  from fedjax_sim.simulation import build as build_lib
   from fedjax_sim.simulation.drive import drive
   federation = data.open_mapped(folder / 'federation')
   model = models.logistic_regression()
-  simulation = simulate_lib.build(
+  simulation = build_lib.build(
       model, personal(model), federation,
       sampling.uniform(federation.num_clients, COHORT, seed=0), devices=1,
       lanes=1, client_state=client_state)

@@ -31,7 +31,7 @@ from fedjax_sim import algorithms, data, models
 from fedjax_sim.data import partition, sampling
 from fedjax_sim.experiment import loop, reporting, workdir
 from fedjax_sim.experiment.checkpoints import Checkpoints
-from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation.plan import evaluate_after
 from fedjax_sim.simulation.simulation import Simulation
 
@@ -73,7 +73,7 @@ def main() -> None:
   mnist = data.load('mnist')
   model = models.mnist_2nn()
   parts = partition.shards(mnist.train['y'], 100, 2, seed=0)
-  simulation = simulate_lib.build(
+  simulation = build_lib.build(
       model, algorithms.fedavg(model, optax.sgd(0.1), batch_size=10),
       data.federate(mnist.train, parts), sampling.uniform(100, 10, seed=0),
       test=mnist.test)

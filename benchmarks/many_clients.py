@@ -59,12 +59,12 @@ def measure(folder: Path) -> dict[str, float]:
   import fedjax_sim
   from fedjax_sim import algorithms, data, models
   from fedjax_sim.data import sampling
-  from fedjax_sim.simulation import simulate as simulate_lib
+  from fedjax_sim.simulation import build as build_lib
   from fedjax_sim.simulation.drive import drive
   fedjax_sim.use_all_cores()
   federation = data.open_mapped(folder)
   model = models.mnist_2nn()
-  simulation = simulate_lib.build(
+  simulation = build_lib.build(
       model, algorithms.fedavg(model, optax.sgd(0.05), batch_size=10),
       federation, sampling.uniform(federation.num_clients, COHORT, seed=0),
       devices=len(jax.devices()), lanes=1)

@@ -33,7 +33,7 @@ from fedjax_sim.clients.local_training import local_training
 from fedjax_sim.core.types import FederatedAlgorithm, Model
 from fedjax_sim.data import partition as partition_lib
 from fedjax_sim.experiment import plots, workdir
-from fedjax_sim.simulation.simulate import simulate
+from fedjax_sim.experiment.simulate import simulate
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / 'benchmarks' / 'results' / 'personalization.jsonl'

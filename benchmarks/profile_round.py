@@ -23,7 +23,7 @@ from benchmarks import tasks
 from fedjax_sim import algorithms, data, models
 from fedjax_sim.core import compilation
 from fedjax_sim.data import partition, sampling
-from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.simulation import build as build_lib
 
 _SHOWN = 12
 
@@ -70,7 +70,7 @@ def simulation(name: str):
     size = 600
   parts = [part[:size] for part in partition.iid(len(x), 10, seed=0)]
   model = getattr(models, name)()
-  return simulate_lib.build(
+  return build_lib.build(
       model, algorithms.fedavg(model, optax.sgd(0.1), batch_size=10),
       data.federate({'x': x, 'y': y}, parts), sampling.uniform(10, 10, seed=0),
       devices=1, lanes=1)
@@ -80,8 +80,9 @@ def profile(name: str) -> None:
   """Prints the operations of a round that take most time."""
   one = simulation(name)
   state = one.init()
-  program = one.lower().compile(compiler_options=compilation.options() | {
-      'xla_cpu_enable_xprof_traceme': True})
+  program = one.trace().lower().compile(
+      compiler_options=compilation.options() | {
+          'xla_cpu_enable_xprof_traceme': True})
   plan = one.place(one.plan(0, [False]))
 
   def run(state):

@@ -28,7 +28,7 @@ from benchmarks import scaling_model
 from fedjax_sim import algorithms, data, models
 from fedjax_sim.data import sampling
 from fedjax_sim.experiment import workdir
-from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.simulation import build as build_lib
 
 RESULTS = Path(__file__).parent / 'results' / 'scaling.jsonl'
 FIGURE = Path(__file__).parent.parent / 'docs' / 'scaling.png'
@@ -61,7 +61,7 @@ class Point:
     parts = np.split(np.arange(total), total // n)
     model = models.from_linen(models.dense.Dense(
         (hidden, hidden, 10), jax.nn.initializers.glorot_uniform()))
-    self._simulation = simulate_lib.build(
+    self._simulation = build_lib.build(
         model,
         algorithms.fedavg(model, optax.sgd(0.01), epochs=E, batch_size=B),
         data.federate({'x': x, 'y': y}, parts),

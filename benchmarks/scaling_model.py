@@ -49,8 +49,8 @@ import optax
 from fedjax_sim import algorithms, data, models
 from fedjax_sim.data import sampling
 from fedjax_sim.experiment import processes, workdir
+from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation import plan as plan_lib
-from fedjax_sim.simulation import simulate as simulate_lib
 from fedjax_sim.simulation.placement import sharding
 
 RESULTS = Path(__file__).parent / 'results' / 'scaling_model.jsonl'
@@ -120,7 +120,7 @@ class Rounds:
                 'y': rng.integers(0, 10, total, np.int32)}
     parts = np.split(np.arange(total), np.cumsum(sizes)[:-1])
     model = models.mnist_2nn()
-    self.simulation = simulate_lib.build(
+    self.simulation = build_lib.build(
         model, algorithms.fedavg(
             model, optax.sgd(0.01), batch_size=BATCH_SIZE),
         data.federate(examples, parts),

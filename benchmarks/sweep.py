@@ -32,7 +32,7 @@ from fedjax_sim import algorithms, data, models
 from fedjax_sim.core.types import Model
 from fedjax_sim.data import partition, sampling
 from fedjax_sim.experiment import workdir
-from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation import sweep as sweep_lib
 from fedjax_sim.simulation.drive import drive
 from fedjax_sim.simulation.sweep_runs import SweepRuns
@@ -105,7 +105,7 @@ class _Single:
   """A run of its own."""
 
   def __init__(self, model, algorithm, clients, cohort, test):
-    self._simulation = simulate_lib.build(
+    self._simulation = build_lib.build(
         model, algorithm, clients,
         sampling.uniform(clients.num_clients, cohort, 0), test=test,
         devices=len(jax.devices()), lanes=1)

@@ -28,8 +28,8 @@ import optax
 from fedjax_sim import algorithms, data, models
 from fedjax_sim.data import sampling
 from fedjax_sim.experiment import workdir
+from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation import plan as plan_lib
-from fedjax_sim.simulation import simulate as simulate_lib
 
 RESULTS = Path(__file__).parent / 'results' / 'unbalanced.jsonl'
 BATCH_SIZE, PADDED_ROUNDS, TIMED_ROUNDS, REPEATS = 10, 200, 3, 5
@@ -52,7 +52,7 @@ def simulation(sizes: np.ndarray, cohort: int, lanes: int):
   y = rng.integers(0, 10, total, np.int32)
   parts = np.split(np.arange(total), np.cumsum(sizes)[:-1])
   model = models.mnist_2nn()
-  return simulate_lib.build(
+  return build_lib.build(
       model, algorithms.fedavg(model, optax.sgd(0.01), batch_size=BATCH_SIZE),
       data.federate({'x': x, 'y': y}, parts),
       sampling.uniform(len(sizes), cohort, seed=0), lanes=lanes)

@@ -10,12 +10,14 @@ beside the config will do. docs/specs.md says what each may name. A field that
 the chosen builder has no use for must keep the value that it has here.
 """
 
-from ml_collections import ConfigDict, FieldReference
+from ml_collections import FieldReference
+
+from fedjax_sim.experiment.config import Config
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
   """The default experiment."""
-  config = ConfigDict()
+  config = Config()
 
   # Data.
   # spec: mnist, fashion_mnist, digits, cifar10, mnist_by_writer, shakespeare or
@@ -33,8 +35,9 @@ def get_config() -> ConfigDict:
   # logistic_regression, course_mlp; mnist_2nn(preprocess=centered) has pixels
   # from -0.5 to 0.5
   config.model = 'mnist_2nn'
-  config.loss = ''  # spec: cross_entropy, nll_of_softmax; '' = the model's own
-  config.metrics = ''  # spec: classification_metrics; '' = the model's own
+  config.loss = ''  # spec: mse, huber(delta=2.0); '' = the model's own
+  # spec: accuracy | auc | top_k(k=3); '' = those that fit the loss
+  config.metrics = ''
 
   # Algorithm.
   # spec: a name in docs/algorithms.md, such as fedavg, scaffold, ditto(lam=0.1)
@@ -73,8 +76,8 @@ def get_config() -> ConfigDict:
   config.targets = (0.97,)  # test accuracies; rounds to each are reported
   config.on_divergence = 'stop'  # at a NaN or infinity: stop or continue
   # Devices that share a round's clients (a CPU has one for each core), and the
-  # clients computed side by side on each. Numbers; 'auto' is measured at the
-  # start.
+  # clients computed side by side on each. Numbers; 'auto' is a good default in
+  # short jobs, and measured in long ones: docs/speed.md.
   config.devices = FieldReference('auto', field_type=object)
   config.lanes = FieldReference('auto', field_type=object)
   config.examples = 'auto'  # or owned: each device holds a part of the clients

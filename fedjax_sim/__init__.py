@@ -5,11 +5,11 @@ Importing it starts no JAX backend and reads no data.
 
 from fedjax_sim import aggregation, algorithms, data, fedjax, models
 from fedjax_sim.core.cpu_devices import use_all_cores
+from fedjax_sim.experiment.simulate import Result, simulate
+from fedjax_sim.experiment.simulate_many import sweep
 from fedjax_sim.fedjax import for_each_client
 from fedjax_sim.simulation import evaluation, interpolation
 from fedjax_sim.simulation.records import DivergenceError
-from fedjax_sim.simulation.simulate import Result, simulate
-from fedjax_sim.simulation.simulate_many import sweep
 
 __version__ = '0.1.0'
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedjax_sim.data.sets.load import Dataset
-from fedjax_sim.experiment import build, build_algorithm, check_config
+from fedjax_sim.experiment import build_algorithm, build_run, check_config
 
 CONFIGS = sorted(
     path for path in (Path(__file__).parent.parent / 'configs').glob('*.py')
@@ -25,7 +25,7 @@ def test_fields_are_valid_together(path):
   check_config.validate(config)
   dataset = Dataset('none', {}, {}, 10)
   build_algorithm.make_algorithm(
-      config, build.make_model(config, dataset), num_clients=100)
+      config, build_run.make_model(config, dataset), num_clients=100)
 
 
 def test_the_command_is_its_own(path):

@@ -8,7 +8,7 @@ from fedjax_sim.core import random
 from fedjax_sim.core.types import ClientData, Model, Variables
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import federate
-from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation.drive import drive
 
 
@@ -132,7 +132,7 @@ def softmax_data(sizes, seed=0, num_classes=3, dim=4):
   scores = x @ rng.normal(size=(dim, num_classes)) + rng.normal(
       size=(len(x), num_classes))
   y = scores.argmax(-1).astype(np.int32)
-  return federate({'x': x, 'y': y}, partition_of(sizes))
+  return federate({'x': x, 'y': y}, partition_of(sizes), allow_empty=True)
 
 
 def points_data(points_of_clients):
@@ -147,7 +147,7 @@ def run_cohorts(model, algorithm, data, cohorts, lanes=2):
   """The state after rounds with these cohorts, given one by one."""
   sampler = sampling.Sampler(
       lambda r: np.array(cohorts[r]), max(map(len, cohorts)), data.num_clients)
-  simulation = simulate_lib.build(model, algorithm, data, sampler, lanes=lanes)
+  simulation = build_lib.build(model, algorithm, data, sampler, lanes=lanes)
   *_, last = drive(simulation, simulation.init(), len(cohorts))
   return last.state
 

@@ -12,7 +12,7 @@ from fedjax_sim import data
 from fedjax_sim.core.types import FederatedAlgorithm, Model
 from fedjax_sim.data import sampling
 from fedjax_sim.experiment import workdir
-from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation.drive import drive
 
 RESULTS = Path(__file__).parents[1] / 'results' / 'algorithm_times.jsonl'
@@ -41,7 +41,7 @@ def measure(
   lanes = -(-cohort_size // devices)
 
   def runner(algorithm):
-    simulation = simulate_lib.build(
+    simulation = build_lib.build(
         model, algorithm, train, sampler, devices=devices, lanes=lanes)
     _ = simulation.program.compiled  # Not timed.
 

@@ -31,7 +31,7 @@ from fedjax_sim.core import compilation
 from fedjax_sim.data import sampling
 from fedjax_sim.experiment import processes
 from fedjax_sim.models import convolution
-from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation.drive import drive
 from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.simulation import Simulation
@@ -58,7 +58,7 @@ def build(link: Link, model) -> Simulation:
       lambda r: link.job.cohorts[r], task.clients, clients.num_clients)
   options = {k: v for k, v in link.job.options.items()
              if k not in _OWN_OPTIONS}
-  return simulate_lib.build(model, algorithm, clients, sampler, **options)
+  return build_lib.build(model, algorithm, clients, sampler, **options)
 
 
 def join(count: int) -> None:

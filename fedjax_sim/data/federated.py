@@ -7,7 +7,7 @@ Letters: N clients, E examples in all.
 """
 
 import collections
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,11 +16,16 @@ import numpy as np
 from fedjax_sim.core import checks
 from fedjax_sim.core.types import PyTree
 from fedjax_sim.data import partition as partition_lib
+from fedjax_sim.data.examples import as_examples, is_missing
 
 # JAX computes in 32 bits unless told otherwise, and would narrow these anyway.
 _NARROWER = {np.dtype(wide): np.dtype(narrow) for wide, narrow in (
     ('int64', 'int32'), ('uint64', 'uint32'), ('float64', 'float32'),
     ('complex128', 'complex64'))}
+
+
+# Examples whose numbers are looked at in one go.
+_ROWS_AT_ONCE = 65_536
 
 
 class FederatedData(NamedTuple):
@@ -86,8 +91,10 @@ def federate(
   """Groups examples by client, gathering each once.
 
   Args:
-    examples: PyTree of arrays [E, ...].
-    partition: N int arrays of indices below E; examples in none are left out.
+    examples: dict of arrays [E, ...], usually of `x` and `y`, a pair (x, y),
+      or another PyTree; see `examples.as_examples` for what is an array.
+    partition: N arrays or lists of indices below E; examples in none are left
+      out.
     client_ids: N distinct names, by default '0' to 'N-1'.
     allow_empty: whether clients may have no examples (test parts may).
 
@@ -97,10 +104,12 @@ def federate(
 
   Raises:
     ValueError: leaves differ in length or can't go on a device, an integer
-      doesn't fit into 32 bits, the partition is not one (`partition.check`),
-      or the client ids are not N distinct names.
+      doesn't fit into 32 bits, a number is not finite (field, client and
+      example are named), the partition is not one (`partition.check`), or the
+      client ids are not N distinct names.
   """
-  examples = jax.tree.map(np.asarray, examples)
+  examples = as_examples(examples)
+  partition = partition_lib.as_partition(partition)
   partition_lib.check(
       partition, num_examples(examples), allow_empty=allow_empty)
   order = np.concatenate(partition, dtype=np.int64)
@@ -109,7 +118,7 @@ def federate(
 
 
 def from_clients(
-    clients: Sequence[PyTree],
+    clients: Mapping[Any, PyTree] | Sequence[PyTree],
     client_ids: Sequence[Any] | None = None,
     *,
     allow_empty: bool = False,
@@ -117,20 +126,33 @@ def from_clients(
   """Joins the examples of clients that come one by one.
 
   Args:
-    clients: N PyTrees of arrays [n_i, ...], alike in structure, dtypes and
-      trailing shapes.
-    client_ids: N distinct names, by default '0' to 'N-1'.
+    clients: client id -> examples, or N of them in a sequence. Examples are
+      dicts of arrays [n_i, ...], pairs (x, y) or other PyTrees, alike in
+      structure, dtypes and trailing shapes; see `examples.as_examples`.
+    client_ids: N distinct names, of a sequence by default '0' to 'N-1'; not
+      together with a dict.
     allow_empty: whether a client may have no examples.
 
   Raises:
     ValueError: naming the client: it is empty, its leaves differ in length, or
-      it is not like client 0. Else as in `federate`.
+      it is not like the first one. Else as in `federate`.
   """
+  if isinstance(clients, Mapping):
+    if client_ids is not None:
+      raise ValueError('client_ids must not be given beside a dict of clients, '
+                       'whose keys they are.')
+    client_ids, clients = list(clients), list(clients.values())
+  if not isinstance(clients, list | tuple):
+    raise ValueError('clients must be a dict, client id -> examples, or a list '
+                     f'of examples, got a {type(clients).__name__}.')
   checks.positive_int('num_clients', len(clients))
-  clients = [jax.tree.map(np.asarray, client) for client in clients]
+  names = range(len(clients)) if client_ids is None else client_ids
+  _names(client_ids, np.zeros(len(clients)))  # Before what names are used for.
+  clients = [as_examples(client, f'client {name}: examples')
+             for name, client in zip(names, clients, strict=True)]
   sizes = np.array([
-      check_client(i, client, clients[0], allow_empty)
-      for i, client in enumerate(clients)])
+      check_client(name, client, clients[0], allow_empty)
+      for name, client in zip(names, clients, strict=True)])
   return _build(jax.tree.map(lambda *leaves: np.concatenate(leaves), *clients),
                 sizes, client_ids)
 
@@ -141,12 +163,12 @@ def single(examples: PyTree) -> FederatedData:
   Leaves that need no narrowing are not copied.
 
   Args:
-    examples: PyTree of arrays [E, ...], E >= 1.
+    examples: as in `federate`, E >= 1.
 
   Raises:
     ValueError: as in `federate`.
   """
-  examples = jax.tree.map(np.asarray, examples)
+  examples = as_examples(examples)
   size = checks.positive_int('num_examples', num_examples(examples))
   return _build(examples, np.array([size]), None)
 
@@ -182,8 +204,56 @@ def _build(
     examples: PyTree, sizes: np.ndarray, client_ids: Sequence[Any] | None
 ) -> FederatedData:
   """From grouped examples and sizes [N]; narrows, and checks what is left."""
-  return FederatedData(_map_with_name(narrow, examples), offsets_of(sizes),
+  data = FederatedData(_map_with_name(narrow, examples), offsets_of(sizes),
                        _names(client_ids, sizes))
+  check_all_finite(data.examples, 'examples', data)
+  return data
+
+
+def check_all_finite(
+    examples: PyTree, name: str, data: FederatedData | None = None
+) -> None:
+  """ValueError if a number is not finite, naming where it is.
+
+  Args:
+    examples: PyTree of NumPy arrays [E, ...].
+    name: what messages call it.
+    data: whose clients hold the examples, to name the client; or None.
+  """
+  for path, leaf in jax.tree.leaves_with_path(examples):
+    check_finite(name + jax.tree_util.keystr(path), leaf, data)
+
+
+def check_finite(
+    name: str, leaf: np.ndarray, data: FederatedData | None = None
+) -> None:
+  """`check_all_finite` of one array [E, ...]."""
+  if not jax.dtypes.issubdtype(leaf.dtype, np.inexact):
+    return
+  bad, total = [], 0
+  for start in range(0, len(leaf), _ROWS_AT_ONCE):  # Little memory beside it.
+    rows = leaf[start:start + _ROWS_AT_ONCE]
+    finite = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+    if not finite.all():
+      total += int(np.count_nonzero(~finite))
+      bad = bad or [start + int(np.argmin(finite))]
+  if not bad:
+    return
+  row = np.ravel(leaf[bad[0]])
+  value = row[~np.isfinite(row)][0]
+  raise ValueError(
+      f'{name} must be finite {leaf.dtype} numbers, {where(bad[0], data)} '
+      f'holds {value}; so do {total:,} of {len(leaf):,} examples. Leave these '
+      'out, or replace the values.')
+
+
+def where(example: int, data: FederatedData | None = None) -> str:
+  """What messages call an example, with its client if it is known whose."""
+  if data is None:
+    return f'example {example}'
+  client = int(np.searchsorted(data.offsets, example, side='right')) - 1
+  return (f'example {example - data.offsets[client]} of client '
+          f'{data.client_ids[client]!r}')
 
 
 def offsets_of(sizes: np.ndarray) -> np.ndarray:
@@ -203,7 +273,7 @@ def offsets_of(sizes: np.ndarray) -> np.ndarray:
 def _names(client_ids: Sequence[Any] | None, sizes: np.ndarray) -> list[str]:
   if client_ids is None:
     return [str(i) for i in range(len(sizes))]
-  names = [str(client) for client in client_ids]
+  names = [client_name(client) for client in client_ids]
   if len(names) != len(sizes):
     raise ValueError(
         f'client_ids must name each of the {len(sizes)} clients, got '
@@ -215,20 +285,46 @@ def _names(client_ids: Sequence[Any] | None, sizes: np.ndarray) -> list[str]:
   return names
 
 
-def narrow(name: str, leaf: np.ndarray) -> np.ndarray:
-  """`leaf` in a dtype that JAX keeps, or ValueError."""
-  # By issubdtype, so that bfloat16, which NumPy calls void, is a number.
-  numeric = any(jax.dtypes.issubdtype(leaf.dtype, kind)
-                for kind in (np.number, np.bool_))
-  if not numeric:
+def client_name(client_id: Any) -> str:
+  """A client's name as text; ValueError if it stands for a missing one."""
+  if is_missing(client_id):
+    raise ValueError(f'client_ids must name every client, got {client_id!r}: '
+                     'leave out examples whose client is not known.')
+  if not isinstance(client_id, bytes):
+    return str(client_id)
+  try:
+    return client_id.decode()
+  except UnicodeDecodeError as error:
     raise ValueError(
-        f'{name} must hold numbers or bools, got dtype {leaf.dtype}.')
-  dtype = _NARROWER.get(leaf.dtype)
+        f'client_ids must be UTF-8, got {client_id!r}: {error}.') from error
+
+
+def is_numeric(dtype: np.dtype) -> bool:
+  """Whether arrays of a dtype can go on a device: numbers or bools."""
+  # By issubdtype, so that bfloat16, which NumPy calls void, is a number.
+  return any(jax.dtypes.issubdtype(dtype, kind)
+             for kind in (np.number, np.bool_))
+
+
+def narrow(name: str, leaf: np.ndarray) -> np.ndarray:
+  """`leaf` in a dtype that JAX keeps, in this machine's byte order."""
+  if not is_numeric(leaf.dtype):
+    raise ValueError(
+        f'{name} must hold numbers or bools, got dtype {leaf.dtype}'
+        f'{_first_of(leaf)}.')
+  native = leaf.dtype.newbyteorder('=')
+  dtype = _NARROWER.get(native)
   if dtype is None:
-    return leaf
+    return leaf.astype(native, copy=False)
   if dtype.kind in 'iu' and leaf.size:
     _check_range(name, leaf, np.iinfo(dtype))
-  return leaf.astype(dtype)
+  with np.errstate(over='ignore'):  # What becomes infinite is told later.
+    return leaf.astype(dtype)
+
+
+def _first_of(leaf: np.ndarray) -> str:
+  """The first entry, where that helps: ', such as ...'."""
+  return f', such as {leaf.flat[0]!r:.60}' if leaf.size else ''
 
 
 def _check_range(name: str, leaf: np.ndarray, valid: np.iinfo) -> None:
@@ -248,21 +344,21 @@ def _map_with_name(
 
 
 def check_client(
-    i: int, client: PyTree, first: PyTree, allow_empty: bool
+    i: Any, client: PyTree, first: PyTree, allow_empty: bool
 ) -> int:
-  """The number of examples of a client that is like the first one."""
+  """The number of examples of a client (number or id) like the first one."""
   size = num_examples(client, f'client {i}: examples')
   if not size and not allow_empty:
     raise ValueError(f'client {i} is empty.')
   if jax.tree.structure(client) != jax.tree.structure(first):
     raise ValueError(
-        f'client {i} must have the structure of client 0, '
+        f'client {i} must have the structure of the first client, '
         f'{jax.tree.structure(first)}, got {jax.tree.structure(client)}.')
   for (path, a), b in zip(
       jax.tree.leaves_with_path(client), jax.tree.leaves(first), strict=True):
     if (a.dtype, a.shape[1:]) != (b.dtype, b.shape[1:]):
       raise ValueError(
           f'client {i}: examples{jax.tree_util.keystr(path)} must be like '
-          f'client 0\'s, {b.dtype} {list(b.shape[1:])} an example, got '
+          f'the first client\'s, {b.dtype} {list(b.shape[1:])} an example, got '
           f'{a.dtype} {list(a.shape[1:])}.')
   return size

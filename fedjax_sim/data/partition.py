@@ -19,6 +19,7 @@ import numpy as np
 from fedjax_sim.core import checks
 from fedjax_sim.data.partition_summary import (
     as_labels,
+    as_partition,
     check,
     label_counts,
     sizes_of,
@@ -26,8 +27,8 @@ from fedjax_sim.data.partition_summary import (
 )
 
 __all__ = [
-    'Partition', 'check', 'dirichlet', 'iid', 'label_counts', 'natural',
-    'quantity', 'shards', 'sizes_of', 'split', 'summary']
+    'Partition', 'as_partition', 'check', 'dirichlet', 'iid', 'label_counts',
+    'natural', 'quantity', 'shards', 'sizes_of', 'split', 'summary']
 
 Partition = list[np.ndarray]
 
@@ -273,7 +274,7 @@ def split(
 
 def _rng(seed: int, purpose: str) -> np.random.Generator:
   """A stream for one purpose: `split` must not repeat what `iid` drew."""
-  checks.at_least('seed', seed, 0)
+  checks.at_least('seed', seed, 0, maximum=None)
   return np.random.default_rng([int(seed), zlib.crc32(purpose.encode())])
 
 

@@ -3,12 +3,13 @@
 Letters: N clients, E examples in all, L distinct labels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fedjax_sim.core import checks
+from fedjax_sim.data.examples import is_missing
 
 
 class Summary(NamedTuple):
@@ -46,6 +47,29 @@ class Summary(NamedTuple):
       return line
     return (f'{line}; {self.labels_per_client:.1f} labels a client, entropy '
             f'{self.label_entropy:.2f} bits')
+
+
+def as_partition(partition: Any) -> list[np.ndarray]:
+  """N index arrays of N arrays or lists of whole numbers.
+
+  Raises:
+    ValueError: it is no sequence of such, naming the client.
+  """
+  if isinstance(partition, str | bytes | Mapping) or not hasattr(
+      partition, '__iter__'):
+    raise ValueError('partition must be a list with an array of indices for '
+                     f'each client, got a {type(partition).__name__}.')
+  arrays = []
+  for i, client in enumerate(partition):
+    if not isinstance(client, np.ndarray):
+      try:
+        array = np.asarray(client)
+      except ValueError as error:  # Ragged.
+        raise ValueError(f'partition: client {i} must be a 1-D integer array: '
+                         f'{error}') from error
+      client = array.astype(np.int64) if array.shape == (0,) else array
+    arrays.append(client)
+  return arrays
 
 
 def check(
@@ -138,8 +162,17 @@ def label_counts(
 
 
 def as_labels(labels: Any, name: str = 'labels') -> np.ndarray:
-  """`labels` as a non-empty 1-D array of integers, bools or strings."""
-  array = np.asarray(labels)
+  """`labels` as a non-empty 1-D array of integers, bools or strings.
+
+  Raises:
+    ValueError: they are something else, or one is missing (None or NaN), which
+      NumPy would turn into text: then there would be a client 'nan'.
+  """
+  _check_none_missing(labels, name)
+  try:
+    array = np.asarray(labels)
+  except ValueError as error:  # Ragged.
+    raise ValueError(f'{name} must be a 1-D array: {error}') from error
   if array.ndim == 1 and array.dtype.kind == 'O':
     array = np.asarray(array.tolist())  # Strings, as pandas holds them.
   if array.ndim != 1 or not array.size or array.dtype.kind not in 'biuUS':
@@ -147,6 +180,25 @@ def as_labels(labels: Any, name: str = 'labels') -> np.ndarray:
         f'{name} must be a 1-D array, not empty, of whole numbers or strings, '
         f'got {describe(array)}.')
   return array
+
+
+def _check_none_missing(labels: Any, name: str) -> None:
+  if isinstance(labels, np.ndarray) and labels.dtype.kind not in 'Of':
+    # What NumPy makes of a list of strings with NaN in it.
+    if labels.dtype == np.dtype('U32') and (labels == 'nan').any():
+      raise ValueError(
+          f"{name} must have a value for every example; example "
+          f"{int(np.argmax(labels == 'nan'))} has 'nan', NumPy's text for a "
+          'missing one: leave such examples out, or rename the client.')
+    return
+  if not hasattr(labels, '__len__'):
+    return  # Said by the caller.
+  missing = [i for i, value in enumerate(labels) if is_missing(value)]
+  if missing:
+    raise ValueError(
+        f'{name} must have a value for every example; example {missing[0]} has '
+        f'none, {len(missing):,} of {len(labels):,} have none: leave these '
+        'examples out.')
 
 
 def describe(value: Any) -> str:

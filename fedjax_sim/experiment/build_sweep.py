@@ -9,7 +9,7 @@ from fedjax_sim.core import builders, checks, variants
 from fedjax_sim.core.types import Model
 from fedjax_sim.data.federated import FederatedData, federate
 from fedjax_sim.data.sets.load import Dataset
-from fedjax_sim.experiment import build, spec_fields
+from fedjax_sim.experiment import build_run, field_names, spec_fields
 from fedjax_sim.experiment.build_algorithm import TRACED, make_algorithm
 from fedjax_sim.experiment.check_config import cohort_size, validate
 from fedjax_sim.experiment.sweep_settings import with_fields
@@ -35,8 +35,8 @@ def build_sweep(
   """
   for setting in settings:
     check_setting(config, setting, settings[0])
-  dataset = build.load_dataset(config)
-  model = build.make_model(config, dataset)
+  dataset = build_run.load_dataset(config)
+  model = build_run.make_model(config, dataset)
   federations = [federate(dataset.train, partition, names)
                  for names, partition, _ in _dealt(config, settings, dataset)]
   num_clients = federations[0].num_clients
@@ -47,7 +47,7 @@ def build_sweep(
           config, model, num_clients=num_clients, numbers=own),
       federations, cohort_size=cohort_size(config, num_clients),
       example=members[0].hyperparameters,
-      make_sampler=lambda seed: build.make_sampler(
+      make_sampler=lambda seed: build_run.make_sampler(
           with_fields(config, {'seed': seed}), num_clients),
       test=evaluation.some_of(dataset.test, config.test_examples),
       eval_batch_size=config.eval_batch_size,
@@ -67,13 +67,20 @@ def check(groups: Sequence[tuple[ConfigDict, Sequence[Setting]]]) -> None:
   for config, settings in groups:
     for setting in settings:
       check_setting(config, setting, settings[0])
+  with field_names.in_errors(groups[0][0]):
+    _check_builders(groups)
+
+
+def _check_builders(
+    groups: Sequence[tuple[ConfigDict, Sequence[Setting]]]) -> None:
+  """ValueError if a builder refuses what it is given."""
   datasets = {}
   for config, settings in groups:
     if config.dataset not in datasets:
-      datasets[config.dataset] = build.load_dataset(config)
+      datasets[config.dataset] = build_run.load_dataset(config)
     dataset = datasets[config.dataset]
     partitions = [p for _, p, _ in _dealt(config, settings, dataset)]
-    check_algorithms(config, settings, build.make_model(config, dataset),
+    check_algorithms(config, settings, build_run.make_model(config, dataset),
                      dataset, len(partitions[0]))
 
 
@@ -102,7 +109,7 @@ def check_algorithms(
   for setting in settings:
     algorithm = make_algorithm(
         with_fields(config, setting), model, num_clients=num_clients)
-  build.try_out(config, model, algorithm, dataset.train, num_clients)
+  build_run.try_out(config, model, algorithm, dataset.train, num_clients)
 
 
 def sweep_members(
@@ -125,7 +132,7 @@ def client_tests(
   """
   if not config.client_test_fraction:
     return []
-  dataset = build.load_dataset(config)
+  dataset = build_run.load_dataset(config)
   return [federate(dataset.train, held_out, names, allow_empty=True)
           for names, _, held_out in _dealt(config, settings, dataset)]
 
@@ -145,8 +152,8 @@ def _numbers(settings: Sequence[Setting]) -> list[dict[str, float]]:
 
 
 def _dealt(config: ConfigDict, settings: Sequence[Setting], dataset: Dataset):
-  """`build.deal` of each federation of a sweep."""
-  return [build.deal(with_fields(config, {'seed': seed}), dataset)
+  """`build_run.deal` of each federation of a sweep."""
+  return [build_run.deal(with_fields(config, {'seed': seed}), dataset)
           for seed in _seeds_apart(config, settings)]
 
 

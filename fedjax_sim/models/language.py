@@ -9,7 +9,7 @@ from jax import numpy as jnp
 from jax.nn import initializers
 
 from fedjax_sim.core import checks, types
-from fedjax_sim.models import linen, losses, recurrent
+from fedjax_sim.models import declared, linen, losses, named_metrics, recurrent
 
 Initializer = Callable[..., jax.Array]
 
@@ -111,7 +111,8 @@ def shakespeare_lstm(
   """
   checks.positive_int('num_classes', num_classes)
   module = TokenLSTM(num_classes, 8, (256, 256), kernel_init)
-  return linen.from_linen(module, loss=loss, preprocess=None)
+  return linen.from_linen(
+      module, loss=loss, preprocess=None, fast_convolutions=False)
 
 
 def word_lstm(
@@ -139,9 +140,11 @@ def word_lstm(
   checks.positive_int('num_classes', num_classes)
   module = TokenLSTM(num_classes, 192, (256,), kernel_init)
   return linen.from_linen(
-      module, loss=loss, metrics=word_metrics, preprocess=None)
+      module, loss=loss, metrics=word_metrics, preprocess=None,
+      fast_convolutions=False)
 
 
+@declared.metrics({'accuracy': True, 'accuracy_all': True})
 def word_metrics(outputs: jax.Array, examples: Any) -> types.MetricSums:
   """Accuracy by word, with and without labels that are no words.
 
@@ -159,5 +162,5 @@ def word_metrics(outputs: jax.Array, examples: Any) -> types.MetricSums:
   """
   labels = examples['y']
   words = jnp.where((labels == EOS) | (labels == OOV), -1, labels)
-  sums = lambda y: losses.classification_metrics(outputs, {'y': y})['accuracy']
+  sums = lambda y: named_metrics.accuracy(outputs, {'y': y})['accuracy']
   return {'accuracy': sums(words), 'accuracy_all': sums(labels)}

@@ -21,8 +21,9 @@ def from_nnx(
     build: Callable[..., nnx.Module],
     *,
     loss: Callable[..., jax.Array] = losses.cross_entropy,
-    metrics: Callable[..., types.MetricSums] = losses.classification_metrics,
+    metrics: adapters.Metrics = None,
     preprocess: adapters.Preprocess = adapters.as_float,
+    fast_convolutions: bool = True,
 ) -> types.Model:
   """Makes a `Model` of a function, or class, that builds a flax nnx module.
 
@@ -47,8 +48,10 @@ def from_nnx(
       `lambda rngs: MLP(784, 200, rngs=rngs)`. It is called once here, for the
       shapes alone, and at every `init`.
     loss: as in `Model`.
-    metrics: as in `Model`.
+    metrics: as in `from_functions`.
     preprocess: as in `from_functions`.
+    fast_convolutions: as in `make_model`: convolutions and pooling are replaced
+      by faster ones of the same numbers.
 
   Raises:
     ValueError: if `build` returns no nnx module, or one that needs another
@@ -76,7 +79,8 @@ def from_nnx(
     return outputs, _variables(spec, nnx.state(module)).model_state
 
   return adapters.make_model(
-      init, apply, loss=loss, metrics=metrics, preprocess=preprocess)
+      init, apply, loss=loss, metrics=metrics, preprocess=preprocess,
+      fast_convolutions=fast_convolutions)
 
 
 def _build(build, key) -> nnx.Module:

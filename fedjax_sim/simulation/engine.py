@@ -15,7 +15,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from fedjax_sim.core import checks
+from fedjax_sim.core import checks, reuse
 from fedjax_sim.core.types import FederatedAlgorithm, PyTree, Variables
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.simulation.placement import client_owners, sharding
@@ -38,7 +38,7 @@ class Engine:
     states: `(clients, transforms)` of a `SimulationState`, as shapes.
     owners: int [N], the device that must compute a client, since it holds the
       client's state or examples; None where any device may.
-    lower: lowers the program `(examples, SimulationState, Plan, first, last,
+    trace: traces the program `(examples, SimulationState, Plan, first, last,
       key, eval_data, frozen weights) -> (SimulationState, RoundOutputs
       [R])`. It runs the
       plan's rounds from `first` up to, not including, `last`; the state is
@@ -48,7 +48,7 @@ class Engine:
   init: Callable[[Variables, jax.Array], SimulationState]
   states: tuple[PyTree, PyTree]
   owners: np.ndarray | None
-  lower: Callable[..., jax.stages.Lowered]
+  trace: Callable[..., jax.stages.Traced]
 
 
 def build_engine(
@@ -64,7 +64,7 @@ def build_engine(
     num_states: int | None = None,
     evaluate: Evaluate = no_evaluation,
 ) -> Engine:
-  """Builds the engine.
+  """Builds the engine; the same one for the same parts and shapes.
 
   Args:
     algorithm: the algorithm.
@@ -86,10 +86,32 @@ def build_engine(
   ragged = bool(np.ptp(sizes) > 0 or cohort_size % (lanes * devices))
   if num_states is None:
     num_states = client_owners.clients_per_device(data.num_clients, devices)
-  rounds = Rounds(
-      algorithm=algorithm, num_clients=data.num_clients, devices=devices,
-      max_size=int(sizes.max()), ragged=ragged, cohort_size=cohort_size,
-      num_states=num_states, evaluate=evaluate)
+  return _build(
+      dict(algorithm=algorithm, num_clients=data.num_clients, devices=devices,
+           max_size=int(sizes.max()), ragged=ragged, cohort_size=cohort_size,
+           num_states=num_states, evaluate=evaluate),
+      _one_example(data), int(np.sum(sizes > 0)), variables, placement,
+      examples, owned)
+
+
+@reuse.reused(size=8)
+def _build(
+    parts: dict, example: PyTree, num_with_examples: int, variables: Variables,
+    placement: sharding.Placement, examples: jax.sharding.NamedSharding,
+    owned: bool,
+) -> Engine:
+  """`build_engine`, from what the program depends on.
+
+  Args:
+    parts: the fields of `Rounds`.
+    example: shapes of one.
+    num_with_examples: clients that have any.
+    variables: the model's shapes.
+    placement: the devices.
+    examples: how the examples lie on them.
+    owned: whether each device computes the clients it owns.
+  """
+  rounds = Rounds(**parts)
   everywhere, split = placement.everywhere, placement.split()
   state = SimulationState(everywhere, everywhere, split, split)
   slots = placement.split(axis=1)
@@ -99,28 +121,32 @@ def build_engine(
                 everywhere, everywhere, everywhere, split, everywhere),
       out_specs=(state, everywhere), donate_argnums=1)
   init = lambda variables, key: rounds.init(
-      _one_example(data), variables, key)
+      example, variables, key, num_with_examples)
   first = jax.eval_shape(init, variables, jax.random.key(0))
   states = first.clients, first.transforms
   return Engine(
       init=jax.jit(init, out_shardings=state),
       states=states,
-      owners=client_owners.owners(data.num_clients, devices)
+      owners=client_owners.owners(rounds.num_clients, rounds.devices)
       if owned or jax.tree.leaves(states) else None,
-      lower=compiled.lower)
+      trace=reuse.reused(size=4)(compiled.trace))
 
 
-def client_states(
+def first_state(
     algorithm: FederatedAlgorithm, data: FederatedData, variables: Variables
-) -> tuple[PyTree, PyTree]:
-  """Shapes of one client's state, and of the transforms' for it."""
+) -> SimulationState:
+  """Shapes of the state before the first round, with one client's [1, ...]."""
   rounds = Rounds(
       algorithm=algorithm, num_clients=data.num_clients, devices=1,
       max_size=int(data.sizes.max()), ragged=True, cohort_size=1,
       num_states=1)
-  state = jax.eval_shape(
+  return jax.eval_shape(
       lambda variables, key: rounds.init(_one_example(data), variables, key),
       variables, jax.random.key(0))
+
+
+def client_states(state: SimulationState) -> tuple[PyTree, PyTree]:
+  """Shapes of one client's state and memories, from those of `first_state`."""
   return jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype),
       (state.clients, state.transforms))

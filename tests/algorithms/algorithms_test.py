@@ -8,7 +8,7 @@ from jax import numpy as jnp
 from fedjax_sim import algorithms, models
 from fedjax_sim.core import random
 from fedjax_sim.data.federated import federate, single
-from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.experiment import simulate as simulate_lib
 from tests import numpy_fedavg, toys
 
 MODEL = toys.softmax_model()

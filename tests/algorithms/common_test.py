@@ -15,8 +15,8 @@ from fedjax_sim.clients import local_sgd
 from fedjax_sim.core import trees
 from fedjax_sim.core.types import Aggregate, ClientData
 from fedjax_sim.data import sampling
+from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation import exchange
-from fedjax_sim.simulation import simulate as simulate_lib
 from fedjax_sim.simulation.drive import drive
 from tests import toys
 from tests.algorithms.cases import CASES, some_always
@@ -42,7 +42,7 @@ def sampler_of(cohorts):
 
 
 def build(algorithm, lanes=2, devices=1, model=MODEL):
-  return simulate_lib.build(model, algorithm, DATA, sampler_of(COHORTS),
+  return build_lib.build(model, algorithm, DATA, sampler_of(COHORTS),
                             lanes=lanes, devices=devices)
 
 
@@ -180,6 +180,26 @@ def test_who_drops_out_changes_nothing(name):
   want = run(reference(name)[0], [[3, 1], [1]])
   assert_close(got.server, want.server)
   assert_close(got.clients, want.clients)
+
+
+@pytest.mark.parametrize('name', some_always(NAMES))
+def test_who_has_no_examples_counts_nowhere(name):
+  """Also where weights are equal: as if it had not been drawn."""
+  first = len(SIZES)
+  data = toys.softmax_data([*SIZES, 0, 0])
+  cohorts = [[0, first, 3, 1, 2], [first, 2, first + 1], [3, first + 1, 1]]
+  sampler = sampling.Sampler(lambda r: np.array(cohorts[r]), 5, first + 2)
+  simulation = build_lib.build(
+      MODEL, CASES[name](MODEL), data, sampler, lanes=2, devices=1)
+  start = jax.device_get(simulation.init())
+  progress = list(drive(simulation, simulation.init(), len(cohorts)))
+  got, want = jax.device_get(progress[-1].state), reference(name)[1]
+  assert_close(got.server, want.server)
+  assert_close(jax.tree.map(lambda x: x[:first], got.clients), want.clients)
+  jax.tree.map(lambda x, y: np.testing.assert_array_equal(x[first:], y[first:]),
+               got.clients, start.clients)
+  records = [r for p in progress for r in p.records[0]]
+  assert [r['clients'] for r in records] == [4, 1, 2]
 
 
 @pytest.mark.parametrize('name', some_always(set(NAMES) - COUNT_CLIENTS))

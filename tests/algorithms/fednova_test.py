@@ -6,7 +6,7 @@ import optax
 import pytest
 
 from fedjax_sim import algorithms
-from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.experiment import simulate as simulate_lib
 from tests import toys
 
 QUADRATIC = toys.quadratic_model()

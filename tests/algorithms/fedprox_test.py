@@ -3,7 +3,7 @@ import optax
 import pytest
 
 from fedjax_sim import aggregation, algorithms
-from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.experiment import simulate as simulate_lib
 from tests import toys
 
 MODEL = toys.softmax_model()

@@ -9,7 +9,7 @@ from jax import numpy as jnp
 from fedjax_sim import algorithms
 from fedjax_sim.core.types import Variables
 from fedjax_sim.data.federated import federate
-from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.experiment import simulate as simulate_lib
 from tests import toys
 
 MODEL = toys.curved_model()

@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from fedjax_sim import algorithms
-from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.experiment import simulate as simulate_lib
 from tests import toys
 
 MODEL = toys.curved_model()

@@ -129,7 +129,7 @@ def test_integers_that_do_not_fit_are_refused(dtype, fits, too_far):
 
 
 @pytest.mark.parametrize('values', [
-    np.array([None, 1]), np.array(['a', 'b']), np.array([b'a', b'b']),
+    np.array([None, 'a']), np.array(['a', 'b']), np.array([b'a', b'b']),
     np.zeros(2, 'datetime64[s]'), np.zeros(2, [('a', 'i4')])])
 def test_leaves_that_are_no_numbers_are_refused(values):
   with pytest.raises(ValueError, match=r"examples\['x'\] must hold numbers"):
@@ -166,7 +166,7 @@ X, Y = np.zeros((30, 2), np.float32), np.zeros(30, np.int32)
     (lambda f: f.from_clients([{'x': X, 'y': Y}, {'x': X, 'y': Y[1:]}]),
      r"client 1: examples\['x'\] and .* got 30 and 29"),
     (lambda f: f.from_clients([{'x': X}, {'x': X, 'y': Y}]),
-     'client 1 must have the structure of client 0'),
+     'client 1 must have the structure of the first client'),
     (lambda f: f.from_clients([{'x': X}, {'x': X[:, :1]}]),
      r"client 1: examples\['x'\] .* float32 \[2\] .* got float32 \[1\]"),
     (lambda f: f.from_clients([{'x': X}, {'x': X.astype(np.uint8)}]),

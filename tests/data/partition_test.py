@@ -467,7 +467,7 @@ def test_check_names_the_client(partition, message):
     (lambda p: p.quantity(10, 3, seed=0, sigma=math.nan), 'sigma .* got nan'),
     (lambda p: p.quantity(10, 3, seed=0, sigma=1, min_size=4), 'need 12 exam'),
     (lambda p: p.natural([1.0]), 'client_ids must be a 1-D array'),
-    (lambda p: p.natural([None, 'a']), 'client_ids .* object'),
+    (lambda p: p.natural([None, 'a']), 'client_ids .*example 0 has none'),
     (lambda p: p.split([np.arange(3)], 1.0, seed=0), r'\[0, 1\), got 1.0'),
     (lambda p: p.split([np.arange(3)], -0.1, seed=0), 'test_fraction .*-0.1'),
     (lambda p: p.summary([]), 'num_clients'),

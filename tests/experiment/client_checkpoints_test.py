@@ -19,7 +19,7 @@ from fedjax_sim.data import sampling
 from fedjax_sim.experiment import client_checkpoints, loop
 from fedjax_sim.experiment.checkpoints import Checkpoints
 from fedjax_sim.experiment.client_checkpoints import RunCheckpoints
-from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation.placement import client_store, stored_states
 from fedjax_sim.simulation.placement.client_store import ClientStore
 from fedjax_sim.simulation.placement.stored_states import StoredStates
@@ -41,7 +41,7 @@ class Kill(BaseException):
 
 
 def build(client_state):
-  return simulate_lib.build(
+  return build_lib.build(
       MODEL, personal(), toys.softmax_data(SIZES),
       sampling.uniform(len(SIZES), 3, 0), devices=1, lanes=2,
       client_state=client_state)

@@ -9,7 +9,7 @@ import pytest
 
 from configs import default
 from fedjax_sim.experiment import (
-  build,
+  build_run,
   build_sweep,
   metrics,
   sweep_settings,
@@ -166,7 +166,7 @@ def test_data_partition_sampler_and_loss_of_a_user(tmp_path, monkeypatch):
       'model': 'logistic_regression', 'loss': 'own_data.squared',
       'sampler': 'own_data.always(first=2)', 'num_clients': 5,
       'clients_per_round': 3})
-  simulation = build.build(config, build.Shape(1, 1)).simulation
+  simulation = build_run.build(config, build_run.Shape(1, 1)).simulation
   assert simulation.train.sizes.tolist() == [2] * 5
   assert simulation.sampler.sample(7).tolist() == [2, 3, 4]
   assert simulation.model.loss.__name__ == 'squared'
@@ -176,11 +176,11 @@ def test_data_partition_sampler_and_loss_of_a_user(tmp_path, monkeypatch):
     wrong = config.copy_and_resolve_references()
     wrong[field] = text
     with pytest.raises(ValueError, match=f'{field}=.* must make a '):
-      build.build(wrong, build.Shape(1, 1))
+      build_run.build(wrong, build_run.Shape(1, 1))
   for field, text in (('model', 'own_data.broken_model'),
                       ('loss', 'own_data.broken_loss')):
     wrong = config.copy_and_resolve_references()
     wrong[field] = text
-    with pytest.raises(ValueError, match=f'^{field}={text}: .*by zero'):
-      build.build(wrong, build.Shape(1, 1))
+    with pytest.raises(ValueError, match=f'^config.{field}={text}: .*by zero'):
+      build_run.build(wrong, build_run.Shape(1, 1))
   sys.modules.pop('own_data')

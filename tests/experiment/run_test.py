@@ -20,7 +20,7 @@ from configs import default, digits_quickstart
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients import local_sgd
 from fedjax_sim.core.types import ClientOutput
-from fedjax_sim.experiment import build as build_lib
+from fedjax_sim.experiment import build_run as build_lib
 from fedjax_sim.experiment import (
   build_sweep,
   check_config,
@@ -129,13 +129,16 @@ def test_rounds_per_dispatch_and_checkpoints_do_not_matter(finished, tmp_path):
 
 
 def test_measured_lanes_are_kept_when_a_run_goes_on(tmp_path, monkeypatch):
-  fastest = lambda make, cohort, devices, lanes: (make(1, 3), 'test')
+  fastest = lambda make, *args: (make(1, 3), 'test')
   monkeypatch.setattr(autotune, 'choose', fastest)
   run(tmp_path, lanes='auto', rounds=2)
   record = json.loads((tmp_path / 'config.json').read_text())
   assert record['resolved'] == {'devices': 1, 'lanes': 3}
   monkeypatch.undo()
-  monkeypatch.setattr(autotune, '_fastest', None)  # Not measured again.
+  def given(make, cohort, devices, lanes, *job):
+    assert (devices, lanes) == (1, 3)
+    return make(1, 3), 'given'
+  monkeypatch.setattr(autotune, 'choose', given)
   run(tmp_path, lanes='auto')
   assert len(rows_of(tmp_path)) == 6
 
@@ -376,7 +379,7 @@ def test_no_config_and_no_such_config():
 def test_workdir_of_bad_value_through_the_command_line():
   error = fails('--config=configs/digits_quickstart.py',
                 '--config.client_fraction=1.5', '--dry_run')
-  assert error.startswith('error: client_fraction must lie in [0, 1]')
+  assert error.startswith('error: config.client_fraction must lie in [0, 1]')
 
 
 def test_a_run_that_failed_while_set_up_can_be_started_again(tmp_path):

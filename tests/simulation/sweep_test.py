@@ -7,7 +7,7 @@ import pytest
 
 import fedjax_sim
 from fedjax_sim import algorithms
-from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.experiment import simulate as simulate_lib
 from fedjax_sim.simulation import sweep as sweep_lib
 from fedjax_sim.simulation import sweep_runs
 from fedjax_sim.simulation.drive import drive

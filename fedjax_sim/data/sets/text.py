@@ -1,10 +1,7 @@
 """What the readers of text share: files of lines, and what they return."""
 
-import gzip
 import json
-import lzma
 import os
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +11,7 @@ import numpy as np
 from fedjax_sim.data.sets import raw_files
 
 _SUFFIXES = ('', '.xz', '.gz')
-_OPENERS = {'.xz': lzma.open, '.gz': gzip.open}
+_FORMS = {'.xz': 'xz', '.gz': 'gzip'}
 
 
 class TextClients(NamedTuple):
@@ -72,17 +69,44 @@ def read_lines(path: Path) -> list[str]:
   """A file's lines of UTF-8, without their ends.
 
   Raises:
-    ValueError: it is truncated, damaged or of another encoding.
+    ValueError: it is truncated, damaged, of another encoding, or unpacks to
+      more than raw_files.MAX_BYTES.
   """
+  # By line feeds alone: JSON may hold other ends of lines inside strings.
+  return read_text(path).replace('\r\n', '\n').split('\n')
+
+
+def read_text(path: Path) -> str:
+  """A file's text, as in `read_lines`."""
   try:
-    with _OPENERS.get(path.suffix, open)(path, 'rb') as file:
-      # By line feeds alone: JSON may hold other ends of lines inside strings.
-      text = file.read().decode('utf-8-sig')
-      return text.replace('\r\n', '\n').split('\n')
-  except (OSError, EOFError, lzma.LZMAError, zlib.error,
-          UnicodeDecodeError) as error:
+    data = path.read_bytes()
+    if path.suffix in _FORMS:
+      data = raw_files.inflate(data, raw_files.MAX_BYTES, _FORMS[path.suffix])
+    return data.decode('utf-8-sig')
+  except (OSError, ValueError) as error:  # The latter of the encoding, too.
     raise ValueError(
         f'{path} is truncated, damaged or unreadable: {error}') from error
+
+
+def parse_json(document: str, where: object) -> Any:
+  """What a JSON text holds.
+
+  Raises:
+    ValueError: it is none, or nested too deep; names `where` it is.
+  """
+  try:
+    return json.loads(document)
+  except (ValueError, RecursionError) as error:
+    reason = str(error) if isinstance(error, ValueError) else 'nested too deep'
+    raise ValueError(f'{where} is no JSON: {reason}') from error
+
+
+def _is_text(value: Any) -> bool:
+  """Whether it is text that can be written; halves of a character can't."""
+  try:
+    return isinstance(value, str) and value.encode() is not None
+  except UnicodeEncodeError:
+    return False
 
 
 def read_records(
@@ -100,14 +124,10 @@ def read_records(
   for number, line in enumerate(read_lines(path), 1):
     if not line.strip():
       continue
-    try:
-      record = json.loads(line)
-    except json.JSONDecodeError as error:
-      raise ValueError(f'{path}, line {number} is no JSON: {error}') from error
+    record = parse_json(line, f'{path}, line {number}')
     for name, kind in fields.items():
       value = record.get(name) if isinstance(record, dict) else None
-      if not isinstance(value, kind) or not all(
-          isinstance(item, str) for item in value):
+      if not isinstance(value, kind) or not all(map(_is_text, value)):
         what = 'a string' if kind is str else 'a list of strings'
         raise ValueError(
             f'{path}, line {number} must be an object with {what} {name!r}.')

@@ -11,7 +11,8 @@ from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import difference, run_sgd
 from fedjax_sim.core.types import ClientOutput, Variables
 from fedjax_sim.data import sampling
-from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.experiment import simulate as simulate_lib
+from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation.placement import (
   client_states,
   device_memory,
@@ -106,14 +107,14 @@ def test_of_a_mapped_federation_too(monkeypatch, tmp_path, on_device):
       (name, held.client(i)) for i, name in enumerate(held.client_ids)))
   for rows, examples in ((6, 87), (4, 400)):
     monkeypatch.setattr(stored_states, '_BUFFER_BYTES', rows * ROW_BYTES)
-    monkeypatch.setattr(simulate_lib.streamed_examples, 'buffer_size',
+    monkeypatch.setattr(build_lib.streamed_examples, 'buffer_size',
                         lambda *args, n=examples: n)
     assert_same(run('stored', mapped), on_device)
 
 
 def test_windows_hold_each_client_once_and_no_other(monkeypatch):
   monkeypatch.setattr(stored_states, '_BUFFER_BYTES', 5 * ROW_BYTES)
-  simulation = simulate_lib.build(
+  simulation = build_lib.build(
       MODEL, personal(), toys.softmax_data(SIZES),
       sampling.uniform(len(SIZES), COHORT, 0), devices=1, lanes=2,
       client_state='stored')
@@ -175,7 +176,7 @@ def test_a_choice_that_is_none():
 
 
 def test_algorithms_without_client_state_store_nothing():
-  simulation = simulate_lib.build(
+  simulation = build_lib.build(
       MODEL, algorithms.fedavg(MODEL, optax.sgd(0.1)),
       toys.softmax_data(SIZES), sampling.uniform(len(SIZES), COHORT, 0),
       devices=1, lanes=2, client_state='stored')

@@ -16,17 +16,18 @@ from fedjax_sim import algorithms
 from fedjax_sim.core import trees
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import federate
+from fedjax_sim.experiment import simulate as simulate_lib
 from fedjax_sim.experiment.checkpoints import Checkpoints
 from fedjax_sim.simulation import autotune
-from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation.drive import drive
 from fedjax_sim.simulation.placement import sharding, stored_states
 from tests import toys
 from tests.simulation.engine_test import (  # noqa: F401
-    assert_close,
-    test_a_client_drawn_twice_draws_anew,
-    test_an_absent_client_may_hold_nan,
-    test_rounds_per_dispatch_do_not_change_a_bit,
+  assert_close,
+  test_a_client_drawn_twice_draws_anew,
+  test_an_absent_client_may_hold_nan,
+  test_rounds_per_dispatch_do_not_change_a_bit,
 )
 
 CURVED = toys.curved_model()
@@ -38,7 +39,7 @@ UNEQUAL = [1, 37, 10, 20, 5, 11, 30, 2, 19, 8, 3]
 
 @pytest.fixture(autouse=True)
 def _auto_is_as_many_devices_as_clients(monkeypatch):
-  def choose(make, cohort_size, devices, lanes):
+  def choose(make, cohort_size, devices, lanes, *job):
     devices = min(cohort_size, 8) if devices == 'auto' else devices
     return make(devices, min(lanes, -(-cohort_size // devices))), 'test'
   monkeypatch.setattr(autotune, 'choose', choose)
@@ -73,7 +74,7 @@ def test_devices_that_own_examples(devices, algorithm):
 
 def test_what_a_device_owns_lies_on_it():
   data = toys.softmax_data(UNEQUAL)
-  simulation = simulate_lib.build(
+  simulation = build_lib.build(
       SOFTMAX, algorithms.fedavg(SOFTMAX, optax.sgd(0.1)), data,
       sampling.uniform(len(UNEQUAL), 9, 0), devices=4, examples='owned',
       lanes=2)
@@ -101,7 +102,7 @@ def test_pooled_gradients_over_devices():
 
 def test_each_device_holds_its_own_clients_state():
   data = toys.curved_data()
-  simulation = simulate_lib.build(
+  simulation = build_lib.build(
       CURVED, algorithms.scaffold(CURVED, 0.05), data,
       sampling.uniform(3, 2, 0), devices=2, lanes=2)
   state = simulation.init()
@@ -118,7 +119,7 @@ def test_a_run_goes_on_with_another_number_of_devices(tmp_path):
   data = toys.curved_data()
 
   def simulation(devices):
-    return simulate_lib.build(
+    return build_lib.build(
         CURVED, algorithms.scaffold(CURVED, 0.05), data,
         sampling.uniform(3, 2, 0), devices=devices, lanes=1)
 

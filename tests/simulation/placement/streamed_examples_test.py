@@ -7,7 +7,8 @@ import pytest
 
 from fedjax_sim import algorithms, data
 from fedjax_sim.data import sampling
-from fedjax_sim.simulation import simulate as simulate_lib
+from fedjax_sim.experiment import simulate as simulate_lib
+from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation.placement import streamed_examples
 from tests import toys
 
@@ -54,7 +55,7 @@ def test_any_cohort_fits_into_a_buffer(tmp_path, monkeypatch):
 
 def test_buffers_hold_each_client_once_and_only_what_is_needed(tmp_path):
   federation = mapped(tmp_path, toys.softmax_data(SIZES))
-  simulation = simulate_lib.build(
+  simulation = build_lib.build(
       MODEL, algorithms.fedavg(MODEL, optax.sgd(0.1)), federation,
       sampling.uniform(len(SIZES), 4, 0), devices=1, lanes=2)
   plan = simulation.plan(0, [False] * 6)

@@ -1,5 +1,6 @@
 """From a config to data, model and algorithm, ready to run."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -12,12 +13,16 @@ from fedjax_sim.data import partition as partition_lib
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData, federate
 from fedjax_sim.data.partition import Partition
-from fedjax_sim.data.sets.load import Dataset, NaturalClients
-from fedjax_sim.experiment import spec_fields
-from fedjax_sim.experiment.build_algorithm import make_algorithm
+from fedjax_sim.data.sets.dataset import Dataset, NaturalClients, checked
+from fedjax_sim.experiment import field_names, spec_fields
+from fedjax_sim.experiment.build_algorithm import (
+  make_algorithm,
+  make_optimizers,
+)
 from fedjax_sim.experiment.check_config import cohort_size, validate
+from fedjax_sim.models import adapters
+from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation import evaluation
-from fedjax_sim.simulation import simulate as simulate_lib
 from fedjax_sim.simulation.simulation import Simulation
 
 
@@ -44,13 +49,26 @@ class Shape(NamedTuple):
   lanes: int | str
 
 
-def build(config: ConfigDict, shape: Shape) -> Experiment:
+def build(
+    config: ConfigDict, shape: Shape,
+    say: Callable[[str], None] = lambda text: None,
+) -> Experiment:
   """Loads data and puts everything together.
+
+  `say` is told what takes a while, before it begins.
 
   Raises:
     ValueError: a field is out of range, or the data can't be had.
   """
   validate(config)
+  with field_names.in_errors(config):
+    return _build(config, shape, say)
+
+
+def _build(
+    config: ConfigDict, shape: Shape, say: Callable[[str], None]
+) -> Experiment:
+  """`build`, of a config whose fields are in range."""
   dataset = load_dataset(config)
   labels = dataset.train['y']
   client_ids, partition, held_out = deal(config, dataset)
@@ -61,11 +79,11 @@ def build(config: ConfigDict, shape: Shape) -> Experiment:
   train = federate(dataset.train, partition, client_ids)
   algorithm = make_algorithm(config, model, num_clients=num_clients)
   try_out(config, model, algorithm, train.examples, num_clients)
-  simulation = simulate_lib.build(
+  simulation = build_lib.build(
       model, algorithm, train,
       make_sampler(config, num_clients),
       test=evaluation.some_of(dataset.test, config.test_examples),
-      seed=config.seed, **shape._asdict(),
+      seed=config.seed, rounds=config.rounds, say=say, **shape._asdict(),
       eval_batch_size=config.eval_batch_size, examples=config.examples,
       client_state=config.client_state)
   return Experiment(
@@ -92,6 +110,11 @@ def try_out(
     if config[name]:  # The model's own are checked with the data.
       with builders.blamed(name, config[name]):
         jax.eval_shape(getattr(model, name), outputs, examples)
+  for field, optimizer in make_optimizers(config, num_clients).items():
+    with builders.blamed(field, config[field]):
+      jax.eval_shape(
+          lambda params, one=optimizer: one.update(
+              params, one.init(params), params), variables.params)
   with builders.blamed('algorithm', config.algorithm):
     jax.eval_shape(
         lambda v: algorithm.init(v, key, num_clients), variables)
@@ -104,9 +127,10 @@ def load_dataset(config: ConfigDict) -> Dataset:
   Raises:
     ValueError: it can't be had, or the builder returns something else.
   """
-  return spec_fields.make(
+  dataset = spec_fields.make(
       'dataset', spec_fields.bind('dataset', config.dataset),
       {'data_dir': config.data_dir or None})
+  return checked(dataset)
 
 
 def make_model(config: ConfigDict, dataset: Dataset) -> Model:
@@ -118,15 +142,15 @@ def make_model(config: ConfigDict, dataset: Dataset) -> Model:
   model = spec_fields.make(
       'model', spec_fields.bind('model', config.model),
       {'num_classes': dataset.num_classes})
+  given = {}
   for name in ('loss', 'metrics'):
     bound = spec_fields.bind(name, config[name])
     if bound is not None:
-      function = builders.build(bound, {})
-      if not callable(function):
+      given[name] = builders.build(bound, {})
+      if not callable(given[name]):
         raise ValueError(f'{name}={config[name]} must be a function, got a '
-                         f'{type(function).__name__}.')
-      model = model._replace(**{name: function})
-  return model
+                         f'{type(given[name]).__name__}.')
+  return adapters.with_loss(model, **given) if given else model
 
 
 def make_sampler(config: ConfigDict, num_clients: int) -> sampling.Sampler:

@@ -6,9 +6,10 @@ from fedjax_sim.core import checks
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
+from fedjax_sim.experiment.simulate import Result
 from fedjax_sim.simulation import plan as plan_lib
-from fedjax_sim.simulation import simulate
 from fedjax_sim.simulation import sweep as sweep_lib
+from fedjax_sim.simulation.build import build
 from fedjax_sim.simulation.drive import Progress, Runs, drive
 from fedjax_sim.simulation.sweep_runs import SweepRuns
 
@@ -28,7 +29,7 @@ def sweep(
     devices: int | str = 'auto',
     lanes: int | str = 'auto',
     on_dispatch: Callable[[Progress], None] = lambda progress: None,
-) -> dict[tuple[int, float], simulate.Result]:
+) -> dict[tuple[int, float], Result]:
   """`simulate` for every seed and every client learning rate.
 
   All runs share the federation; a seed sets initial weights, cohorts, orders
@@ -60,7 +61,7 @@ def sweep(
   checks.positive_int('rounds', rounds)
   checks.positive_int('eval_every', eval_every)
   for name, values, check in (
-      ('seeds', seeds, lambda n, v: checks.at_least(n, v, 0)),
+      ('seeds', seeds, lambda n, v: checks.at_least(n, v, 0, None)),
       ('learning_rates', learning_rates, checks.positive)):
     if not values or len(set(values)) != len(values):
       raise ValueError(f'{name} must be distinct, and at least one, got '
@@ -71,7 +72,7 @@ def sweep(
       train.num_clients, clients_per_round=clients_per_round,
       client_fraction=client_fraction)
   settings = [(seed, rate) for seed in seeds for rate in learning_rates]
-  runs, state = _runs(model, make_algorithm, train, settings, cohort,
+  runs, state = _runs(model, make_algorithm, train, settings, cohort, rounds,
                       test=test, devices=devices, lanes=lanes)
   records = [[] for _ in settings]
   for progress in drive(
@@ -81,19 +82,20 @@ def sweep(
       records[i] += new
     state = progress.state
     on_dispatch(progress)
-  return {setting: simulate.Result(runs.state_of(state, i), records[i])
+  return {setting: Result(runs.state_of(state, i), records[i])
           for i, setting in enumerate(settings)}
 
 
 def _runs(
-    model, make_algorithm, train, settings, cohort: int, **options
+    model, make_algorithm, train, settings, cohort: int, rounds: int, **options
 ) -> tuple[Runs, PyTree]:
   """The runs, and their state before the first round."""
   if len(settings) == 1:  # Without an axis of one.
     ((seed, rate),) = settings
-    simulation = simulate.build(
+    simulation = build(
         model, make_algorithm(rate), train,
-        sampling.uniform(train.num_clients, cohort, seed), seed=seed, **options)
+        sampling.uniform(train.num_clients, cohort, seed), seed=seed,
+        rounds=rounds, **options)
     return simulation, simulation.init()
   members = [sweep_lib.Member(seed, {'rate': rate}) for seed, rate in settings]
   sweep = sweep_lib.build(

@@ -1,0 +1,209 @@
+"""How a simulation is put together, from model, algorithm and data."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from fedjax_sim.core import checks, compilation
+from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
+from fedjax_sim.data import mapped, sampling
+from fedjax_sim.data.federated import FederatedData
+from fedjax_sim.simulation import (
+  autotune,
+  check_examples,
+  check_model,
+  evaluation,
+)
+from fedjax_sim.simulation import engine as engine_lib
+from fedjax_sim.simulation import plan as plan_lib
+from fedjax_sim.simulation.placement import (
+  client_owners,
+  client_states,
+  device_memory,
+  sharding,
+  stored_states,
+  streamed_examples,
+)
+from fedjax_sim.simulation.program import Program
+from fedjax_sim.simulation.rounds import SimulationState
+from fedjax_sim.simulation.simulation import Simulation, first_inputs
+
+# Rounds that one compiled program can take at once. It holds only their plan
+# and their metrics, so it is generous; how many run at once is chosen by time.
+_CAPACITY = 128
+# But a plan has a slot for each of a round's clients on each device.
+_PLAN_SLOTS = 2 ** 22
+# Where training examples can lie, see `fedjax_sim.simulate`.
+EXAMPLES = ('auto', 'owned')
+
+
+def build(
+    model: Model,
+    algorithm: FederatedAlgorithm,
+    train: FederatedData,
+    sampler: sampling.Sampler,
+    *,
+    test: PyTree | None = None,
+    more_sets: Mapping[str, PyTree] | None = None,
+    seed: int = 0,
+    devices: int | str = 'auto',
+    lanes: int | str = 'auto',
+    rounds: int | None = None,
+    examples: str = 'auto',
+    client_state: str = 'auto',
+    eval_batch_size: int = 1000,
+    say: Callable[[str], None] = lambda text: None,
+) -> Simulation:
+  """Puts a simulation together; see `fedjax_sim.simulate` for the arguments.
+
+  Where `rounds` is None the job is taken to be long: 'auto' is measured. `say`
+  is told what takes a while, before it begins.
+  """
+  _check_kinds(model, algorithm, train, sampler)
+  compilation.keep_programs()
+  checks.one_of('examples', examples, EXAMPLES)
+  checks.one_of('client_state', client_state, client_states.CHOICES)
+  if sampler.num_clients != train.num_clients:
+    raise ValueError(
+        f'the sampler draws from num_clients = {sampler.num_clients}, the '
+        f'federation has {train.num_clients}.')
+  for name, value in (('lanes', lanes), ('devices', devices)):
+    checks.positive_int_or_auto(name, value)
+  if lanes != 'auto':  # More would stay empty.
+    lanes = min(lanes, sampler.max_cohort)
+  sets = _evaluation_sets(test, more_sets or {})
+  check_examples.check_examples(model, train, sets)
+  check_model.check_model(model, train.examples)
+  batched = {name: evaluation.in_batches(tree, eval_batch_size)
+             for name, tree in sets.items()}
+  evaluate = evaluation.of_sets(model)
+  shapes = jax.eval_shape(
+      model.init, jax.random.key(0), first_inputs(train))
+  local_steps = np.asarray(algorithm.local_steps(train.sizes))
+  first = _first_state(algorithm, train, shapes)
+  states = engine_lib.client_states(first)
+  # Arrays are put on a number of devices once, whatever the lanes.
+  owned = examples == 'owned'
+  placed = functools.cache(
+      lambda count: _Placed.make(count, train, batched, owned))
+
+  def make(devices: int, lanes: int) -> Simulation:
+    placement, held, eval_data = placed(devices)
+    state_buffer = None
+    if client_states.is_stored(
+        client_state, states, train.num_clients, devices):
+      state_buffer = stored_states.buffer_size(
+          states, train.num_clients, devices, sampler.max_cohort)
+    key = _everywhere(placement)(
+        np.asarray(jax.random.key_data(jax.random.key(seed))))
+    engine = engine_lib.build_engine(
+        algorithm, train, shapes, placement=placement,
+        examples=placement.split() if owned or held is None
+        else placement.everywhere, lanes=lanes,
+        cohort_size=sampler.max_cohort, owned=owned, num_states=state_buffer,
+        evaluate=evaluate)
+    slots = plan_lib.slots_for(
+        sampler.max_cohort, devices, engine.owners is not None)
+    simulation = Simulation(
+        model=model, algorithm=algorithm, train=train, sampler=sampler,
+        engine=engine, placement=placement, lanes=lanes, lanes_reason='given',
+        program=Program(trace=lambda: simulation.trace(), devices=devices,
+                        lanes=lanes),
+        num_blocks=plan_lib.blocks_for(slots, lanes),
+        capacity=max(1, min(_CAPACITY, _PLAN_SLOTS // (devices * slots))),
+        local_steps=local_steps, seed=seed, key=key, examples=held,
+        owned=owned, example_buffer=streamed_examples.buffer_size(
+            train, sampler.max_cohort),
+        state_buffer=state_buffer, eval_data=eval_data)
+    return simulation
+
+  if owned and devices == 'auto':  # One device would own all.
+    devices = min(len(jax.devices()), train.num_clients)
+  chosen, reason = autotune.choose(
+      make, sampler.max_cohort, devices, lanes, rounds, say)
+  return dataclasses.replace(chosen, lanes_reason=reason)
+
+
+@functools.cache
+def _everywhere(placement: sharding.Placement):
+  """A function that makes a key of its data, on all devices of processes."""
+  return jax.jit(
+      jax.random.wrap_key_data, out_shardings=placement.everywhere)
+
+
+def _check_kinds(model, algorithm, train, sampler) -> None:
+  """ValueError unless the parts of a simulation are what they should be."""
+  checks.instance('model', model, Model,
+                  'models.mnist_2nn() or models.from_linen(module, loss)')
+  checks.instance('algorithm', algorithm, FederatedAlgorithm,
+                  'algorithms.fedavg(model, 0.1)')
+  checks.instance('train', train, FederatedData,
+                  'data.from_clients(...) or data.federate(...)')
+  checks.instance('sampler', sampler, sampling.Sampler,
+                  'data.sampling.uniform(num_clients, clients_per_round, seed)')
+
+
+def _first_state(
+    algorithm: FederatedAlgorithm, train: FederatedData, variables: PyTree
+) -> SimulationState:
+  """Shapes of the first state.
+
+  Raises:
+    ValueError: the algorithm fails on the model's variables and an example, or
+      its state is larger than the memory.
+  """
+  try:
+    state = engine_lib.first_state(algorithm, train, variables)
+  except ValueError:
+    raise
+  except Exception as error:  # Of the user's functions too.
+    raise ValueError(
+        'algorithm can\'t make a round with this model and these examples: '
+        f'{type(error).__name__}: {" ".join(str(error).split())}') from error
+  need = sum(x.size * x.dtype.itemsize if hasattr(x.dtype, 'itemsize') else 0
+             for x in jax.tree.leaves(state))
+  have = device_memory.available(jax.local_devices()[0])
+  if have is not None and need > have:
+    raise ValueError(
+        f'algorithm has a state of {need / 1e9:.1f} GB with this model, the '
+        f'device has {have / 1e9:.1f} GB of memory.')
+  return state
+
+
+def _evaluation_sets(
+    test: PyTree | None, more: Mapping[str, PyTree]
+) -> dict[str, PyTree]:
+  """All of them by name."""
+  taken = [name for name in ('train', 'test') if name in more]
+  if taken:
+    raise ValueError(f'more_sets must have other names than train and test, '
+                     f'got {", ".join(more)}.')
+  sets = dict(more) if test is None else {'test': test, **more}
+  return {name: check_examples.as_set(name, value)
+          for name, value in sets.items()}
+
+
+class _Placed(NamedTuple):
+  """What lies on the devices and doesn't change."""
+
+  placement: sharding.Placement
+  examples: PyTree | None
+  eval_data: dict[str, evaluation.EvalData]
+
+  @classmethod
+  def make(cls, devices: int, train, batched, owned) -> '_Placed':
+    placement = sharding.place(devices)
+    batched = sharding.to_devices(
+        {name: evaluation.fill_up(data, devices)
+         for name, data in batched.items()}, placement.split())
+    if owned:
+      examples = client_owners.to_owners(train, placement)
+    elif mapped.is_mapped(train):  # Taken to be too large for the devices.
+      examples = None
+    else:
+      examples = sharding.to_devices(train.examples, placement.everywhere)
+    return cls(placement, examples, batched)
