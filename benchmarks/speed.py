@@ -239,7 +239,7 @@ def measured_on(results: list[dict[str, Any]]) -> str:
           + ', '.join(str(r['contenders'][_REFERENCE]['turns'])
                       for r in columns) + ' turns')
   return text + ''.join(
-      f', of {title} one on one task' for title in sorted(once)) + '.'
+      f'; a single one of {title}' for title in sorted(once)) + '.'
 
 
 def chosen_contenders(arguments) -> list[Contender]:

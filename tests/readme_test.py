@@ -1,15 +1,31 @@
-"""The README's Python block runs as it stands, and learns."""
+"""The README's Python block runs as it stands, and what it links to is there."""
 
 import re
 from pathlib import Path
 
-README = Path(__file__).parent.parent / 'README.md'
+ROOT = Path(__file__).parent.parent
+README = ROOT / 'README.md'
 
 
 def test_python_block_trains(capsys):
   (block,) = re.findall(r'```python\n(.*?)```', README.read_text(), re.S)
   names = {}
   exec(compile(block, 'README.md', 'exec'), names)
-  assert capsys.readouterr().out.startswith("{'round': 30")
-  # Labels are balanced: chance is about 0.5.
-  assert names['result'].records[-1]['test/accuracy'] > 0.85
+  # The last digits are those of another machine.
+  (said,) = re.findall(r'```\naccuracy (\d\.\d+)\n```', README.read_text())
+  printed = float(re.fullmatch(
+      r'accuracy (\d\.\d+)\n', capsys.readouterr().out)[1])
+  assert abs(printed - float(said)) < 0.05
+
+
+def test_links_lead_to_files():
+  pages = [README, *(ROOT / 'docs').glob('*.md'), ROOT / 'CONTRIBUTING.md']
+  missing = [
+      (page.name, link) for page in pages
+      for link in re.findall(r'\]\(([^)#:]+?)(?:#[^)]*)?\)', page.read_text())
+      if not (page.parent / re.sub(r'\s+', '', link)).exists()]
+  assert not missing
+
+
+def test_readme_is_short():
+  assert len(README.read_text().split()) < 700
