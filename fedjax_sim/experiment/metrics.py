@@ -64,6 +64,18 @@ def rounds_to_target(
   return float(rounds[i - 1] + (rounds[i] - rounds[i - 1]) * part)
 
 
+def ranges(rounds: Sequence[int]) -> str:
+  """Rounds in words, such as 'rounds 3 to 5, 9'; they increase."""
+  ends = []
+  for r in rounds:
+    if ends and ends[-1][1] == r - 1:
+      ends[-1][1] = r
+    else:
+      ends.append([r, r])
+  text = ', '.join(f'{a}' if a == b else f'{a} to {b}' for a, b in ends)
+  return f'round{"s" if len(rounds) > 1 else ""} {text}'
+
+
 def append(
     path: str | os.PathLike, records: Iterable[Mapping[str, Any]]) -> None:
   """Adds records to a metrics file, which is made if it isn't there.
@@ -74,8 +86,9 @@ def append(
 
   Args:
     path: the file.
-    records: mappings with a whole number `round`; the other values are real
-      scalars (Python's, NumPy's or JAX's), written as floats, or None.
+    records: mappings with a whole number `round`, and maybe a list of texts
+      `cohort`; the other values are real scalars (Python's, NumPy's or JAX's),
+      written as floats, or None.
 
   Raises:
     ValueError: a record has no such `round`, or a value is not a number.
@@ -127,8 +140,10 @@ def _encode(record: Mapping[str, Any]) -> bytes:
     raise ValueError(
         "a record must have a whole number 'round', got "
         f'{record.get("round")!r} in {dict(record)!r}.')
-  fields = {name: int(value) if name == 'round' else _number(name, value)
-            for name, value in record.items()}
+  fields = {
+      name: int(value) if name == 'round' else _texts(name, value)
+      if name == 'cohort' else _number(name, value)
+      for name, value in record.items()}
   return json.dumps(fields, allow_nan=False).encode() + b'\n'
 
 
@@ -144,6 +159,13 @@ def _number(name: str, value: Any) -> float | None:
     raise ValueError(
         f'{name} must be a real number or None, got {value!r}.') from None
   return number if math.isfinite(number) else None
+
+
+def _texts(name: str, values: Any) -> list[str]:
+  if not isinstance(values, list) or not all(
+      isinstance(value, str) for value in values):
+    raise ValueError(f'{name} must be a list of texts, got {values!r}.')
+  return values
 
 
 def _is_whole(value: Any) -> bool:

@@ -6,7 +6,7 @@ from fedjax_sim.core import checks
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
-from fedjax_sim.experiment.simulate import Result
+from fedjax_sim.experiment.result import Result
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation import sweep as sweep_lib
 from fedjax_sim.simulation.build import build
