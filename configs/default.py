@@ -33,8 +33,9 @@ def get_config() -> ConfigDict:
   # logistic_regression, course_mlp; mnist_2nn(preprocess=centered) has pixels
   # from -0.5 to 0.5
   config.model = 'mnist_2nn'
-  config.loss = ''  # spec: cross_entropy, nll_of_softmax; '' = the model's own
-  config.metrics = ''  # spec: classification_metrics; '' = the model's own
+  config.loss = ''  # spec: mse, huber(delta=2.0); '' = the model's own
+  # spec: accuracy | auc | top_k(k=3); '' = those that fit the loss
+  config.metrics = ''
 
   # Algorithm.
   # spec: a name in docs/algorithms.md, such as fedavg, scaffold, ditto(lam=0.1)

@@ -17,6 +17,7 @@ from fedjax_sim.data.sets.load import Dataset, NaturalClients
 from fedjax_sim.experiment import spec_fields
 from fedjax_sim.experiment.build_algorithm import make_algorithm
 from fedjax_sim.experiment.check_config import cohort_size, validate
+from fedjax_sim.models import adapters
 from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation import evaluation
 from fedjax_sim.simulation.simulation import Simulation
@@ -66,7 +67,7 @@ def build(config: ConfigDict, shape: Shape) -> Experiment:
       model, algorithm, train,
       make_sampler(config, num_clients),
       test=evaluation.some_of(dataset.test, config.test_examples),
-      seed=config.seed, **shape._asdict(),
+      seed=config.seed, rounds=config.rounds, **shape._asdict(),
       eval_batch_size=config.eval_batch_size, examples=config.examples,
       client_state=config.client_state)
   return Experiment(
@@ -140,15 +141,15 @@ def make_model(config: ConfigDict, dataset: Dataset) -> Model:
   model = spec_fields.make(
       'model', spec_fields.bind('model', config.model),
       {'num_classes': dataset.num_classes})
+  given = {}
   for name in ('loss', 'metrics'):
     bound = spec_fields.bind(name, config[name])
     if bound is not None:
-      function = builders.build(bound, {})
-      if not callable(function):
+      given[name] = builders.build(bound, {})
+      if not callable(given[name]):
         raise ValueError(f'{name}={config[name]} must be a function, got a '
-                         f'{type(function).__name__}.')
-      model = model._replace(**{name: function})
-  return model
+                         f'{type(given[name]).__name__}.')
+  return adapters.with_loss(model, **given) if given else model
 
 
 def make_sampler(config: ConfigDict, num_clients: int) -> sampling.Sampler:

@@ -152,7 +152,8 @@ def _build(given: Options, record: Mapping[str, Any] | None) -> Simulation:
       given.model, given.algorithm, given.train, _sampler(given),
       test=given.test, more_sets=given.more_sets, seed=given.seed,
       **shape._asdict(), examples=given.examples,
-      client_state=given.client_state, eval_batch_size=given.eval_batch_size)
+      client_state=given.client_state, rounds=given.rounds,
+      eval_batch_size=given.eval_batch_size)
 
 
 def _sampler(given: Options) -> sampling.Sampler:

@@ -95,10 +95,11 @@ def simulate(
       on and notes it in the result.
     progress: whether to show a bar; None is on a terminal only.
     seed: of initial weights, cohorts, orders, dropout.
-    devices: how many of `jax.devices()` share a round's clients, or 'auto' to
-      measure whether all or one are faster here, which takes up to a minute the
-      first time; doesn't change the result, up to the order of summation.
-      `use_all_cores` makes a device of each core.
+    devices: how many of `jax.devices()` share a round's clients. 'auto' is all
+      for a short job; for a long one (about ten minutes) it is measured whether
+      all or one are faster here, which takes a minute or two the first time.
+      Doesn't change the result, up to the order of summation. `use_all_cores`
+      makes a device of each core.
     lanes: clients computed side by side on a device; likewise.
     examples: where the training examples lie. 'auto': all of them on every
       device, or of a mapped federation those of the next rounds' cohorts.

@@ -15,7 +15,7 @@ def from_linen(
     module: nn.Module,
     *,
     loss: Callable[..., jax.Array] = losses.cross_entropy,
-    metrics: Callable[..., types.MetricSums] = losses.classification_metrics,
+    metrics: adapters.Metrics = None,
     preprocess: adapters.Preprocess = adapters.as_float,
 ) -> types.Model:
   """Makes a `Model` of a flax linen module.
@@ -35,7 +35,7 @@ def from_linen(
   Args:
     module: an instance, such as `MLP(hidden=200)`.
     loss: as in `Model`.
-    metrics: as in `Model`.
+    metrics: as in `from_functions`.
     preprocess: as in `from_functions`.
 
   Raises:

@@ -21,7 +21,7 @@ def from_nnx(
     build: Callable[..., nnx.Module],
     *,
     loss: Callable[..., jax.Array] = losses.cross_entropy,
-    metrics: Callable[..., types.MetricSums] = losses.classification_metrics,
+    metrics: adapters.Metrics = None,
     preprocess: adapters.Preprocess = adapters.as_float,
 ) -> types.Model:
   """Makes a `Model` of a function, or class, that builds a flax nnx module.
@@ -47,7 +47,7 @@ def from_nnx(
       `lambda rngs: MLP(784, 200, rngs=rngs)`. It is called once here, for the
       shapes alone, and at every `init`.
     loss: as in `Model`.
-    metrics: as in `Model`.
+    metrics: as in `from_functions`.
     preprocess: as in `from_functions`.
 
   Raises:

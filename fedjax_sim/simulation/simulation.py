@@ -197,8 +197,8 @@ class Simulation:
         sharding.to_devices(plan.slots, self.placement.split(axis=1)),
         sharding.to_devices(plan.evaluate, self.placement.everywhere))
 
-  def lower(self) -> jax.stages.Lowered:
-    """The program before it is compiled."""
+  def trace(self) -> jax.stages.Traced:
+    """The program, from the shapes of what it will take."""
     examples = self.examples
     if examples is None:
       examples = jax.tree.map(
@@ -212,7 +212,7 @@ class Simulation:
         self.engine.init, jax.eval_shape(
             self.model.init, jax.random.key(0), first_inputs(self.train)),
         self.key)
-    return self.engine.lower(
+    return self.engine.trace(
         examples, shapes(state), shapes(self.plan(0, [])), np.int32(0),
         np.int32(0), self.key, self.eval_data, self.frozen)
 
