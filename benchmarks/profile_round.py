@@ -80,8 +80,9 @@ def profile(name: str) -> None:
   """Prints the operations of a round that take most time."""
   one = simulation(name)
   state = one.init()
-  program = one.lower().compile(compiler_options=compilation.options() | {
-      'xla_cpu_enable_xprof_traceme': True})
+  program = one.trace().lower().compile(
+      compiler_options=compilation.options() | {
+          'xla_cpu_enable_xprof_traceme': True})
   plan = one.place(one.plan(0, [False]))
 
   def run(state):

@@ -33,8 +33,9 @@ def get_config() -> ConfigDict:
   # logistic_regression, course_mlp; mnist_2nn(preprocess=centered) has pixels
   # from -0.5 to 0.5
   config.model = 'mnist_2nn'
-  config.loss = ''  # spec: cross_entropy, nll_of_softmax; '' = the model's own
-  config.metrics = ''  # spec: classification_metrics; '' = the model's own
+  config.loss = ''  # spec: mse, huber(delta=2.0); '' = the model's own
+  # spec: accuracy | auc | top_k(k=3); '' = those that fit the loss
+  config.metrics = ''
 
   # Algorithm.
   # spec: a name in docs/algorithms.md, such as fedavg, scaffold, ditto(lam=0.1)
@@ -70,6 +71,10 @@ def get_config() -> ConfigDict:
   config.eval_every = 1  # rounds between two evaluations
   config.eval_batch_size = 1000  # examples at once
   config.test_examples = 0  # evaluated on these many drawn ones; 0 = all
+  config.client_eval_every = 0  # rounds between tables of clients; 0 = none
+  config.best_metric = ''  # its best model is kept: test/accuracy; '' = none
+  config.best_mode = ''  # max or min; '' = as the model says of its metric
+  config.record_cohort = False  # the ids of a round's clients in its record
   config.targets = (0.97,)  # test accuracies; rounds to each are reported
   config.on_divergence = 'stop'  # at a NaN or infinity: stop or continue
   # Devices that share a round's clients (a CPU has one for each core), and the

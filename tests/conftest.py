@@ -62,7 +62,7 @@ def _rank_promotion_raises():
 @pytest.fixture(scope='session', autouse=True)
 def _auto_is_one_device_and_two_lanes():
   """'auto' would measure: slow, and another answer on another day."""
-  def choose(make, cohort_size, devices, lanes):
+  def choose(make, cohort_size, devices, lanes, rounds=None):
     devices = 1 if devices == 'auto' else devices
     lanes = 2 if lanes == 'auto' else lanes
     return make(devices, min(lanes, -(-cohort_size // devices))), 'fixed'

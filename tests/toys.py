@@ -132,7 +132,7 @@ def softmax_data(sizes, seed=0, num_classes=3, dim=4):
   scores = x @ rng.normal(size=(dim, num_classes)) + rng.normal(
       size=(len(x), num_classes))
   y = scores.argmax(-1).astype(np.int32)
-  return federate({'x': x, 'y': y}, partition_of(sizes))
+  return federate({'x': x, 'y': y}, partition_of(sizes), allow_empty=True)
 
 
 def points_data(points_of_clients):

@@ -9,8 +9,10 @@ section 4. In a round with key r and cohort S, client k sends
           - sum_{j in S, j before k} PRG(r, j, k)              (mod 2^32)
 
 so that the masks cancel in the sum. The numbers of a pair and the round's key
-stand in for the key exchange. Who does not arrive is known ahead of a round
-(`Slot.arrives`) and has no masks: their recovery from shares is not simulated.
+stand in for the key exchange. Who does not arrive, or has nothing to do, is
+known ahead of a round (`Slot.counts`) and has no masks: their recovery from
+shares is not simulated. A client that finds that it can do no step sends its
+masks around a zero of weight zero.
 Weights and sums travel in the clear.
 """
 
@@ -98,10 +100,11 @@ def pairwise_masks() -> MessageTransform:
     if message.group is not None:
       raise ValueError('masked_mean must have one sum in which masks cancel, '
                        'got messages in groups, as those of ifca are.')
-    me = message.slot.place
-    together = cohort.present
-    if cohort.arrives is not None:
-      together &= cohort.arrives
+    me, together = message.slot.place, cohort.counts
+    update, weight, sums = trees.where(
+        jnp.asarray(message.present),
+        (message.update, message.weight, message.sums),
+        trees.zeros((message.update, message.weight, message.sums)))
 
     def add_mask(other, update):
       low, high = jnp.minimum(me, other), jnp.maximum(me, other)
@@ -112,8 +115,9 @@ def pairwise_masks() -> MessageTransform:
           u + sign * _integers(jax.random.fold_in(key, i), u.shape)
           for i, u in enumerate(leaves)])
 
-    update = jax.lax.fori_loop(0, len(cohort.place), add_mask, message.update)
-    return message._replace(update=update), memory
+    update = jax.lax.fori_loop(0, len(cohort.place), add_mask, update)
+    return message._replace(update=update, weight=weight, sums=sums,
+                            present=message.slot.counts), memory
 
   return transform('pairwise_masks', client=client)
 

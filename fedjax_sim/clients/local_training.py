@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple, TypedDict
 
 import jax
+import numpy as np
 import optax
 
 from fedjax_sim.clients import gradients
@@ -121,7 +122,7 @@ def local_training(
     proximal: mu of FedProx (Li et al., 2020, equation 2): the local loss has
       mu / 2 |w - w_t|^2 added to it.
     weighting: 'examples' weighs an update by the client's number of examples,
-      'uniform' all the same.
+      'uniform' all the same; a client without examples counts nowhere.
     client_schedule: round (from 0) -> factor on every local step; None is 1.
     micro_batch_size: most examples whose gradient is taken at once where
       batch_size is None.
@@ -141,6 +142,7 @@ def local_training(
   def run(variables: Variables, data: ClientData, key, round_number, *,
           correct=None, **options):
     start = variables.params
+    work.planned(np.array([data.max_size]))  # Raises if they are too many.
 
     def corrected(grads: PyTree, params: PyTree) -> PyTree:
       if is_proximal:

@@ -7,6 +7,7 @@ are not dropped but send what they got done.
 """
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import NamedTuple
 
 import jax
@@ -15,6 +16,9 @@ from jax import numpy as jnp
 
 from fedjax_sim.clients import batches
 from fedjax_sim.core import checks, random
+
+# Steps are counted in int32.
+_MOST_STEPS = 2 ** 31 - 1
 
 
 class Work(NamedTuple):
@@ -25,7 +29,8 @@ class Work(NamedTuple):
       has examples.
     planned: int [M] sizes -> int [M], the same in NumPy, for planning; where
       steps are drawn, the most that can be drawn. With the whole data in a
-      step it is the examples that are read, a measure that does as well.
+      step it is the examples that are read, a measure that does as well. It
+      raises a ValueError where a client would have more steps than int32 holds.
     by_size: whether clients with as many examples do as many steps.
   """
 
@@ -44,7 +49,8 @@ def local_work(
   """Builds the work of a round.
 
   Args:
-    epochs: local epochs E; a fraction of an epoch is rounded up to steps.
+    epochs: local epochs E; a fraction of an epoch is rounded up to steps,
+      exactly: 0.3 of 100 batches is 30 steps.
     steps: local steps, the same for all clients whatever their size, instead
       of epochs; None for epochs.
     batch_size: B; None is the whole local data.
@@ -62,12 +68,9 @@ def local_work(
   checks.fraction('stragglers', stragglers)
 
   def all_steps(size):
-    in_epoch = batches.steps_per_epoch(size, batch_size)
     if steps is not None:
       return jnp.where(size > 0, steps, 0)
-    if float(epochs).is_integer():
-      return int(epochs) * in_epoch
-    return jnp.ceil(epochs * in_epoch).astype(jnp.int32)
+    return exact_product(epochs, batches.steps_per_epoch(size, batch_size))
 
   def num_steps(size, key):
     most = all_steps(size)
@@ -79,11 +82,49 @@ def local_work(
     return jnp.where(late, jnp.minimum(part, most), most)
 
   def planned(sizes):
-    in_epoch = sizes if batch_size is None else -(-sizes // batch_size)
+    sizes = np.asarray(sizes, np.int64)
+    in_epoch = np.minimum(sizes, 1) if batch_size is None else (
+        -(-sizes // batch_size))
     if steps is not None:
-      width = sizes if batch_size is None else 1
-      return np.where(sizes > 0, steps * width, 0)
-    return np.ceil(epochs * in_epoch).astype(np.int64)
+      count = np.where(sizes > 0, steps, 0)
+    else:
+      _check_count(epochs, int(np.max(in_epoch, initial=1)))
+      count = exact_product(epochs, in_epoch)
+    return count * sizes if batch_size is None else count
 
   drawn = checks.is_traced(stragglers) or stragglers > 0
   return Work(num_steps, planned, not drawn)
+
+
+def exact_product(number: float, count):
+  """ceil(number * count), of the number as it is written in decimals.
+
+  In binary 0.3 * 100 is a little more than 30, or in float32 30.000002. So it
+  is computed from the last digit on, by ceil((d + x) / 10) =
+  ceil((d + ceil(x)) / 10) for whole d, in the integers of `count`.
+
+  Args:
+    number: at least 0, finite.
+    count: int [...], NumPy or JAX, traced or not; ten times it must fit.
+  """
+  whole, digits = _digits(number)
+  if not digits:
+    return whole * count
+  rest = 0
+  for digit in reversed(digits):
+    rest = (digit * count + rest + 9) // 10
+  return whole * count + rest
+
+
+def _digits(number: float) -> tuple[int, list[int]]:
+  """The whole part, and the decimals that follow it."""
+  text = format(Decimal(str(number)), 'f')
+  whole, _, decimals = text.partition('.')
+  return int(whole), [int(x) for x in decimals.rstrip('0')]
+
+
+def _check_count(epochs: float, in_epoch: int) -> None:
+  if Decimal(str(epochs)) * in_epoch > _MOST_STEPS:
+    raise ValueError(
+        f'epochs must make at most 2^31 - 1 local steps of a client, got '
+        f'{epochs!r} with {in_epoch} steps in an epoch.')

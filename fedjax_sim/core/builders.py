@@ -157,7 +157,7 @@ def _bind(
     if space.combine is None:
       raise ValueError(f'{space.field} must name one thing, it has no chains, '
                        f'got {specs.text_of(spec)!r}.')
-    return BoundChain(tuple(_bind(part, space, False, outer)
+    return BoundChain(tuple(_bind(part, space, as_function, outer)
                             for part in spec.parts), space.combine)
   builder, is_part = look_up(spec.name, space, outer)
   if spec.bare and as_function:

@@ -1,5 +1,7 @@
 """How programs are compiled, and that they outlive a process."""
 
+import os
+
 import jax
 
 from fedjax_sim.core import files
@@ -9,18 +11,35 @@ _IN_GRAPHS = ('FUSION', 'CUBLAS', 'CUBLASLT', 'CUSTOM_CALL', 'CUDNN',
               'DYNAMIC_SLICE_FUSION', 'CONDITIONAL', 'WHILE')
 
 
+# Programs that compile faster are not kept, by JAX's own default.
+_JAX_LEAST_SECONDS = 1.0
+
+
 def keep_programs() -> None:
   """Keeps what this process compiles, in our cache folder, for the next one.
 
   JAX's persistent compilation cache, with its own checks of versions, device
-  and options. A folder that the user has set (`JAX_COMPILATION_CACHE_DIR`) is
-  left as it is.
+  and options. What the user has set is left as it is: the folder
+  (`JAX_COMPILATION_CACHE_DIR`), the least time that a program to be kept takes
+  to compile (`JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS`), or that there is no
+  such cache (`JAX_ENABLE_COMPILATION_CACHE=0`). A folder that can't be written
+  to is done without.
   """
-  if jax.config.jax_compilation_cache_dir is None:
-    jax.config.update('jax_compilation_cache_dir',
-                      str(files.cache_folder() / 'programs'))
-    # Programs that compile at once are not worth a file.
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+  if (jax.config.jax_compilation_cache_dir is not None
+      or not jax.config.jax_enable_compilation_cache):
+    return
+  folder = files.cache_folder() / 'programs'
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError:
+    return
+  if not os.access(folder, os.W_OK):
+    return
+  jax.config.update('jax_compilation_cache_dir', str(folder))
+  least = 'jax_persistent_cache_min_compile_time_secs'
+  if getattr(jax.config, least) == _JAX_LEAST_SECONDS:
+    # A run has twenty small programs, whose tenths of a second add up.
+    jax.config.update(least, 0.0)
 
 
 def options(graphs: bool | None = True) -> dict[str, bool | str]:

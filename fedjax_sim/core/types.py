@@ -17,58 +17,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-PyTree = Any
-MetricSums = Mapping[str, tuple[jax.Array, jax.Array]]
+from fedjax_sim.core.model import MetricSums, PyTree, Variables
+from fedjax_sim.core.model import Model as Model  # A type like those below.
+
 # Scalars by name, float32 [].
 Scalars = Mapping[str, jax.Array]
-
-
-class Variables(NamedTuple):
-  """What a model has learnt: the weights, and the state that it tracks.
-
-  Attributes:
-    params: PyTree of float arrays; gradients are taken in them.
-    model_state: PyTree of float arrays that a forward pass in training updates
-      (BatchNorm's running statistics), `{}` for most models.
-    frozen: PyTree of weights that no client changes (those that a low-rank
-      adapter is added to), None for most models. They are neither
-      differentiated nor sent, and are no part of states and checkpoints. They
-      must not depend on the key of `Model.init`.
-  """
-
-  params: PyTree
-  model_state: PyTree
-  frozen: PyTree = None
-
-
-class Model(NamedTuple):
-  """A model with its loss and metrics.
-
-  Attributes:
-    init: `(key, inputs [B, ...]) -> Variables`. Only shapes and dtypes of the
-      inputs matter.
-    apply: `(params, model_state, inputs [B, ...], *, key, train, mask [B]) ->
-      (outputs [B, ...], model_state)`. `inputs` are in the storage dtype of
-      the data, so scaling pixels is part of the model. `key` is for dropout,
-      `train` a Python bool. Rows where the bool `mask` is False are padding:
-      they must not influence the other rows' outputs or the state. A model
-      with frozen weights is given them as `frozen=`; see `run`.
-    loss: `(outputs, examples [B, ...]) -> float32 [B]`, one value an example.
-    metrics: `(outputs, examples) -> {name: (sum [B], count [B])}`, for each
-      example. The loss is added to these by whoever evaluates.
-  """
-
-  init: Callable[..., Variables]
-  apply: Callable[..., tuple[PyTree, PyTree]]
-  loss: Callable[[PyTree, PyTree], jax.Array]
-  metrics: Callable[[PyTree, PyTree], MetricSums]
-
-  def run(self, variables: Variables, inputs: PyTree, **options):
-    """`apply` with all of the variables; `options` are its keywords."""
-    if variables.frozen is not None:
-      options['frozen'] = variables.frozen
-    return self.apply(
-        variables.params, variables.model_state, inputs, **options)
 
 
 class ClientData(NamedTuple):
@@ -135,6 +88,21 @@ class Slot(NamedTuple):
   work: jax.Array | None = None
   lag: jax.Array | None = None
 
+  @property
+  def works(self) -> jax.Array:
+    """bool: somebody is there, has examples, and gets any step done."""
+    here = self.present & (self.size > 0)
+    return here if self.work is None else here & (self.work > 0)
+
+  @property
+  def counts(self) -> jax.Array:
+    """bool: it works, and its message arrives.
+
+    Who does nothing counts in no mean, whatever the weights, and keeps the
+    state that it has.
+    """
+    return self.works if self.arrives is None else self.works & self.arrives
+
 
 class Message(NamedTuple):
   """What a client returns to the server.
@@ -145,7 +113,8 @@ class Message(NamedTuple):
     weight: float32 [...], the weight of the update in the mean, or a prefix
       tree of such. A weight's shape is a prefix of the shape of its leaves.
     present: bool []; an absent slot is selected away, never multiplied,
-      since 0 * NaN is NaN.
+      since 0 * NaN is NaN. The engine makes it False where `Slot.counts` is; a
+      client that has done no step may do so itself.
     sums: scalars or short vectors by name, added up plainly over the clients
       that are present. Algorithms and transforms each see their own only.
     group: bool [K], True at the one of K server models that the update is for;
@@ -356,7 +325,8 @@ class FederatedAlgorithm(NamedTuple):
   """An algorithm: who computes what. Nothing in it knows lanes or devices.
 
   Attributes:
-    init: `(Variables, key, num_clients) -> ServerState`.
+    init: `(Variables, key, num_clients) -> ServerState`; of the clients, those
+      that have any examples.
     client_init: `(Variables) -> client state` of a client that has not taken
       part yet, `()` for none.
     broadcast: `(ServerState, *earlier) -> server message`, `earlier` being the

@@ -1,6 +1,7 @@
 """From a config to data, model and algorithm, ready to run."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ from fedjax_sim.data.sets.load import Dataset, NaturalClients
 from fedjax_sim.experiment import spec_fields
 from fedjax_sim.experiment.build_algorithm import make_algorithm
 from fedjax_sim.experiment.check_config import cohort_size, validate
+from fedjax_sim.models import adapters
 from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation import evaluation
 from fedjax_sim.simulation.simulation import Simulation
@@ -65,11 +67,32 @@ def build(config: ConfigDict, shape: Shape) -> Experiment:
       model, algorithm, train,
       make_sampler(config, num_clients),
       test=evaluation.some_of(dataset.test, config.test_examples),
-      seed=config.seed, **shape._asdict(),
+      seed=config.seed, rounds=config.rounds, **shape._asdict(),
       eval_batch_size=config.eval_batch_size, examples=config.examples,
       client_state=config.client_state)
   return Experiment(
       simulation, partition, labels if labels.ndim == 1 else None, client_test)
+
+
+def shape_before(record: Mapping[str, Any], wanted: Shape) -> Shape:
+  """What 'auto' became in an earlier part of a run, where that is possible.
+
+  Bits depend on it: another shape sums in another order.
+
+  Args:
+    record: what the run's config.json says.
+    wanted: now.
+  """
+  before = record['resolved']
+  same = all(record['config'].get(name, value) == value
+             for name, value in wanted._asdict().items())
+  present = len(jax.devices())
+  possible = before.get('devices', 1) <= present
+  if jax.process_count() > 1:  # Every process takes part.
+    possible = before.get('devices', 1) == present
+  if same and possible:
+    return Shape(before.get('devices', 1), before['lanes'])
+  return wanted
 
 
 def try_out(
@@ -118,15 +141,15 @@ def make_model(config: ConfigDict, dataset: Dataset) -> Model:
   model = spec_fields.make(
       'model', spec_fields.bind('model', config.model),
       {'num_classes': dataset.num_classes})
+  given = {}
   for name in ('loss', 'metrics'):
     bound = spec_fields.bind(name, config[name])
     if bound is not None:
-      function = builders.build(bound, {})
-      if not callable(function):
+      given[name] = builders.build(bound, {})
+      if not callable(given[name]):
         raise ValueError(f'{name}={config[name]} must be a function, got a '
-                         f'{type(function).__name__}.')
-      model = model._replace(**{name: function})
-  return model
+                         f'{type(given[name]).__name__}.')
+  return adapters.with_loss(model, **given) if given else model
 
 
 def make_sampler(config: ConfigDict, num_clients: int) -> sampling.Sampler:

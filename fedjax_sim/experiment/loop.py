@@ -7,17 +7,19 @@ through it.
 import contextlib
 import fcntl
 import signal
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from fedjax_sim.core import files as parts
 from fedjax_sim.core.types import PyTree
 from fedjax_sim.experiment import metrics, processes
+from fedjax_sim.simulation import records as records_lib
 from fedjax_sim.simulation.drive import Progress, Runs, drive
 from fedjax_sim.simulation.placement import sharding
-from fedjax_sim.simulation.records import DivergenceError
+from fedjax_sim.simulation.records import DivergenceError, Record
 from fedjax_sim.simulation.traffic import Traffic
 
 METRICS_FILE = 'metrics.jsonl'
@@ -51,6 +53,8 @@ class Cadence(NamedTuple):
     rounds_per_dispatch: at most; None is about a second's worth.
     checkpoint_seconds: seconds between checkpoints.
     stop_on_divergence: whether a NaN or infinity ends a run.
+    pause: round (from 0) -> whether whoever follows the run needs the state
+      after it; a dispatch ends there.
   """
 
   rounds: int
@@ -58,6 +62,17 @@ class Cadence(NamedTuple):
   rounds_per_dispatch: int | None = None
   checkpoint_seconds: float = 0.0
   stop_on_divergence: bool = True
+  pause: Callable[[int], bool] = lambda r: False
+
+
+class NoCheckpoints:
+  """A `Keeper` that keeps nothing."""
+
+  def latest(self) -> None:
+    return None
+
+  def save(self, number: int, state: PyTree) -> None:
+    pass
 
 
 class Outcome(NamedTuple):
@@ -92,8 +107,13 @@ def exclusive(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def stop_requests() -> Iterator[list[int]]:
-  """Collects SIGINT and SIGTERM; a second SIGINT interrupts at once."""
+def stop_requests(
+    signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM)
+) -> Iterator[list[int]]:
+  """Collects signals; a SIGINT after the first one interrupts at once.
+
+  Only Python's main thread may ask for them; in another one none come.
+  """
   received: list[int] = []
   earlier = {}
 
@@ -105,8 +125,9 @@ def stop_requests() -> Iterator[list[int]]:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
   try:
-    for number in (signal.SIGINT, signal.SIGTERM):
-      earlier[number] = signal.signal(number, handle)
+    if threading.current_thread() is threading.main_thread():
+      for number in signals:
+        earlier[number] = signal.signal(number, handle)
     yield received
   finally:
     for number, handler in earlier.items():
@@ -151,15 +172,16 @@ def _restore_metrics(file: Path, done: int, last: int) -> None:
     done: rounds that the checkpoint has done.
     last: of the last record when it was written.
   """
-  damaged = metrics.truncate_after(file, done)
+  # Round 0 is evaluated by whoever begins with it.
+  damaged = metrics.truncate_after(file, done or -1)
   if damaged:
-    print(f'warning: {file}, line {metrics.ranges(damaged)}: damaged, and '
-          'dropped. The file as it was is kept beside it.', flush=True)
+    print(f'warning: {file}, line {", ".join(map(str, damaged))}: damaged, '
+          'and dropped. The file as it was is kept beside it.', flush=True)
   missing = metrics.missing_rounds(
       metrics.read(file) if file.exists() else [], last)
   if missing:
-    print(f'warning: {file} has no record of round {metrics.ranges(missing)}, '
-          'which can\'t be had again without a new run; what depends on it is '
+    print(f'warning: {file} has no record of {metrics.ranges(missing)}, which '
+          'can\'t be had again without a new run; what depends on it is '
           'unknown.', flush=True)
 
 
@@ -215,27 +237,64 @@ def train(
     on_progress: called with the progress of each dispatch in the first process,
       once its records are written; may take out members.
   """
+  steps = proceed(
+      runs, state, cadence, files=files, checkpoints=checkpoints,
+      traffic=traffic, active=active, stop=stop)
+  while True:
+    try:
+      progress = next(steps)
+    except StopIteration as ended:
+      return ended.value
+    if processes.is_first():
+      on_progress(progress)
+
+
+def proceed(
+    runs: Runs,
+    state: PyTree,
+    cadence: Cadence,
+    *,
+    files: Mapping[int, Path],
+    checkpoints: Keeper,
+    traffic: Traffic,
+    active: set[int] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    notes: Callable[[Record], Record] = lambda record: {},
+) -> Generator[Progress, None, Outcome]:
+  """`train` for who follows it, in all processes.
+
+  It yields the progress of each dispatch once its records are written, and
+  before the checkpoint that covers them is; it returns the outcome. Closing it
+  early keeps what is done. What `notes` says of a record is added to it.
+  """
   active = set(runs.done(state)) if active is None else active
   began, diverged = set(active), {}
   saved_at, asked = time.monotonic(), False
+  lost = lambda: cadence.stop_on_divergence and diverged.keys() == began
   for progress in drive(
       runs, state, cadence.rounds, evaluate=cadence.evaluate, active=active,
       rounds_per_dispatch=cadence.rounds_per_dispatch,
-      stop_on_divergence=cadence.stop_on_divergence):
+      stop_on_divergence=cadence.stop_on_divergence, pause=cadence.pause):
     state = progress.state
     diverged = progress.diverged | diverged
+    _complete(progress, traffic, notes)
     if processes.is_first():
-      _write(progress, files, traffic)
-      on_progress(progress)
-    lost = cadence.stop_on_divergence and diverged.keys() == began
+      for member in files.keys() & progress.records.keys():
+        metrics.append(files[member], progress.records[member])
+    try:
+      yield progress
+    except GeneratorExit:
+      if not lost():
+        _save(runs, state, checkpoints, files)
+      raise
     due = time.monotonic() - saved_at > cadence.checkpoint_seconds
     asked, due = sharding.agree(bool(stop()), due)
-    if (asked or due) and not lost:
+    if (asked or due) and not lost():
       _save(runs, state, checkpoints, files)
       saved_at = time.monotonic()
     if asked:
       break
-  if not (cadence.stop_on_divergence and diverged.keys() == began):
+  if not lost():
     _save(runs, state, checkpoints, files)
   done = runs.done(state)
   return Outcome(state, diverged, interrupted=bool(asked) and any(
@@ -252,11 +311,37 @@ def _save(
     checkpoints.save(number, state, {'recorded': recorded})
 
 
-def _write(
-    progress: Progress, files: Mapping[int, Path], traffic: Traffic) -> None:
-  """Appends what is new to the members' metrics."""
-  for member, records in progress.records.items():
+def _complete(
+    progress: Progress, traffic: Traffic, notes: Callable[[Record], Record]
+) -> None:
+  """Adds to the new records what the program doesn't know."""
+  for records in progress.records.values():
     for record in records:
       clients = record['clients']
       record.update(traffic.of(clients, record.get('started', clients)))
-    metrics.append(files[member], records)
+      record.update(notes(record))
+
+
+def evaluate_initial(
+    runs: Runs, state: PyTree, files: Mapping[int, Path]
+) -> dict[int, Record]:
+  """Evaluates the models of members that have done no round.
+
+  Args:
+    runs: what to run.
+    state: where to start.
+    files: member -> its metrics, which get the records.
+
+  Returns:
+    Member -> its record of round 0; {} where there is nothing to evaluate on.
+  """
+  found = {}
+  for member, done in runs.done(state).items():
+    begun = time.perf_counter()
+    sums = {} if done else runs.evaluate(state, member)
+    if sums:
+      found[member] = records_lib.initial_record(
+          sums, time.perf_counter() - begun)
+      if member in files and processes.is_first():
+        metrics.append(files[member], [found[member]])
+  return found

@@ -80,15 +80,16 @@ def missing_rounds(
       record['round'] for record in records))
 
 
-def ranges(numbers: Sequence[int]) -> str:
-  """Increasing numbers in words, such as '3 to 5, 9'."""
+def ranges(rounds: Sequence[int]) -> str:
+  """Rounds in words, such as 'rounds 3 to 5, 9'; they increase."""
   ends = []
-  for number in numbers:
-    if ends and ends[-1][1] == number - 1:
-      ends[-1][1] = number
+  for r in rounds:
+    if ends and ends[-1][1] == r - 1:
+      ends[-1][1] = r
     else:
-      ends.append([number, number])
-  return ', '.join(f'{a}' if a == b else f'{a} to {b}' for a, b in ends)
+      ends.append([r, r])
+  text = ', '.join(f'{a}' if a == b else f'{a} to {b}' for a, b in ends)
+  return f'round{"s" if len(rounds) > 1 else ""} {text}'
 
 
 def last_round(path: str | os.PathLike) -> int:
@@ -119,8 +120,9 @@ def append(
 
   Args:
     path: the file.
-    records: mappings with a whole number `round`; the other values are real
-      scalars (Python's, NumPy's or JAX's), written as floats, or None.
+    records: mappings with a whole number `round`, and maybe a list of texts
+      `cohort`; the other values are real scalars (Python's, NumPy's or JAX's),
+      written as floats, or None.
 
   Raises:
     ValueError: a record has no such `round`, or a value is not a number.
@@ -193,8 +195,10 @@ def _encode(record: Mapping[str, Any]) -> bytes:
     raise ValueError(
         "a record must have a whole number 'round', got "
         f'{record.get("round")!r} in {dict(record)!r}.')
-  fields = {name: int(value) if name == 'round' else _number(name, value)
-            for name, value in record.items()}
+  fields = {
+      name: int(value) if name == 'round' else _texts(name, value)
+      if name == 'cohort' else _number(name, value)
+      for name, value in record.items()}
   if 'crc32' in fields:
     raise ValueError("a record must have no field 'crc32': that is the name of "
                      "its line's checksum.")
@@ -214,6 +218,13 @@ def _number(name: str, value: Any) -> float | None:
     raise ValueError(
         f'{name} must be a real number or None, got {value!r}.') from None
   return number if math.isfinite(number) else None
+
+
+def _texts(name: str, values: Any) -> list[str]:
+  if not isinstance(values, list) or not all(
+      isinstance(value, str) for value in values):
+    raise ValueError(f'{name} must be a list of texts, got {values!r}.')
+  return values
 
 
 def _is_whole(value: Any) -> bool:

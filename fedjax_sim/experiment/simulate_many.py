@@ -6,7 +6,7 @@ from fedjax_sim.core import checks
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
-from fedjax_sim.experiment.simulate import Result
+from fedjax_sim.experiment.result import Result
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation import sweep as sweep_lib
 from fedjax_sim.simulation.build import build
@@ -72,7 +72,7 @@ def sweep(
       train.num_clients, clients_per_round=clients_per_round,
       client_fraction=client_fraction)
   settings = [(seed, rate) for seed in seeds for rate in learning_rates]
-  runs, state = _runs(model, make_algorithm, train, settings, cohort,
+  runs, state = _runs(model, make_algorithm, train, settings, cohort, rounds,
                       test=test, devices=devices, lanes=lanes)
   records = [[] for _ in settings]
   for progress in drive(
@@ -87,14 +87,15 @@ def sweep(
 
 
 def _runs(
-    model, make_algorithm, train, settings, cohort: int, **options
+    model, make_algorithm, train, settings, cohort: int, rounds: int, **options
 ) -> tuple[Runs, PyTree]:
   """The runs, and their state before the first round."""
   if len(settings) == 1:  # Without an axis of one.
     ((seed, rate),) = settings
     simulation = build(
         model, make_algorithm(rate), train,
-        sampling.uniform(train.num_clients, cohort, seed), seed=seed, **options)
+        sampling.uniform(train.num_clients, cohort, seed), seed=seed,
+        rounds=rounds, **options)
     return simulation, simulation.init()
   members = [sweep_lib.Member(seed, {'rate': rate}) for seed, rate in settings]
   sweep = sweep_lib.build(

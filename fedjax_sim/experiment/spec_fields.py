@@ -140,13 +140,13 @@ def _spaces_of_data() -> list[Namespace]:
 def _spaces_of_models() -> list[Namespace]:
   preprocess = {f.__name__: f for f in (
       models.as_float, models.centered, models.standardized)}
-  metrics = {f.__name__: f for f in (
-      models.classification_metrics, language.word_metrics)}
+  metrics = models.METRICS | {'word_metrics': language.word_metrics}
   return [
       Namespace('model', _returning(models, Model), frozenset({'num_classes'}),
                 parts=preprocess | models.LOSSES),
       Namespace('loss', models.LOSSES, functions=True),
-      Namespace('metrics', metrics, functions=True)]
+      Namespace('metrics', metrics, functions=True,
+                combine=models.metrics.all_of)]
 
 
 def _spaces_of_algorithms() -> list[Namespace]:

@@ -10,9 +10,9 @@ from ml_collections import ConfigDict
 
 from fedjax_sim.experiment import (
   build_sweep,
+  callbacks,
   loop,
   metrics,
-  reporting,
   results,
   sweep_settings,
 )
@@ -42,7 +42,7 @@ def run(
     False if a signal stopped them.
   """
   ended = folder / 'checkpoints' / f'{name}.done'
-  if ended.exists():
+  if ended.exists() and int(ended.read_text() or 0) >= config.rounds:
     return True
   folders = [folder_of(folder, label) for label in labels]
   if len(settings) == 1:
@@ -56,7 +56,7 @@ def run(
       print('stopped; the same command goes on from here')
   if finished:
     ended.parent.mkdir(exist_ok=True, parents=True)
-    ended.touch()
+    ended.write_text(f'{config.rounds}\n')
   return finished
 
 
@@ -88,13 +88,18 @@ def _run_together(
     writers = []
     for path in folders:
       path.mkdir(exist_ok=True)
-      writers.append(stack.enter_context(
-          reporting.event_writer(path, config.tensorboard)))
+      if config.tensorboard:
+        writers.append(stack.enter_context(contextlib.closing(
+            callbacks.tensorboard(path / 'tensorboard'))))
     signals = stack.enter_context(loop.stop_requests())
+    for i, record in loop.evaluate_initial(runs, state, files).items():
+      for writer in writers[i:i + 1]:
+        writer.log([record])
 
     def show(progress: Progress) -> None:
       for i, records in progress.records.items():
-        writers[i](records)
+        for writer in writers[i:i + 1]:
+          writer.log(records)
       _tell(progress, folders, config.rounds)
 
     outcome = loop.train(
@@ -104,6 +109,12 @@ def _run_together(
   if not outcome.interrupted:
     _write_results(config, settings, runs, outcome.state, folders)
   return not outcome.interrupted
+
+
+def _last_round(file: Path) -> int:
+  """Of a metrics file; 0 if there is none."""
+  records = metrics.read(file) if file.exists() else []
+  return records[-1]['round'] if records else 0
 
 
 def _tell(progress: Progress, folders: Sequence[Path], stop: int) -> None:
@@ -128,7 +139,7 @@ def _write_results(
   tests, sweep = build_sweep.client_tests(config, settings), runs.sweep
   for i, member in enumerate(runs.members):
     file = folders[i] / loop.METRICS_FILE
-    if not file.exists() or len(metrics.read(file)) < config.rounds:
+    if _last_round(file) < config.rounds:
       continue  # It has diverged.
     last = runs.state_of(state, i)
     results.write(folders[i], last, config.targets)

@@ -44,7 +44,7 @@ def _verify_run(file: Path, latest: int, last: int) -> None:
   known = noted is not None and noted['round'] == latest
   if missing and not (known and noted['records'] == len(records)):
     raise ValueError(
-        f'{file} has no record of round {metrics.ranges(missing)}, which the '
+        f'{file} has no record of {metrics.ranges(missing)}, which the '
         f'checkpoint of round {latest} was written after.')
 
 

@@ -18,7 +18,8 @@ Config = dict[str, Any]
 
 # These don't change what a round computes, so a run may go on with others.
 _FREE_FIELDS = frozenset([
-    'data_dir', 'rounds', 'eval_every', 'eval_batch_size', 'targets',
+    'best_metric', 'best_mode', 'client_eval_every', 'data_dir', 'rounds',
+    'eval_every', 'record_cohort', 'eval_batch_size', 'targets',
     'on_divergence', 'devices', 'lanes', 'examples', 'client_state',
     'micro_batch_size', 'rounds_per_dispatch', 'checkpoint_seconds',
     'keep_checkpoints', 'tensorboard'])

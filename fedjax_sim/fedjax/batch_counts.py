@@ -43,9 +43,18 @@ class Repeat(NamedTuple):
     """Batches of clients with so many examples: int of int, any shape.
 
     0 without examples. For a traced size it is traced, else it is not.
+
+    Raises:
+      ValueError: known sizes times epochs are more than int32 holds.
     """
     if self.num_epochs is None:
       return (size > 0) * self.num_steps
+    if not isinstance(size, jax.Array):
+      size = np.asarray(size, np.int64)
+      if np.max(size, initial=0) * self.num_epochs >= 2 ** 31:
+        raise ValueError(
+            'num_epochs must make at most 2^31 - 1 examples of a client, got '
+            f'{self.num_epochs!r} of {np.max(size)} examples.')
     total = size * self.num_epochs
     if self.drop_remainder:
       steps = total // self.batch_size

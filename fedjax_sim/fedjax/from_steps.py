@@ -70,7 +70,7 @@ def from_steps(
     num_epochs: passes over a client's examples; ceil(n * num_epochs / B) steps.
     num_steps: steps of a client; with `num_epochs` at most so many.
     drop_remainder: whether floor takes the place of ceil.
-    weighting: 'examples' (n_k) or 'uniform'.
+    weighting: 'examples' (n_k) or 'uniform', of those that do any step.
     aggregator: None is `aggregation.aggregator()`, the weighted mean.
 
   Raises:
@@ -134,7 +134,7 @@ def _client_update(
         data, step, ((state, sums), jnp.float32(0)), key=key, repeat=repeat)
     # Means of whole numbers are none.
     output = jax.tree.map(_as_float, client_final(shared, state))
-    message = Message(output, WEIGHTINGS[weighting](data))
+    message = Message(output, WEIGHTINGS[weighting](data), count > 0)
     metrics = {name: (total, count) for name, total in dict(sums).items()}
     return ClientOutput(message, client_state, metrics)
 

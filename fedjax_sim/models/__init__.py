@@ -1,10 +1,13 @@
 """Models: adapters for flax modules and plain functions, and our own."""
 
+from fedjax_sim.models import losses
+from fedjax_sim.models import named_metrics as metrics
 from fedjax_sim.models.adapters import (
     as_float,
     centered,
     from_functions,
     standardized,
+    with_loss,
 )
 from fedjax_sim.models.augment import cifar_crops
 from fedjax_sim.models.cnn import cifar_cnn, mnist_cnn
@@ -14,9 +17,24 @@ from fedjax_sim.models.language import shakespeare_lstm, word_lstm
 from fedjax_sim.models.linen import from_linen
 from fedjax_sim.models.losses import (
     LOSSES,
-    classification_metrics,
+    binary_cross_entropy,
     cross_entropy,
+    huber,
+    mae,
+    mse,
+    multilabel_cross_entropy,
     nll_of_softmax,
+    poisson,
+    token_cross_entropy,
+)
+from fedjax_sim.models.named_metrics import (
+    METRICS,
+    accuracy,
+    auc,
+    f1,
+    r2,
+    rmse,
+    top_k,
 )
 from fedjax_sim.models.nnx import from_nnx
 from fedjax_sim.models.normalization import local_response_norm
@@ -26,27 +44,43 @@ from fedjax_sim.models.recurrent import lstm
 
 __all__ = [
     'LOSSES',
+    'METRICS',
+    'accuracy',
     'as_float',
-    'centered',
+    'auc',
     'avg_pool',
+    'binary_cross_entropy',
+    'centered',
     'check_outputs',
     'cifar_cnn',
     'cifar_crops',
-    'classification_metrics',
     'conv_general_dilated',
     'course_mlp',
     'cross_entropy',
+    'f1',
     'from_functions',
     'from_linen',
     'from_nnx',
+    'huber',
     'local_response_norm',
     'logistic_regression',
+    'losses',
     'lstm',
+    'mae',
     'max_pool',
+    'metrics',
     'mnist_2nn',
     'mnist_cnn',
+    'mse',
+    'multilabel_cross_entropy',
     'nll_of_softmax',
+    'poisson',
+    'r2',
+    'rmse',
     'shakespeare_lstm',
     'standardized',
+    'token_cross_entropy',
+    'top_k',
+    'with_loss',
     'word_lstm',
 ]

@@ -1,7 +1,7 @@
 """What makes a `Model` of plain functions, and what all adapters share."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -10,9 +10,12 @@ from jax import numpy as jnp
 
 from fedjax_sim.core import random, trees, types
 from fedjax_sim.core.types import PyTree
-from fedjax_sim.models import losses
+from fedjax_sim.models import losses, named_metrics
 
 Preprocess = Callable[..., PyTree] | None
+# As in `Model`, several such, or None for those that fit the loss.
+Metrics = (Callable[..., types.MetricSums]
+           | Sequence[Callable[..., types.MetricSums]] | None)
 
 
 def as_float(inputs: PyTree) -> PyTree:
@@ -45,7 +48,7 @@ def from_functions(
     apply: Callable[..., jax.Array],
     *,
     loss: Callable[..., jax.Array] = losses.cross_entropy,
-    metrics: Callable[..., types.MetricSums] = losses.classification_metrics,
+    metrics: Metrics = None,
     preprocess: Preprocess = as_float,
 ) -> types.Model:
   """Makes a `Model` of two pure functions; its model_state is `{}`.
@@ -56,7 +59,8 @@ def from_functions(
       `key`, `train`, `deterministic` (not train) and `mask` (bool [B]), it is
       handed as keywords.
     loss: as in `Model`.
-    metrics: as in `Model`.
+    metrics: as in `Model`, or a list of such; None is `default_metrics`: those
+      that mean something for the loss.
     preprocess: `(inputs [B, ...]) -> inputs [B, ...]`, applied first; None
       leaves them as they are. What it names among the same options it is
       handed, so that it can augment in training. Its `key` is its own, one for
@@ -83,7 +87,7 @@ def make_model(
     apply: Callable[..., tuple[jax.Array, PyTree]],
     *,
     loss: Callable[..., jax.Array],
-    metrics: Callable[..., types.MetricSums],
+    metrics: Metrics,
     preprocess: Preprocess,
 ) -> types.Model:
   """Adds to an adapter's two functions what every `Model` promises.
@@ -98,7 +102,7 @@ def make_model(
     apply: as `Model.apply`, with preprocessed inputs; the arguments are never
       left out.
     loss: as in `Model`.
-    metrics: as in `Model`.
+    metrics: as in `from_functions`.
     preprocess: as in `from_functions`.
   """
   prepare = _preparation(preprocess)
@@ -125,7 +129,39 @@ def make_model(
       return outputs, model_state
     return outputs, _kept_if_empty(mask, state, model_state)
 
-  return types.Model(init_model, apply_model, loss, metrics)
+  return with_loss(types.Model(init_model, apply_model, loss, None), loss,
+                   metrics)
+
+
+def with_loss(
+    model: types.Model, loss: Callable[..., jax.Array] | None = None,
+    metrics: Metrics = None,
+) -> types.Model:
+  """The model with another loss, or with other metrics.
+
+  Args:
+    model: any.
+    loss: as in `Model`; None keeps the model's.
+    metrics: as in `from_functions`; None keeps the model's own, and gives one
+      that has the default metrics those of the new loss.
+
+  Raises:
+    ValueError: one of them is no function.
+  """
+  loss = model.loss if loss is None else loss
+  if metrics is None:
+    default = model.metrics is None or hasattr(model.metrics, 'is_default')
+    chosen = named_metrics.default_metrics(loss) if default else model.metrics
+  else:
+    several = isinstance(metrics, list | tuple)
+    chosen = named_metrics.all_of(*metrics) if several else metrics
+  for name, value in (('loss', loss), ('metrics', chosen)):
+    if not callable(value):
+      raise ValueError(f'{name} must be a function of outputs and examples, '
+                       f'got {value!r}.')
+  return model._replace(
+      loss=loss, metrics=chosen,
+      higher_is_better=getattr(chosen, 'higher_is_better', {}))
 
 
 def _all_rows(inputs: PyTree) -> jax.Array:

@@ -9,7 +9,7 @@ from jax import numpy as jnp
 from jax.nn import initializers
 
 from fedjax_sim.core import checks, types
-from fedjax_sim.models import linen, losses, recurrent
+from fedjax_sim.models import declared, linen, losses, named_metrics, recurrent
 
 Initializer = Callable[..., jax.Array]
 
@@ -142,6 +142,7 @@ def word_lstm(
       module, loss=loss, metrics=word_metrics, preprocess=None)
 
 
+@declared.metrics({'accuracy': True, 'accuracy_all': True})
 def word_metrics(outputs: jax.Array, examples: Any) -> types.MetricSums:
   """Accuracy by word, with and without labels that are no words.
 
@@ -159,5 +160,5 @@ def word_metrics(outputs: jax.Array, examples: Any) -> types.MetricSums:
   """
   labels = examples['y']
   words = jnp.where((labels == EOS) | (labels == OOV), -1, labels)
-  sums = lambda y: losses.classification_metrics(outputs, {'y': y})['accuracy']
+  sums = lambda y: named_metrics.accuracy(outputs, {'y': y})['accuracy']
   return {'accuracy': sums(words), 'accuracy_all': sums(labels)}

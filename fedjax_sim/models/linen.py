@@ -15,7 +15,7 @@ def from_linen(
     module: nn.Module,
     *,
     loss: Callable[..., jax.Array] = losses.cross_entropy,
-    metrics: Callable[..., types.MetricSums] = losses.classification_metrics,
+    metrics: adapters.Metrics = None,
     preprocess: adapters.Preprocess = adapters.as_float,
 ) -> types.Model:
   """Makes a `Model` of a flax linen module.
@@ -35,7 +35,7 @@ def from_linen(
   Args:
     module: an instance, such as `MLP(hidden=200)`.
     loss: as in `Model`.
-    metrics: as in `Model`.
+    metrics: as in `from_functions`.
     preprocess: as in `from_functions`.
 
   Raises:
@@ -70,8 +70,10 @@ def from_linen(
           mutable=mutable, **options(key, train, mask))
     return outputs, {**model_state, **flax_core.unfreeze(state)}
 
-  return adapters.make_model(
+  model = adapters.make_model(
       init, apply, loss=loss, metrics=metrics, preprocess=preprocess)
+  return model._replace(linen=lambda variables: (
+      module, {'params': variables.params, **variables.model_state}))
 
 
 def _masking(mask: jax.Array) -> Callable:

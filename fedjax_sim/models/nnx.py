@@ -21,7 +21,7 @@ def from_nnx(
     build: Callable[..., nnx.Module],
     *,
     loss: Callable[..., jax.Array] = losses.cross_entropy,
-    metrics: Callable[..., types.MetricSums] = losses.classification_metrics,
+    metrics: adapters.Metrics = None,
     preprocess: adapters.Preprocess = adapters.as_float,
 ) -> types.Model:
   """Makes a `Model` of a function, or class, that builds a flax nnx module.
@@ -47,7 +47,7 @@ def from_nnx(
       `lambda rngs: MLP(784, 200, rngs=rngs)`. It is called once here, for the
       shapes alone, and at every `init`.
     loss: as in `Model`.
-    metrics: as in `Model`.
+    metrics: as in `from_functions`.
     preprocess: as in `from_functions`.
 
   Raises:
@@ -75,12 +75,31 @@ def from_nnx(
       _ROWS.reset(token)
     return outputs, _variables(spec, nnx.state(module)).model_state
 
+  def to_nnx(variables):
+    module = _plain(build, 0)  # Whose BatchNorm layers are flax's own.
+    values = {**_flat(variables.params), **_flat(variables.model_state)}
+    nnx.update(module, _state(
+        {path: kind for path, kind in spec.items()
+         if not isinstance(kind, nnx.RngState)}, values, None))
+    module.eval()
+    return module
+
   return adapters.make_model(
-      init, apply, loss=loss, metrics=metrics, preprocess=preprocess)
+      init, apply, loss=loss, metrics=metrics, preprocess=preprocess)._replace(
+          nnx=to_nnx)
 
 
 def _build(build, key) -> nnx.Module:
   """Calls `build`, and makes its BatchNorm layers aware of the row mask."""
+  module = _plain(build, key)
+  for _, node in nnx.iter_graph(module):
+    if isinstance(node, nnx.BatchNorm):
+      node.__class__ = _masked(type(node))
+  return module
+
+
+def _plain(build, key) -> nnx.Module:
+  """Calls `build`."""
   rngs = nnx.Rngs(key)
   call = build.__init__ if isinstance(build, type) else build
   by_name = 'rngs' in inspect.signature(call).parameters
@@ -89,9 +108,6 @@ def _build(build, key) -> nnx.Module:
     raise ValueError(
         'build must return a flax.nnx.Module, got '
         f'{type(module).__name__}.')
-  for _, node in nnx.iter_graph(module):
-    if isinstance(node, nnx.BatchNorm):
-      node.__class__ = _masked(type(node))
   return module
 
 

@@ -1,19 +1,18 @@
-"""How many clients to compute side by side: measured, not guessed.
+"""How many clients to compute side by side, and on how many devices.
 
 Each lane holds weights of its own, so many lanes read and write much memory;
 few leave a wide device idle. On a CPU whose cores are devices
 (`core/cpu_devices.py`) a small model is fastest with a client on each core, a
 large one whose matrix products use all cores may not be. Which numbers are best
 depends on model, device and sizes, and not on anything that could be computed
-beforehand. So a few are timed on the real round, with shortened clients, and
-the fastest kept.
+beforehand. A good first choice can be told, though, and short jobs take it;
+for long ones a few are timed on the real round, with shortened clients.
 """
 
 import hashlib
 import json
 import os
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,16 +21,12 @@ import jax
 import numpy as np
 
 from fedjax_sim.core import files
+from fedjax_sim.simulation import job_size, measuring
 from fedjax_sim.simulation.placement import sharding
 
-# A shortened round that takes this long can be told from noise.
-_PROBE_SECONDS = 0.1
-_REPEATS = 3
-# After two candidates in a row that are slower than this, times the best, the
-# rest is not tried.
-_HOPELESS = 1.1
-# Up to this, times the best, candidates are timed once more.
-_FINALIST = 1.4
+# Measuring takes a minute or two, and saves a tenth or two of a job's time. So
+# a shorter one is run with the first choice.
+_LONG_SECONDS = 600.0
 
 
 def candidates(cohort_size: int) -> list[int]:
@@ -54,48 +49,73 @@ def choose(
     cohort_size: int,
     devices: int | str,
     lanes: int | str,
+    rounds: int | None = None,
 ) -> tuple[Any, str]:
-  """The fastest simulation over devices and lanes that fit into memory.
+  """A simulation over devices and lanes that fit into memory.
 
-  What was found is kept in the cache folder, by program, sizes of clients,
-  device and versions.
+  A short job takes the first choice. For a long one the fastest is measured;
+  what was found is kept in the cache folder, by program, sizes of clients,
+  device and versions, if it was clear.
 
   Args:
     make: (devices, lanes) -> `Simulation`.
     cohort_size: M, the most lanes that can be of use.
     devices: D, or 'auto'.
     lanes: W of each device, or 'auto'.
+    rounds: of the job; None if that isn't known, which counts as long.
 
   Returns:
     (the simulation, in words how it was chosen).
+
+  Raises:
+    ValueError: none fits.
   """
   choices = _choices(cohort_size, devices, lanes)
+  first = make(*choices[0])
   if len(choices) == 1:
     given = 'auto' not in (devices, lanes)
-    return make(*choices[0]), 'given' if given else 'the only choice'
-  first = make(*choices[0])
+    return first, 'given' if given else 'the only choice'
+  if rounds is not None and job_size.seconds(first, rounds) < _LONG_SECONDS:
+    return _first_that_fits(make, first, choices), 'default of a short job'
   key = _key(first, choices)
   # Of several processes the first one's file counts.
   known = sharding.from_first(_read().get(key))
   if isinstance(known, list) and tuple(known) in choices:
     known = tuple(known)
     return make(*known) if known != choices[0] else first, 'measured earlier'
-  best, seconds = _fastest(make, choices)
+  measured = measuring.fastest(make, choices)
+  best, least = measured.best, min(measured.seconds.values())
+  told = 'relative time by devices x lanes ' + ', '.join(
+      f'{d}x{w}: {s / least:.2f}'
+      for (d, w), s in sorted(measured.seconds.items()))
+  if measured.unclear:
+    return best, f'default, since {measured.unclear}; measured, {told}'
   if jax.process_index() == 0:
     _remember(key, (best.placement.size, best.lanes))
-  least = min(seconds.values())
-  told = ', '.join(f'{d}x{w}: {s / least:.2f}'
-                   for (d, w), s in sorted(seconds.items()))
-  return best, f'measured, relative time by devices x lanes {told}'
+  return best, f'measured, {told}'
+
+
+def _first_that_fits(make, first, choices) -> Any:
+  """The first choice for which there is memory."""
+  errors = {}
+  for choice in choices:
+    simulation = first if choice == choices[0] else make(*choice)
+    try:
+      _ = simulation.program.compiled
+      return simulation
+    except ValueError as error:
+      errors[choice] = error
+  raise errors[min(errors)]  # With what takes least.
 
 
 def _choices(
     cohort_size: int, devices: int | str, lanes: int | str
 ) -> list[tuple[int, int]]:
-  """(devices, lanes) in the order in which to try them.
+  """(devices, lanes) in the order in which to try them; the first is good.
 
-  A CPU is mostly best with few lanes, an accelerator with many; starting there
-  leaves the hopeless other end untried.
+  A CPU is mostly best with a client on each core, an accelerator with all
+  clients of a round at once; starting there leaves the hopeless other end
+  untried.
   """
   most = min(len(jax.devices()), cohort_size)
   numbers = sorted({1, most}, reverse=True)
@@ -111,67 +131,13 @@ def _choices(
   return choices
 
 
-def _fastest(make, choices) -> tuple[Any, dict[tuple[int, int], float]]:
-  seconds: dict[tuple[int, int], float] = {}
-  fraction, misses, errors, tried = None, {}, {}, {}
-  for choice in choices:
-    if misses.get(choice[0], 0) == 2:
-      continue
-    simulation = make(*choice)
-    try:
-      _ = simulation.program.compiled
-    except ValueError as error:  # It doesn't fit into memory.
-      errors[choice] = error
-      continue
-    fraction = fraction or _probe_fraction(simulation)
-    seconds[choice] = _time(simulation, fraction, _REPEATS)
-    tried[choice] = simulation
-    if seconds[choice] > _HOPELESS * min(seconds.values()):
-      misses[choice[0]] = misses.get(choice[0], 0) + 1
-  if not tried:
-    raise errors[min(errors)]  # With what takes least.
-  # The best ones in turns: a slow second of the machine must not decide.
-  finalists = [choice for choice in seconds
-               if seconds[choice] < _FINALIST * min(seconds.values())]
-  for _ in range(_REPEATS if len(finalists) > 1 else 0):
-    for choice in finalists:
-      again = _time(tried[choice], fraction, 1)
-      seconds[choice] = min(seconds[choice], again)
-  return tried[min(seconds, key=seconds.get)], seconds
-
-
-def _probe_fraction(simulation) -> float:
-  """How much of every client makes a round that is long enough to be timed."""
-  fraction = min(1.0, 16 / simulation.train.max_size)
-  while fraction < 1 and _time(simulation, fraction, 1) < _PROBE_SECONDS:
-    fraction = min(1.0, 4 * fraction)
-  return fraction
-
-
-def _time(simulation, fraction: float, repeats: int) -> float:
-  """Seconds of the first round with clients cut to a fraction, the least."""
-  state = simulation.init_on_devices()
-  window = simulation.window(0, 1)
-  slots = window.plan.slots
-  size = np.ceil(fraction * slots.size).astype(np.int32)
-  plan = simulation.place(
-      window.plan._replace(slots=slots._replace(size=size)))
-  times = []
-  for _ in range(repeats + 1):  # The first is to warm up.
-    begun = time.perf_counter()
-    state, _ = jax.block_until_ready(
-        simulation.call(window.examples, state, plan, 0, 1))
-    times.append(time.perf_counter() - begun)
-  return float(sharding.agree(min(times[1:]))[0])
-
-
 def _key(simulation, choices) -> str:
   """Changes with whatever the best number of lanes may depend on."""
   device = jax.devices()[0]
   sizes = np.percentile(simulation.train.sizes, range(0, 101, 10))
   # Without its fractional constants: another rate takes the same time.
   program = re.sub(r'dense<[^>]*>(?= : tensor<[\dx]*f\d+>)', '',
-                   simulation.program.lower().as_text())
+                   simulation.program.traced.lower().as_text())
   parts = [program, sizes.tolist(),
            choices, device.platform, device.device_kind, os.cpu_count(),
            jax.__version__]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from fedjax_sim.core import checks
+from fedjax_sim.core import checks, compilation
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
 from fedjax_sim.data import mapped, sampling
 from fedjax_sim.data.federated import FederatedData
@@ -45,11 +45,16 @@ def build(
     seed: int = 0,
     devices: int | str = 'auto',
     lanes: int | str = 'auto',
+    rounds: int | None = None,
     examples: str = 'auto',
     client_state: str = 'auto',
     eval_batch_size: int = 1000,
 ) -> Simulation:
-  """Puts a simulation together; see `fedjax_sim.simulate` for the arguments."""
+  """Puts a simulation together; see `fedjax_sim.simulate` for the arguments.
+
+  Where `rounds` is None the job is taken to be long: 'auto' is measured.
+  """
+  compilation.keep_programs()
   checks.one_of('examples', examples, EXAMPLES)
   checks.one_of('client_state', client_state, client_states.CHOICES)
   if sampler.num_clients != train.num_clients:
@@ -93,7 +98,7 @@ def build(
     simulation = Simulation(
         model=model, algorithm=algorithm, train=train, sampler=sampler,
         engine=engine, placement=placement, lanes=lanes, lanes_reason='given',
-        program=Program(lower=lambda: simulation.lower(), devices=devices,
+        program=Program(trace=lambda: simulation.trace(), devices=devices,
                         lanes=lanes),
         num_blocks=plan_lib.blocks_for(slots, lanes),
         capacity=max(1, min(_CAPACITY, _PLAN_SLOTS // (devices * slots))),
@@ -105,7 +110,8 @@ def build(
 
   if owned and devices == 'auto':  # One device would own all.
     devices = min(len(jax.devices()), train.num_clients)
-  chosen, reason = autotune.choose(make, sampler.max_cohort, devices, lanes)
+  chosen, reason = autotune.choose(
+      make, sampler.max_cohort, devices, lanes, rounds)
   return dataclasses.replace(chosen, lanes_reason=reason)
 
 

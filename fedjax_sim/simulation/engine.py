@@ -38,7 +38,7 @@ class Engine:
     states: `(clients, transforms)` of a `SimulationState`, as shapes.
     owners: int [N], the device that must compute a client, since it holds the
       client's state or examples; None where any device may.
-    lower: lowers the program `(examples, SimulationState, Plan, first, last,
+    trace: traces the program `(examples, SimulationState, Plan, first, last,
       key, eval_data, frozen weights) -> (SimulationState, RoundOutputs
       [R])`. It runs the
       plan's rounds from `first` up to, not including, `last`; the state is
@@ -48,7 +48,7 @@ class Engine:
   init: Callable[[Variables, jax.Array], SimulationState]
   states: tuple[PyTree, PyTree]
   owners: np.ndarray | None
-  lower: Callable[..., jax.stages.Lowered]
+  trace: Callable[..., jax.stages.Traced]
 
 
 def build_engine(
@@ -99,7 +99,7 @@ def build_engine(
                 everywhere, everywhere, everywhere, split, everywhere),
       out_specs=(state, everywhere), donate_argnums=1)
   init = lambda variables, key: rounds.init(
-      _one_example(data), variables, key)
+      _one_example(data), variables, key, int(np.sum(sizes > 0)))
   first = jax.eval_shape(init, variables, jax.random.key(0))
   states = first.clients, first.transforms
   return Engine(
@@ -107,7 +107,7 @@ def build_engine(
       states=states,
       owners=client_owners.owners(data.num_clients, devices)
       if owned or jax.tree.leaves(states) else None,
-      lower=compiled.lower)
+      trace=compiled.trace)
 
 
 def client_states(

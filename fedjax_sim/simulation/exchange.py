@@ -146,11 +146,9 @@ class Exchange:
     if not plain or self.phase.pooled is None:
       return None
     slots = jax.tree.map(jnp.ravel, around.slots)
-    sizes = slots.size
-    if slots.arrives is not None:
-      sizes = jnp.where(slots.arrives, sizes, 0)
+    sizes = jnp.where(slots.counts, slots.size, 0)
     return self.phase.pooled(broadcast, Pool(
-        around.examples, slots.offset, sizes, _arriving(slots),
+        around.examples, slots.offset, sizes, slots.counts,
         jax.vmap(lambda *slot: update_key(around.key, *slot))(
             slots.client, slots.occurrence)))
 
@@ -252,7 +250,7 @@ class Exchange:
   def work(
       self, around: Surroundings, broadcast, slot: Slot, client_state
   ) -> ClientOutput:
-    """A client's work; its message says whose it is, and whether it arrives."""
+    """A client's work; its message says whose it is, and whether it counts."""
     data = ClientData(around.examples, slot.offset, slot.size, self.max_size,
                       self.ragged, None if self.ragged else slot.size)
     if self.receive is not None:
@@ -263,7 +261,7 @@ class Exchange:
         broadcast, client_state, data,
         update_key(around.key, slot.client, slot.occurrence))
     message = output.message
-    present = _arriving(slot)
+    present = slot.counts
     if message.present is not True:
       present = message.present & present
     sums = {'algorithm': message.sums} if message.sums else {}
@@ -347,13 +345,6 @@ def _reducer(aggregator: Aggregator, message: Message) -> Reducer:
   if message.group is None:
     return aggregator.reducer
   return grouped(aggregator.reducer)
-
-
-def _arriving(slots: Slot) -> jax.Array:
-  """bool, of the slots' shape: who is there, and whose message arrives."""
-  if slots.arrives is None:
-    return slots.present
-  return slots.present & slots.arrives
 
 
 def _kept(present: jax.Array, rows: PyTree) -> PyTree:

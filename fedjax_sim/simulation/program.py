@@ -15,14 +15,19 @@ class Program:
   """A program of rounds.
 
   Attributes:
-    lower: lowers it.
+    trace: traces it.
     devices: D, of all processes together.
     lanes: W, to be named where the memory is too small.
   """
 
-  lower: Callable[[], jax.stages.Lowered]
+  trace: Callable[[], jax.stages.Traced]
   devices: int
   lanes: int
+
+  @functools.cached_property
+  def traced(self) -> jax.stages.Traced:
+    """The program before it is lowered."""
+    return self.trace()
 
   @functools.cached_property
   def compiled(self) -> jax.stages.Compiled:
@@ -31,6 +36,7 @@ class Program:
     Raises:
       ValueError: it doesn't fit into the device's memory.
     """
-    program = self.lower().compile(compiler_options=compilation.options())
+    program = self.traced.lower().compile(
+        compiler_options=compilation.options())
     device_memory.check(program, self.devices, self.lanes)
     return program

@@ -140,10 +140,22 @@ class Rounds:
     return not (transform is None and reducer.plain
                 and self.algorithm.receive is None)
 
-  def init(self, examples, variables: Variables, key) -> SimulationState:
-    """The state before the first round."""
+  def init(
+      self, examples, variables: Variables, key,
+      num_with_examples: int | jax.Array | None = None,
+  ) -> SimulationState:
+    """The state before the first round.
+
+    Args:
+      examples: shapes of one example [1, ...].
+      variables: the model's.
+      key: the root key.
+      num_with_examples: how many clients have any; None is all of them.
+    """
+    if num_with_examples is None:
+      num_with_examples = self.num_clients
     server = self.algorithm.init(
-        variables, random.named(key, 'algorithm'), self.num_clients)
+        variables, random.named(key, 'algorithm'), num_with_examples)
     client_state = self.algorithm.client_init(variables)
     messages = jax.eval_shape(
         lambda examples: [w.message for w in self.walk(
@@ -266,7 +278,7 @@ class Rounds:
         lambda: trees.zeros(shapes))
     started = None
     if slots.arrives is not None:
-      started = self.total(jnp.sum(slots.present, dtype=jnp.int32))
+      started = self.total(jnp.sum(slots.works, dtype=jnp.int32))
     last = results[-1]
     return RoundOutputs(
         train=last.totals.metrics, test=self.total(test),

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from fedjax_sim.core import checks, frozen, random
+from fedjax_sim.core import checks, compilation, frozen, random
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
@@ -123,19 +123,39 @@ class Sweep:
     places = np.arange(self.size).reshape(-1, self.placement.size).T.ravel()
     owner = np.where(places < len(members), places, -1).astype(np.int32)
     states = jax.jit(self.first_states, out_shardings=self.placement.split())(
-        *self.numbers(members, owner))
+        *self.numbers(members, owner), self._differing_counts(members, owner))
     return SweepState(states, owner, np.zeros(self.size, np.int32))
 
-  def first_states(self, keys, numbers) -> SimulationState:
-    """The states [places, ...] before the first round."""
+  def first_states(
+      self, keys, numbers, counts: jax.Array | None = None
+  ) -> SimulationState:
+    """The states [places, ...] before the first round.
+
+    Args:
+      keys: as `numbers` gives them.
+      numbers: likewise.
+      counts: what `_differing_counts` gives.
+    """
     first = jax.tree.map(lambda x: x[:1], self.federations[0].examples)
+    common = _num_with_examples(self.federations[0])
 
     def one(args):
-      key, hyperparameters = args
+      key, hyperparameters, count = args
       variables = self.model.init(random.named(key, 'model'), first['x'])
-      return self.make_rounds(hyperparameters).init(first, variables, key)
+      return self.make_rounds(hyperparameters).init(
+          first, variables, key, common if count is None else count)
 
-    return jax.lax.map(one, (keys, numbers))
+    return jax.lax.map(one, (keys, numbers, counts))
+
+  def _differing_counts(
+      self, members: Sequence[Member], owner: np.ndarray
+  ) -> np.ndarray | None:
+    """Clients with examples, for each place; None if they are the same."""
+    counts = np.array([_num_with_examples(f) for f in self.federations])
+    if np.ptp(counts) == 0:
+      return None
+    return counts[[members[max(i, 0)].federation for i in owner]].astype(
+        np.int32)
 
   def numbers(
       self, members: Sequence[Member], owner: np.ndarray
@@ -214,6 +234,7 @@ def build(
   Raises:
     ValueError: an argument is out of range, or data don't fit the model.
   """
+  compilation.keep_programs()
   for name, value in (('devices', devices), ('lanes', lanes),
                       ('together', together)):
     checks.positive_int_or_auto(name, value)
@@ -246,7 +267,7 @@ def build(
       make_algorithm, federations, cohort_size, lanes, evaluate)
   sweep = Sweep(
       model=model, make_algorithm=make_algorithm, make_rounds=make_rounds,
-      program=Program(lower=lambda: _lower(sweep), devices=devices,
+      program=Program(trace=lambda: _trace(sweep), devices=devices,
                       lanes=lanes),
       federations=tuple(federations), cohort_size=cohort_size,
       make_sampler=make_sampler or (lambda seed: sampling.uniform(
@@ -255,6 +276,10 @@ def build(
       together=together, examples=examples, eval_data=eval_data, size=size,
       capacity=_CAPACITY)
   return sweep
+
+
+def _num_with_examples(data: FederatedData) -> int:
+  return int(np.sum(data.sizes > 0))
 
 
 def _make_rounds(
@@ -271,7 +296,7 @@ def _make_rounds(
       evaluate=evaluate)
 
 
-def _lower(sweep: Sweep) -> jax.stages.Lowered:
+def _trace(sweep: Sweep) -> jax.stages.Traced:
   """The program, from the shapes of what it will take."""
   keys, numbers = sweep.numbers(
       [Member(0, sweep.example)], np.zeros(sweep.size, np.int32))
@@ -281,7 +306,7 @@ def _lower(sweep: Sweep) -> jax.stages.Lowered:
       sweep.plan([], 0).slots)
   turn = sweep_program.turn(
       np.zeros(sweep.size, bool), sweep.placement.size, sweep.together)
-  return sweep_program.build(sweep.make_rounds, sweep.placement).lower(
+  return sweep_program.build(sweep.make_rounds, sweep.placement).trace(
       sweep.examples, sweep_program.Members(states, slots, numbers, keys),
       np.zeros(sweep.capacity, bool), turn, np.int32(0), np.int32(0),
       sweep.eval_data, sweep.frozen)

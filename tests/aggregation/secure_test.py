@@ -11,6 +11,7 @@ from fedjax_sim.aggregation.chain import nobody
 from fedjax_sim.aggregation.secure import pairwise_masks
 from fedjax_sim.core.types import Keys, Message
 from tests import toys
+from tests.algorithms.cases import sgd_in_steps
 
 MODEL = toys.quadratic_model()
 SCALE = 2.0 ** 16
@@ -19,7 +20,8 @@ SCALE = 2.0 ** 16
 def masks(places, key):
   """What clients at these places of a cohort of four add to a zero."""
   cohort = nobody(4)._replace(
-      place=jnp.arange(4), present=jnp.isin(jnp.arange(4), jnp.array(places)))
+      place=jnp.arange(4), size=jnp.ones(4, jnp.int32),
+      present=jnp.isin(jnp.arange(4), jnp.array(places)))
   zero = {'a': jnp.zeros(500, jnp.int32)}
 
   def one(place):
@@ -52,6 +54,19 @@ def test_it_is_the_weighted_mean():
       .server.variables.params['w']
       for aggregator in (None, aggregation.masked_mean(SCALE))]
   np.testing.assert_allclose(*weights, atol=len(cohorts) * 3 / SCALE)
+
+
+def test_who_can_do_no_step_leaves_the_masks_to_cancel():
+  """Clients of three or more examples have full batches, the others none."""
+  data = toys.softmax_data([3, 1, 5, 2, 4])
+  cohorts = [[0, 1, 2, 3], [1, 4], [3, 0, 2]]
+  model = toys.softmax_model()
+  for weighting in ('examples', 'uniform'):
+    masked, plain = [toys.run_cohorts(model, sgd_in_steps(
+        model, batch_size=3, drop_remainder=True, weighting=weighting,
+        aggregator=aggregator), data, cohorts).server.variables.params['w']
+                     for aggregator in (aggregation.masked_mean(SCALE), None)]
+    np.testing.assert_allclose(masked, plain, atol=len(cohorts) * 4 / SCALE)
 
 
 def test_groups_are_refused():

@@ -1,9 +1,9 @@
 """What every transform and every reducer promises, inside real rounds.
 
 A run on one device, a client at a time, is compared with one on two devices
-with two lanes each, in which one more client takes part whose messages are
-lost. So all of it may depend neither on lanes, blocks, devices and empty slots
-nor on what does not arrive.
+with two lanes each, in which two more clients take part: the messages of one
+are lost, and the other has no examples. So all of it may depend neither on
+lanes, blocks, devices and empty slots nor on who does not count.
 """
 
 import dataclasses
@@ -23,12 +23,12 @@ from tests import toys
 from tests.aggregation.parts import AGGREGATORS, ALGORITHMS, padded_signs
 
 MODEL = toys.curved_model()
-SIZES = (3, 1, 5, 4, 2)
+SIZES = (3, 1, 5, 4, 2, 0)
 RNG = np.random.default_rng(0)
 DATA = federate({'x': RNG.normal(size=(15, 2)).astype(np.float32),
                  'y': RNG.uniform(0.5, 3, 15).astype(np.float32)},
-                toys.partition_of(SIZES))
-LOST = 4
+                toys.partition_of(SIZES), allow_empty=True)
+LOST, EMPTY = 4, 5
 COHORTS = [[2, 0, 1], [3], [1, 3, 0, 2]]
 
 
@@ -47,7 +47,7 @@ def simulation(algorithm, cohorts, devices, lanes, kind=Simulation, **kwargs):
   built = build_lib.build(
       MODEL, algorithm, DATA, sampler, devices=devices, lanes=lanes, **kwargs)
   fields = {f.name: getattr(built, f.name) for f in dataclasses.fields(built)}
-  program = dataclasses.replace(built.program, lower=lambda: made.lower())
+  program = dataclasses.replace(built.program, trace=lambda: made.trace())
   made = kind(**fields | {'program': program})
   return made
 
@@ -80,14 +80,14 @@ PAIRS = [
 def test_lanes_devices_and_lost_messages_do_not_matter(part, name):
   algorithm = ALGORITHMS[name](MODEL, AGGREGATORS[part]())
   start, want, records = run(algorithm, COHORTS, 1, 1)
-  cohorts = [[LOST, *cohort] for cohort in COHORTS]
+  cohorts = [[LOST, *cohort, EMPTY] for cohort in COHORTS]
   _, got, others = run(algorithm, cohorts, 2, 2, Lossy)
   states = lambda state: jax.tree.map(
       lambda x: x[:len(SIZES)], (state.clients, state.transforms))
   assert_close((got.server, got.aggregator), (want.server, want.aggregator))
   assert_close(states(got), states(want))
   lost = lambda state: jax.tree.map(
-      lambda x: x[LOST], (state.clients, state.transforms))
+      lambda x: x[[LOST, EMPTY]], (state.clients, state.transforms))
   jax.tree.map(np.testing.assert_array_equal, lost(got), lost(start))
   for one, other in zip(records, others, strict=True):
     assert other['clients'] == one['clients'] == other['started'] - 1

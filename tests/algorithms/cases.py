@@ -12,7 +12,7 @@ from fedjax_sim.core.types import FederatedAlgorithm
 from tests.algorithms import tutorial
 
 
-def sgd_in_steps(model, rate=0.1):
+def sgd_in_steps(model, rate=0.1, batch_size=4, **options):
   """FedAvg in FedJAX's three client functions."""
   def step(params, batch):
     def loss(params):
@@ -27,7 +27,7 @@ def sgd_in_steps(model, rate=0.1):
       lambda shared, params: jax.tree.map(jnp.subtract, params, shared),
       server_update=lambda params, opt_state, mean: (
           jax.tree.map(jnp.add, params, mean), opt_state),
-      batch_size=4)
+      batch_size=batch_size, **options)
 
 
 # name -> (model, client learning rate, which may be traced) -> algorithm.

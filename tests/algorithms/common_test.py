@@ -182,6 +182,26 @@ def test_who_drops_out_changes_nothing(name):
   assert_close(got.clients, want.clients)
 
 
+@pytest.mark.parametrize('name', some_always(NAMES))
+def test_who_has_no_examples_counts_nowhere(name):
+  """Also where weights are equal: as if it had not been drawn."""
+  first = len(SIZES)
+  data = toys.softmax_data([*SIZES, 0, 0])
+  cohorts = [[0, first, 3, 1, 2], [first, 2, first + 1], [3, first + 1, 1]]
+  sampler = sampling.Sampler(lambda r: np.array(cohorts[r]), 5, first + 2)
+  simulation = build_lib.build(
+      MODEL, CASES[name](MODEL), data, sampler, lanes=2, devices=1)
+  start = jax.device_get(simulation.init())
+  progress = list(drive(simulation, simulation.init(), len(cohorts)))
+  got, want = jax.device_get(progress[-1].state), reference(name)[1]
+  assert_close(got.server, want.server)
+  assert_close(jax.tree.map(lambda x: x[:first], got.clients), want.clients)
+  jax.tree.map(lambda x, y: np.testing.assert_array_equal(x[first:], y[first:]),
+               got.clients, start.clients)
+  records = [r for p in progress for r in p.records[0]]
+  assert [r['clients'] for r in records] == [4, 1, 2]
+
+
 @pytest.mark.parametrize('name', some_always(set(NAMES) - COUNT_CLIENTS))
 def test_a_weight_of_zero_does_not_change_the_model(name):
   got = run(unlucky(name), [[3, 2, 1]])

@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import jax
 import numpy as np
 import optax
@@ -5,6 +7,7 @@ import pytest
 from jax import numpy as jnp
 
 from fedjax_sim import algorithms
+from fedjax_sim.clients.local_training import local_training
 from fedjax_sim.clients.work import local_work
 from fedjax_sim.experiment import simulate as simulate_lib
 from tests import toys
@@ -30,6 +33,36 @@ def test_steps(arguments, want):
   np.testing.assert_array_equal(steps_of(work), want)
   if arguments.get('batch_size', 10) is not None:
     np.testing.assert_array_equal(work.planned(SIZES), want)
+
+
+@pytest.mark.parametrize('epochs', [
+    0.3, 0.07, 1.1, 2.3, 0.001, 1e-5, 1 / 3, 0.123456789012345, 12, 7.0])
+def test_steps_are_those_of_exact_decimals_on_host_and_device(epochs):
+  sizes = np.arange(4000)
+  exact = Fraction(str(epochs))
+  want = [-(-exact.numerator * n // exact.denominator) for n in sizes.tolist()]
+  work = local_work(epochs=epochs, batch_size=1)
+  np.testing.assert_array_equal(work.planned(sizes), want)
+  np.testing.assert_array_equal(
+      work.num_steps(jnp.asarray(sizes), jax.random.key(0)), want)
+
+
+def test_more_steps_than_can_be_counted_are_refused():
+  """Where 2^31 - 1 is the last number that is not too large."""
+  model, data = toys.softmax_model(), toys.softmax_data([6, 13])
+  for epochs, batch_size in ((1e9, 5), (2 ** 31, 20), (0.3e10, None)):
+    algorithm = algorithms.fedavg(
+        model, optax.sgd(0.1), epochs=epochs, batch_size=batch_size)
+    with pytest.raises(ValueError, match='epochs must make at most 2'):
+      simulate_lib.simulate(
+          model, algorithm, data, rounds=1, client_fraction=1.0)
+  most = local_work(epochs=2 ** 31 - 1, batch_size=20)
+  assert most.planned(data.sizes).tolist() == [2 ** 31 - 1] * 2
+  assert most.num_steps(jnp.int32(13), jax.random.key(0)) == 2 ** 31 - 1
+  start = model.init(jax.random.key(0), data.examples['x'][:1])
+  late = local_training(model, optax.sgd(0.1), epochs=1e9, batch_size=5)
+  with pytest.raises(ValueError, match='epochs must make at most'):
+    late.run(start, toys.client_data(data, 1), jax.random.key(0), 0)
 
 
 def test_stragglers_do_a_uniform_part():

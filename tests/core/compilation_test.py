@@ -19,16 +19,25 @@ def settings():
   update(*before)
 
 
-@pytest.mark.parametrize('set_by_user', [None, '/own'])
-def test_programs_are_kept_in_our_cache_unless_the_user_says_where(
-    tmp_path, monkeypatch, settings, set_by_user):
+@pytest.mark.parametrize('folder, least, then', [
+    (None, 1.0, 0.0), (None, 9.0, 9.0), ('/own', 1.0, 1.0)])
+def test_programs_are_kept_in_our_cache_unless_the_user_says_otherwise(
+    tmp_path, monkeypatch, settings, folder, least, then):
   monkeypatch.setenv('FEDJAX_SIM_CACHE_DIR', str(tmp_path))
-  settings(set_by_user, 9.0)
+  settings(folder, least)
   compilation.keep_programs()
-  folder = jax.config.jax_compilation_cache_dir
-  assert folder == (set_by_user or str(tmp_path / 'programs'))
-  least = jax.config.jax_persistent_cache_min_compile_time_secs
-  assert (least == 9.0) == bool(set_by_user)
+  assert jax.config.jax_compilation_cache_dir == (
+      folder or str(tmp_path / 'programs'))
+  assert jax.config.jax_persistent_cache_min_compile_time_secs == then
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(
+    tmp_path, monkeypatch, settings):
+  (tmp_path / 'file').write_text('')
+  monkeypatch.setenv('FEDJAX_SIM_CACHE_DIR', str(tmp_path / 'file'))
+  settings(None, 1.0)
+  compilation.keep_programs()
+  assert jax.config.jax_compilation_cache_dir is None
 
 
 def test_the_compiler_takes_the_options_and_computes_the_same():

@@ -152,7 +152,7 @@ def test_declared_numbers_can_be_traced(field, text):
   built = sweep.build(
       MODEL, lambda **numbers: make(config, numbers), [DATA], cohort_size=3,
       num_members=1, example=numbers | rates, devices=1, lanes=1)
-  assert built.program.lower() is not None
+  assert built.program.traced is not None
 
 
 @pytest.mark.parametrize('name', ['sgd', 'adam', 'yogi', 'rmsprop', 'adamw'])

@@ -252,7 +252,8 @@ def test_any_flipped_bit_loses_its_own_records_and_no_other(path):
 
 
 @pytest.mark.parametrize('numbers, text', [
-    ([], ''), ([4], '4'), ([3, 4, 5, 9], '3 to 5, 9'), ([1, 3], '1, 3')])
+    ([4], 'round 4'), ([3, 4, 5, 9], 'rounds 3 to 5, 9'),
+    ([1, 3], 'rounds 1, 3')])
 def test_ranges(numbers, text):
   assert metrics.ranges(numbers) == text
 

@@ -35,7 +35,7 @@ def test_a_target_out_of_reach():
 
 
 def test_plain_lines_for_evaluations_only(capsys):
-  progress = reporting.Progress(0, 100, targets=[0.9])
+  progress = reporting.Progress([], 0, 100, targets=[0.9])
   progress.update([{'round': 1, 'train/loss': 1.0},
                    *rows([0.5, 0.95, 0.97])])
   progress.close()
@@ -47,16 +47,8 @@ def test_plain_lines_for_evaluations_only(capsys):
 
 def test_the_time_to_the_first_round_is_told_once(capsys, monkeypatch):
   monkeypatch.setattr(reporting.time, 'perf_counter', lambda: 12.34)
-  progress = reporting.Progress(0, 100, targets=[], begun=10.0)
+  progress = reporting.Progress([], 0, 100, targets=[], begun=10.0)
   for _ in range(2):
     progress.update([{'round': 1, 'train/loss': 1.0}])
   progress.close()
   assert capsys.readouterr().out == 'first round after 2.3 s\n'
-
-
-def test_tensorboard_events_hold_the_rows(tmp_path):
-  pytest.importorskip('tensorboardX')
-  with reporting.event_writer(tmp_path, True) as write:
-    write(rows([0.5, 0.8]))
-  (file,) = (tmp_path / 'tensorboard').iterdir()
-  assert file.read_bytes().count(b'test/accuracy') == 2

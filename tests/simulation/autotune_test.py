@@ -6,9 +6,9 @@ import optax
 import pytest
 
 from fedjax_sim import algorithms
-from fedjax_sim.core import files
+from fedjax_sim.core import files, machine_load
 from fedjax_sim.data import sampling
-from fedjax_sim.simulation import autotune
+from fedjax_sim.simulation import autotune, job_size, measuring
 from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation.drive import drive
 from fedjax_sim.simulation.placement import device_memory
@@ -22,16 +22,19 @@ def _measured(monkeypatch, tmp_path):
   """On one device, with a cache of its own."""
   monkeypatch.setattr(autotune, 'choose', _CHOOSE)
   monkeypatch.setattr(jax, 'devices', lambda: jax.local_devices()[:1])
+  monkeypatch.setattr(
+      machine_load, 'now', lambda: machine_load.Load(0.0, 0.0))
   monkeypatch.setenv('FEDJAX_SIM_CACHE_DIR', str(tmp_path))
 
 
-def build(lanes_choice, sizes=(30, 4, 17, 9, 12, 5), rate=0.1, epochs=1):
+def build(lanes_choice, sizes=(30, 4, 17, 9, 12, 5), rate=0.1, epochs=1,
+          rounds=None):
   model = toys.softmax_model()
   return build_lib.build(
       model, algorithms.fedavg(
           model, optax.sgd(rate), batch_size=4, epochs=epochs),
       toys.softmax_data(sizes), sampling.uniform(len(sizes), 4, seed=0),
-      lanes=lanes_choice)
+      lanes=lanes_choice, rounds=rounds)
 
 
 @pytest.mark.parametrize('cohort, want', [
@@ -48,11 +51,11 @@ def test_candidates_fill_their_blocks(cohort, want):
     pytest.param(4, marks=pytest.mark.slow)])
 def test_the_fastest_is_chosen_and_remembered(monkeypatch, fastest):
   monkeypatch.setattr(
-      autotune, '_time', lambda sim, *args: 1.0 + abs(sim.lanes - fastest))
+      measuring, '_time', lambda sim, *args: 1.0 + abs(sim.lanes - fastest))
   chosen = build('auto')
   assert chosen.lanes == fastest
   assert 'measured, relative time' in chosen.lanes_reason
-  monkeypatch.setattr(autotune, '_time', None)  # Not called again.
+  monkeypatch.setattr(measuring, '_time', None)  # Not called again.
   again = build('auto')
   assert (again.lanes, again.lanes_reason) == (fastest, 'measured earlier')
 
@@ -81,7 +84,7 @@ def test_another_rate_is_not_measured_anew_another_program_is():
 def test_what_does_not_fit_is_not_chosen(monkeypatch):
   """Two lanes would be fastest; there is room for one only."""
   programs = []
-  monkeypatch.setattr(autotune, '_time', lambda sim, *args: 1 / sim.lanes)
+  monkeypatch.setattr(measuring, '_time', lambda sim, *args: 1 / sim.lanes)
   monkeypatch.setattr(
       device_memory, 'needed',
       lambda program, d: programs.append(program) or len(programs))
@@ -99,9 +102,52 @@ def test_a_run_that_cannot_fit_says_so(monkeypatch):
     _ = simulation.program.compiled
 
 
-def test_a_damaged_cache_is_measured_over(tmp_path, monkeypatch):
+def damage_the_cache(folder, monkeypatch, unclear):
   monkeypatch.setattr(
-      autotune, '_fastest', lambda make, choices: (make(1, 2), {(1, 2): 1.0}))
-  (tmp_path / 'lanes.json').write_text('{"a": 1')
+      measuring, 'fastest', lambda make, choices: measuring.Measured(
+          make(1, 2), {(1, 2): 1.0}, unclear))
+  (folder / 'lanes.json').write_text('{"a": 1')
+
+
+def test_a_damaged_cache_is_measured_over(tmp_path, monkeypatch):
+  damage_the_cache(tmp_path, monkeypatch, unclear='')
   build('auto')
   assert len(json.loads((files.cache_folder() / 'lanes.json').read_text())) == 1
+
+
+def test_what_is_unclear_is_not_kept(tmp_path, monkeypatch):
+  damage_the_cache(tmp_path, monkeypatch, unclear='it rains')
+  assert build('auto').lanes_reason.startswith(
+      'default, since it rains; measured, relative time by devices x lanes')
+  assert (tmp_path / 'lanes.json').read_text() == '{"a": 1'
+
+
+def test_a_short_job_is_not_measured_a_long_one_is(monkeypatch):
+  """3 steps a client, of 20 microseconds: ten minutes are ten million."""
+  monkeypatch.setattr(measuring, 'fastest', None)
+  short = build('auto', rounds=100_000)
+  assert (short.lanes, short.lanes_reason) == (1, 'default of a short job')
+  with pytest.raises(TypeError):  # None is called.
+    build('auto', rounds=100_000_000)
+
+
+def test_a_short_job_takes_what_fits(monkeypatch):
+  """There is no room for the first program."""
+  needs = iter([2, 1])
+  monkeypatch.setattr(
+      device_memory, 'needed', lambda program, d: next(needs))
+  monkeypatch.setattr(device_memory, 'available', lambda device: 1)
+  assert build('auto', rounds=3).lanes == 2
+
+
+@pytest.mark.parametrize('lanes', [1, 4])
+def test_the_operations_of_a_step_are_counted_once(lanes):
+  """Softmax of 4 examples: products forward and backward, of all lanes."""
+  model = toys.softmax_model()
+  weights = jax.eval_shape(
+      model.init, jax.random.key(0), toys.softmax_data((1,)).examples['x'])
+  inputs, classes = weights.params['w'].shape
+  flops = job_size.step_flops(build(lanes).program.traced.jaxpr.jaxpr)
+  once = 2 * (2 * 4 * inputs * classes)
+  # Lanes narrow as clients finish: 4, 2 and 1 of them are loops each.
+  assert flops == once * {1: 1, 4: 4 + 2 + 1}[lanes]
