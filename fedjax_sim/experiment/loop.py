@@ -11,8 +11,9 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from fedjax_sim.core import files as parts
 from fedjax_sim.core.types import PyTree
 from fedjax_sim.experiment import metrics, processes
 from fedjax_sim.simulation import records as records_lib
@@ -30,7 +31,13 @@ class Keeper(Protocol):
   def latest(self) -> int | None:
     """The number of the newest one."""
 
-  def save(self, number: int, state: PyTree) -> None:
+  def newest_good(self) -> int | None:
+    """The number of the newest one that is as it was written."""
+
+  def notes(self, number: int) -> dict[str, Any]:
+    """What was saved with one."""
+
+  def save(self, number: int, state: PyTree, notes: dict[str, Any]) -> None:
     """Writes one; on return it is on disk."""
 
   def restore(self, number: int, like: PyTree) -> PyTree:
@@ -89,12 +96,13 @@ def exclusive(path: Path) -> Iterator[None]:
   Raises:
     ValueError: another process runs in it.
   """
-  with open(path / '.lock', 'w') as lock:
+  with open(path / '.lock', 'w') as lock:  # A dead process holds none.
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
       raise ValueError(
           f'workdir {str(path)!r} is in use by another process.') from error
+    parts.remove_parts(path)
     yield
 
 
@@ -132,7 +140,8 @@ def restore(
 ) -> PyTree:
   """The state to go on from; records of rounds after it are dropped.
 
-  Those rounds are computed again, to the same bits.
+  Those rounds are computed again, to the same bits. Records that are damaged or
+  missing stay lost; that is said.
 
   Args:
     runs: what to run.
@@ -141,16 +150,59 @@ def restore(
     files: member -> its metrics.
 
   Raises:
-    ValueError: the checkpoint can't be read; nothing is dropped then.
+    ValueError: no checkpoint can be used, though there are some; nothing is
+      dropped then.
   """
-  latest = checkpoints.latest()
+  latest = checkpoints.newest_good()
   state = initial if latest is None else checkpoints.restore(latest, initial)
   if processes.is_first():
-    for member, done in runs.done(state).items():
-      if files[member].exists():
-        # Round 0 is evaluated by whoever begins with it.
-        metrics.truncate_after(files[member], done or -1)
+    last = done = runs.done(state)
+    if latest is not None:
+      last = _recorded(checkpoints.notes(latest), done)
+    for member, file in files.items():
+      _restore_metrics(file, done[member], last[member])
   return state
+
+
+def _restore_metrics(file: Path, done: int, last: int) -> None:
+  """Leaves the records up to a checkpoint, and says which are not there.
+
+  Args:
+    file: the metrics.
+    done: rounds that the checkpoint has done.
+    last: of the last record when it was written.
+  """
+  # Round 0 is evaluated by whoever begins with it.
+  damaged = metrics.truncate_after(file, done or -1)
+  if damaged:
+    print(f'warning: {file}, line {", ".join(map(str, damaged))}: damaged, '
+          'and dropped. The file as it was is kept beside it.', flush=True)
+  missing = metrics.missing_rounds(
+      metrics.read(file) if file.exists() else [], last)
+  if missing:
+    print(f'warning: {file} has no record of {metrics.ranges(missing)}, which '
+          'can\'t be had again without a new run; what depends on it is '
+          'unknown.', flush=True)
+
+
+def _recorded(notes: dict[str, Any], done: dict[int, int]) -> dict[int, int]:
+  """Member -> the round of its last record when a checkpoint was written."""
+  recorded = notes.get('recorded', {})
+  return {i: recorded.get(str(i), rounds) for i, rounds in done.items()}
+
+
+def diverged(runs: Runs, state: PyTree, checkpoints: Keeper) -> dict[int, int]:
+  """The members that have diverged, from a state that `restore` has read.
+
+  Returns:
+    Member -> its last good round; its records end there, before its state.
+  """
+  latest = checkpoints.latest()
+  if latest is None:
+    return {}
+  done = runs.done(state)
+  recorded = _recorded(checkpoints.notes(latest), done)
+  return {i: recorded[i] for i in done if recorded[i] < done[i]}
 
 
 def train(
@@ -233,26 +285,30 @@ def proceed(
       yield progress
     except GeneratorExit:
       if not lost():
-        _save(runs, state, checkpoints)
+        _save(runs, state, checkpoints, files)
       raise
     due = time.monotonic() - saved_at > cadence.checkpoint_seconds
     asked, due = sharding.agree(bool(stop()), due)
     if (asked or due) and not lost():
-      _save(runs, state, checkpoints)
+      _save(runs, state, checkpoints, files)
       saved_at = time.monotonic()
     if asked:
       break
   if not lost():
-    _save(runs, state, checkpoints)
+    _save(runs, state, checkpoints, files)
   done = runs.done(state)
   return Outcome(state, diverged, interrupted=bool(asked) and any(
       done[member] < cadence.rounds for member in active))
 
 
-def _save(runs: Runs, state: PyTree, checkpoints: Keeper) -> None:
+def _save(
+    runs: Runs, state: PyTree, checkpoints: Keeper, files: Mapping[int, Path]
+) -> None:
   number = sum(runs.done(state).values())
   if number != checkpoints.latest():
-    checkpoints.save(number, state)
+    recorded = {str(i): metrics.last_round(file) for i, file in files.items()
+                } if processes.is_first() else {}
+    checkpoints.save(number, state, {'recorded': recorded})
 
 
 def _complete(

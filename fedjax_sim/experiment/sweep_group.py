@@ -81,7 +81,10 @@ def _run_together(
     state = loop.restore(runs, sweep.init(members), saved, files)
     if saved.latest():
       print(f'resumed after round {max(runs.done(state).values())}')
-    active = _going_on(runs.done(state), files)
+    lost = loop.diverged(runs, state, saved)
+    for i, last in lost.items():
+      print(f'{folders[i].name}: diverged in round {last + 1}')
+    active = set(files) - lost.keys()
     writers = []
     for path in folders:
       path.mkdir(exist_ok=True)
@@ -112,18 +115,6 @@ def _last_round(file: Path) -> int:
   """Of a metrics file; 0 if there is none."""
   records = metrics.read(file) if file.exists() else []
   return records[-1]['round'] if records else 0
-
-
-def _going_on(done: Mapping[int, int], files: Mapping[int, Path]) -> set[int]:
-  """All but those that have diverged, whose metrics end before their state."""
-  active = set()
-  for i, file in files.items():
-    recorded = _last_round(file)
-    if recorded == done[i]:
-      active.add(i)
-    else:
-      print(f'{file.parent.name}: diverged in round {recorded + 1}')
-  return active
 
 
 def _tell(progress: Progress, folders: Sequence[Path], stop: int) -> None:

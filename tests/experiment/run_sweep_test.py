@@ -87,10 +87,10 @@ def test_a_killed_sweep_goes_on(tmp_path, monkeypatch):
   monkeypatch.setattr(drive, '_DISPATCH_SECONDS', 0.0)
   saved = Checkpoints.save
 
-  def save_and_die(self, number, state):
+  def save_and_die(self, number, state, notes):
     if state.done.max() == 5:
       raise Killed  # After the metrics of round 5, before its checkpoint.
-    saved(self, number, state)
+    saved(self, number, state, notes)
 
   with monkeypatch.context() as patch:
     patch.setattr(Checkpoints, 'save', save_and_die)
@@ -166,8 +166,8 @@ def test_who_has_diverged_is_told_again_and_not_run_again(
   texts, options = ['client_lr=0.1,3e38'], {'checkpoint_seconds': 0.0}
   saved = Checkpoints.save
 
-  def save_and_die(self, number, state):
-    saved(self, number, state)
+  def save_and_die(self, number, state, notes):
+    saved(self, number, state, notes)
     raise Killed
 
   with monkeypatch.context() as patch:
