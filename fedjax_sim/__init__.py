@@ -6,7 +6,7 @@ Importing it starts no JAX backend and reads no data.
 from fedjax_sim import aggregation, algorithms, data, fedjax, models
 from fedjax_sim.core.cpu_devices import use_all_cores
 from fedjax_sim.experiment import callbacks
-from fedjax_sim.experiment.result import Loaded, Result
+from fedjax_sim.experiment.result import Loaded, Result, load
 from fedjax_sim.experiment.simulate import rounds, simulate
 from fedjax_sim.experiment.simulate_many import sweep
 from fedjax_sim.fedjax import for_each_client
@@ -27,6 +27,7 @@ __all__ = [
     'fedjax',
     'for_each_client',
     'interpolation',
+    'load',
     'models',
     'rounds',
     'simulate',

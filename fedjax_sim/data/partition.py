@@ -274,7 +274,7 @@ def split(
 
 def _rng(seed: int, purpose: str) -> np.random.Generator:
   """A stream for one purpose: `split` must not repeat what `iid` drew."""
-  checks.at_least('seed', seed, 0)
+  checks.at_least('seed', seed, 0, maximum=None)
   return np.random.default_rng([int(seed), zlib.crc32(purpose.encode())])
 
 

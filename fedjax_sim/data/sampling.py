@@ -46,7 +46,7 @@ def uniform(num_clients: int, clients_per_round: int, seed: int) -> Sampler:
       is not a whole number >= 0.
   """
   cohort = cohort_size(num_clients, clients_per_round=clients_per_round)
-  checks.at_least('seed', seed, 0)
+  checks.at_least('seed', seed, 0, maximum=None)
 
   def sample(round_number: int) -> np.ndarray:
     checks.at_least('round', round_number, 0)

@@ -87,6 +87,7 @@ class Best:
     self.round = int(arrays.pop('round'))
     self.value = float(arrays.pop('value'))
     from fedjax_sim.experiment.checkpoints import flat_names
+    like = like._replace(frozen=None)
     names = list(flat_names(like))
     self.variables = jax.tree.unflatten(
         jax.tree.structure(like), [arrays[name] for name in names])
@@ -101,11 +102,15 @@ class Best:
   def keep(self, record: Record, variables: PyTree, write: bool) -> None:
     """Takes a round's model; `write` says whether this process may write."""
     self.round, self.value = record['round'], record[self.metric]
-    self.variables = jax.device_get(variables)
+    self.variables = jax.device_get(variables._replace(frozen=None))
     if self.path is not None and write:
-      from fedjax_sim.experiment.checkpoints import save_npz
-      save_npz(self.path, self.variables._asdict() | {
-          'round': np.int64(self.round), 'value': np.float64(self.value)})
+      self.write(self.path)
+
+  def write(self, path: Path) -> None:
+    """Writes the model with its round and value, whole or not at all."""
+    from fedjax_sim.experiment.checkpoints import save_npz
+    save_npz(path, self.variables._asdict() | {
+        'round': np.int64(self.round), 'value': np.float64(self.value)})
 
 
 def read(path: Path) -> dict[str, Any]:

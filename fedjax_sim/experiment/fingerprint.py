@@ -43,6 +43,7 @@ def of(simulation: Simulation) -> dict[str, Any]:
       first_inputs(simulation.train))
   cohorts = [simulation.sampler.sample(r) for r in range(_ROUNDS)]
   return {
+      'inputs': shapes(first_inputs(simulation.train)),
       'weights': shapes(variables),
       'model and algorithm': _program(simulation, variables),
       'training data': of_federation(simulation.train),

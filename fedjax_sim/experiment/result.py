@@ -117,6 +117,26 @@ class Loaded(NamedTuple):
     return data_frame(self.records)
 
 
+def load(
+    folder: str | Path, *, model: Model | None = None, which: str = 'last'
+) -> Loaded:
+  """Model, variables and records of a run's folder.
+
+  Args:
+    folder: of `run.py`, `simulate(workdir=)` or `Result.save`.
+    model: the model of a run from Python, which a folder can't hold; of a run
+      of `run.py` it is made from the config.
+    which: 'last', the model after the last checkpoint, or 'best', of a run with
+      `best_metric`.
+
+  Raises:
+    ValueError: the folder holds no such thing, a file of it is damaged, or the
+      model is another one.
+  """
+  from fedjax_sim.experiment import saving  # It imports orbax.
+  return saving.load(Path(folder), model, which)
+
+
 def curve(
     records: Sequence[Record], name: str
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -61,7 +61,7 @@ def sweep(
   checks.positive_int('rounds', rounds)
   checks.positive_int('eval_every', eval_every)
   for name, values, check in (
-      ('seeds', seeds, lambda n, v: checks.at_least(n, v, 0)),
+      ('seeds', seeds, lambda n, v: checks.at_least(n, v, 0, None)),
       ('learning_rates', learning_rates, checks.positive)):
     if not values or len(set(values)) != len(values):
       raise ValueError(f'{name} must be distinct, and at least one, got '

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from fedjax_sim import aggregation, algorithms, models
 from fedjax_sim.clients.local_training import local_training
-from fedjax_sim.core import builders, specs
+from fedjax_sim.core import builders, checks, specs
 from fedjax_sim.core.builders import AnyBound
 from fedjax_sim.core.namespaces import Namespace
 from fedjax_sim.core.types import (
@@ -27,7 +27,7 @@ from fedjax_sim.core.types import (
     Reducer,
 )
 from fedjax_sim.data import partition, sampling
-from fedjax_sim.data.sets import load
+from fedjax_sim.data.sets import load, tfds
 from fedjax_sim.models import language
 
 Builder = Callable[..., Any]
@@ -81,7 +81,8 @@ def natural(
   if dataset.natural is None:
     raise ValueError(
         "partition 'natural' needs a dataset that comes with clients, such as "
-        f'{", ".join(load.NATURAL_NAMES)}, got {dataset.name!r}.')
+        f'{", ".join(load.NATURAL_NAMES)} or a tfds(..., client="a feature"), '
+        f'got {dataset.name!r}.')
   count = len(dataset.natural.partition)
   if num_clients not in (0, count):
     raise ValueError(f'num_clients must be 0 or {count}, the clients that '
@@ -126,7 +127,7 @@ def _spaces_of_data() -> list[Namespace]:
       partition.iid, partition.shards, partition.dirichlet, partition.quantity,
       natural)}
   return [
-      Namespace('dataset', sets | {'digits': load.digits},
+      Namespace('dataset', sets | {'digits': load.digits, 'tfds': tfds.tfds},
                 frozenset({'data_dir'})),
       Namespace('partition', partitions, frozenset({
           'labels', 'labels_or_num_examples', 'num_examples', 'num_clients',
@@ -218,6 +219,8 @@ def make(field: str, bound: AnyBound, context: Mapping[str, Any]) -> Any:
     raise ValueError(
         f'{field}={builders.text_of(bound)} must make a {kind.__name__}, got a '
         f'{type(made).__name__}.')
+  if kind is optax.GradientTransformation:
+    checks.optimizer(f'{field}={builders.text_of(bound)}', made)
   return made
 
 

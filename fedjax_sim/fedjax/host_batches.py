@@ -50,7 +50,7 @@ def shuffle_repeat_batch(
   size = num_examples(examples)
   repeat = Repeat(batch_size, num_epochs, num_steps, drop_remainder).check()
   if not skip_shuffle:
-    checks.at_least('seed', seed, 0)
+    checks.at_least('seed', seed, 0, maximum=None)
   return _full_batches(
       examples, size, batch_size, int(repeat.steps(size)),
       None if skip_shuffle else seed)

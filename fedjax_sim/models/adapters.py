@@ -10,7 +10,7 @@ from jax import numpy as jnp
 
 from fedjax_sim.core import random, trees, types
 from fedjax_sim.core.types import PyTree
-from fedjax_sim.models import losses, named_metrics
+from fedjax_sim.models import fast_apply, losses, named_metrics
 
 Preprocess = Callable[..., PyTree] | None
 # As in `Model`, several such, or None for those that fit the loss.
@@ -50,6 +50,7 @@ def from_functions(
     loss: Callable[..., jax.Array] = losses.cross_entropy,
     metrics: Metrics = None,
     preprocess: Preprocess = as_float,
+    fast_convolutions: bool = True,
 ) -> types.Model:
   """Makes a `Model` of two pure functions; its model_state is `{}`.
 
@@ -66,6 +67,7 @@ def from_functions(
       handed, so that it can augment in training. Its `key` is its own, one for
       a batch: it should fold in a row's number for that row's draws, which
       then don't depend on how many rows there are.
+    fast_convolutions: as in `make_model`.
 
   Raises:
     ValueError: if `apply` or `preprocess` needs an argument that nobody could
@@ -79,7 +81,8 @@ def from_functions(
 
   return make_model(
       lambda key, inputs: types.Variables(init(key, inputs), {}), apply_model,
-      loss=loss, metrics=metrics, preprocess=preprocess)
+      loss=loss, metrics=metrics, preprocess=preprocess,
+      fast_convolutions=fast_convolutions)
 
 
 def make_model(
@@ -89,6 +92,7 @@ def make_model(
     loss: Callable[..., jax.Array],
     metrics: Metrics,
     preprocess: Preprocess,
+    fast_convolutions: bool = True,
 ) -> types.Model:
   """Adds to an adapter's two functions what every `Model` promises.
 
@@ -104,8 +108,21 @@ def make_model(
     loss: as in `Model`.
     metrics: as in `from_functions`.
     preprocess: as in `from_functions`.
+    fast_convolutions: whether `apply` is run with this package's convolutions
+      and pooling in the place of lax's, wherever they are called, which gives
+      the same numbers up to the order of summation; see `fast_apply`. False
+      leaves `apply` as it is.
   """
+  if not isinstance(fast_convolutions, bool):
+    raise ValueError(
+        f'fast_convolutions must be True or False, got {fast_convolutions!r}.')
   prepare = _preparation(preprocess)
+
+  def prepared_apply(params, model_state, inputs, **options):
+    return apply(params, model_state, prepare(inputs, **options), **options)
+
+  if fast_convolutions:
+    prepared_apply = fast_apply.with_fast_forms(prepared_apply, static='train')
 
   def init_model(key, inputs):
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), inputs)
@@ -122,8 +139,7 @@ def make_model(
     if mask is None:
       mask = _all_rows(inputs)
     options = {'key': key, 'train': train, 'mask': mask}
-    outputs, state = apply(
-        params, model_state, prepare(inputs, **options), **options)
+    outputs, state = prepared_apply(params, model_state, inputs, **options)
     _check_rows(outputs, len(mask))
     if not train or not jax.tree.leaves(model_state):
       return outputs, model_state

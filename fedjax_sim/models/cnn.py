@@ -85,8 +85,9 @@ def mnist_cnn(
     preprocess: of the pixels, `as_float` or `centered`.
   """
   checks.positive_int('num_classes', num_classes)
-  return linen.from_linen(MnistCNN(num_classes, kernel_init), loss=loss,
-                          preprocess=preprocess)
+  return linen.from_linen(
+      MnistCNN(num_classes, kernel_init), loss=loss, preprocess=preprocess,
+      fast_convolutions=False)  # It names them itself.
 
 
 class CifarCNN(nn.Module):
@@ -153,4 +154,5 @@ def cifar_cnn(
   """
   checks.positive_int('num_classes', num_classes)
   return linen.from_linen(
-      CifarCNN(num_classes), loss=loss, preprocess=augment.cifar_crops)
+      CifarCNN(num_classes), loss=loss, preprocess=augment.cifar_crops,
+      fast_convolutions=False)  # It names them itself.

@@ -6,7 +6,8 @@ any convolution much slower than outside. Matrix products suffer
 from neither, so convolution is written here as input patches times a matrix:
 the same numbers up to the order of summation, differentiable in either mode.
 
-Flax's layers take it, linen and nnx alike:
+Models get it by themselves (`models/fast_apply.py`). Where it is called by
+hand, flax's layers take it, linen and nnx alike:
 
     nn.Conv(features, (5, 5),
             conv_general_dilated=convolution.conv_general_dilated)
@@ -22,7 +23,7 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
-from fedjax_sim.models import winograd
+from fedjax_sim.models import transposed, winograd
 
 # From this many inputs per kernel row on, a product a row (`_by_rows`) beats
 # patches of the whole kernel (`_by_patches`) on a CPU; below, the products are
@@ -50,12 +51,12 @@ def conv_general_dilated(
 ) -> jax.Array:
   """A drop-in for `jax.lax.conv_general_dilated`, as matrix products.
 
-  Covered are channels-last layouts (what flax's `Conv` asks for, in one, two
-  or three dimensions) with any strides, padding, kernel dilation and groups.
-  Handed on to `lax` are: an input dilation other than 1 (a transposed
-  convolution), `batch_group_count` other than 1, other layouts (`None` means
-  channels first), an `out_sharding`, arrays of two dtypes or without elements,
-  and arguments that don't fit together, so that `lax` names the error.
+  Covered are all layouts, in one or more spatial dimensions, with any strides,
+  padding, dilation of the inputs (a transposed convolution) or the kernel, and
+  groups of channels. Channels last, what flax's `Conv` asks for, needs no
+  transpositions. Handed on to `lax` are: `batch_group_count` other than 1, an
+  `out_sharding`, arrays of two dtypes or without elements, and arguments that
+  don't fit together, so that `lax` names the error.
 
   The patches take up to kernel-size times the input's memory. On a CPU kernels
   of three to five rows with many channels take minimal filtering along the
@@ -63,14 +64,16 @@ def conv_general_dilated(
   without.
 
   Args:
-    lhs: [B, spatial..., c_in], the inputs.
-    rhs: [kernel..., c_in // feature_group_count, c_out], the kernel.
+    lhs: the inputs, [B, spatial..., c_in] or as `dimension_numbers` says.
+    rhs: the kernel, [kernel..., c_in // feature_group_count, c_out] or as
+      `dimension_numbers` says.
     window_strides: step of the window in each spatial dimension.
     padding: 'SAME', 'SAME_LOWER', 'VALID', or (low, high) for each spatial
       dimension; negative numbers crop.
-    lhs_dilation: as in lax.
+    lhs_dilation: distance of the inputs in each spatial dimension, with zeros
+      between them; then `padding` must be numbers.
     rhs_dilation: distance of the kernel's taps in each spatial dimension.
-    dimension_numbers: as in lax.
+    dimension_numbers: as in lax; `None` means channels first.
     feature_group_count: channels are split in that many independent groups.
     batch_group_count: as in lax.
     precision: as in lax, for the matrix products.
@@ -79,7 +82,7 @@ def conv_general_dilated(
     out_sharding: as in lax.
 
   Returns:
-    [B, out..., c_out].
+    [B, out..., c_out], or as `dimension_numbers` says.
   """
   fallback = functools.partial(
       lax.conv_general_dilated, lhs, rhs, window_strides, padding,
@@ -90,18 +93,50 @@ def conv_general_dilated(
       preferred_element_type=preferred_element_type)
   if out_sharding is not None:
     return fallback(out_sharding=out_sharding)
-  dilation = tuple(rhs_dilation or (1,) * (lhs.ndim - 2))
-  if (batch_group_count != 1 or any(d != 1 for d in lhs_dilation or ())
-      or not _shapes_fit(lhs, rhs, feature_group_count)
-      or not _windows_fit(lhs, window_strides, dilation, padding)
-      or not _is_channels_last(lhs, rhs, dimension_numbers)):
+  if batch_group_count != 1 or not lhs.ndim == rhs.ndim > 2:
     return fallback()
-  frame = _frame(lhs, rhs, window_strides, padding, dilation)
+  layout = _layout(lhs, rhs, dimension_numbers)
+  x, kernel = _permuted(lhs, layout.inputs), _permuted(rhs, layout.kernel)
+  ones = (1,) * (lhs.ndim - 2)
+  stretch, dilation = tuple(lhs_dilation or ones), tuple(rhs_dilation or ones)
+  if (not _shapes_fit(x, kernel, feature_group_count)
+      or not _windows_fit(x, window_strides, dilation, stretch, padding)):
+    return fallback()
+  frame = _frame(x, kernel, window_strides, padding, dilation, stretch)
   if min(frame.out) < 1:
     return fallback()
-  y = _convolve(lhs, rhs, frame, feature_group_count, precision,
-                _sum_dtype(lhs, preferred_element_type))
-  return y.astype(preferred_element_type or lhs.dtype)
+  run = functools.partial(
+      _convolve, groups=feature_group_count, precision=precision,
+      dtype=_sum_dtype(lhs, preferred_element_type))
+  if stretch == ones:
+    y = run(x, kernel, frame)
+  else:
+    y = transposed.convolve(x, kernel, frame, stretch, run)
+  y = y.astype(preferred_element_type or lhs.dtype)
+  return _permuted(y, layout.outputs)
+
+
+class _Layout(NamedTuple):
+  """Permutations to channels last and, for the outputs, from there."""
+
+  inputs: tuple[int, ...]
+  kernel: tuple[int, ...]
+  outputs: tuple[int, ...]
+
+
+def _layout(lhs, rhs, dimension_numbers) -> _Layout:
+  numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
+  batch, features, *space = numbers.lhs_spec
+  outputs, inputs, *window = numbers.rhs_spec
+  out_batch, out_features, *out_space = numbers.out_spec
+  order = (out_batch, *out_space, out_features)
+  return _Layout(
+      (batch, *space, features), (*window, inputs, outputs),
+      tuple(order.index(axis) for axis in range(lhs.ndim)))
+
+
+def _permuted(x, order):
+  return x if order == tuple(range(x.ndim)) else lax.transpose(x, order)
 
 
 class _Frame(NamedTuple):
@@ -113,8 +148,9 @@ class _Frame(NamedTuple):
   out: tuple[int, ...]
 
 
-def _frame(lhs, rhs, strides, padding, dilation) -> _Frame:
-  sizes = lhs.shape[1:-1]
+def _frame(lhs, rhs, strides, padding, dilation, stretch) -> _Frame:
+  sizes = [(size - 1) * gap + 1
+           for size, gap in zip(lhs.shape[1:-1], stretch, strict=True)]
   reach = [(k - 1) * d + 1
            for k, d in zip(rhs.shape[:-2], dilation, strict=True)]
   if isinstance(padding, str):
@@ -134,6 +170,8 @@ def _convolve(x, kernel, frame, groups, precision, dtype):
     return _by_taps(x, kernel, frame, groups, dtype)
   if groups > 1:
     return _by_groups(x, kernel, frame, groups, dot)
+  if rows > 1 and frame.strides == (rows, *window) and max(frame.dilation) < 2:
+    return _by_blocks(x, kernel, frame, dot)
   if _tiles_pay(x, kernel, frame, precision, dtype):
     return _by_tiles(x, kernel, frame, dot)
   # With a stride most of the rows' results would be thrown away.
@@ -148,6 +186,21 @@ def _by_patches(x, kernel, frame, dot):
   taps = _taps(x, kernel.shape[:-2], frame)
   matrix = kernel.reshape(-1, kernel.shape[-1])
   return _product(lax.concatenate(taps, x.ndim - 1), matrix, dot)
+
+
+def _by_blocks(x, kernel, frame, dot):
+  """Windows side by side without overlap: patches are a transposition."""
+  window = kernel.shape[:-2]
+  x = pad_or_crop(x, [
+      (low, out * size - n - low) for (low, _), out, size, n
+      in zip(frame.padding, frame.out, window, x.shape[1:-1], strict=True)],
+      1, 0)
+  split = itertools.chain(*zip(frame.out, window, strict=True))
+  x = x.reshape(x.shape[0], *split, x.shape[-1])
+  last = x.ndim - 1
+  x = x.transpose(0, *range(1, last, 2), *range(2, last, 2), last)
+  x = x.reshape(x.shape[0], *frame.out, -1)
+  return _product(x, kernel.reshape(-1, kernel.shape[-1]), dot)
 
 
 def _by_rows(x, kernel, frame, dot):
@@ -185,7 +238,8 @@ def _tiles_pay(x, kernel, frame, precision, dtype) -> bool:
   products = -(-frame.out[0] // tile) * (tile + rows - 1)
   return (4 * products <= 3 * frame.out[0] * rows
           and x.dtype == dtype == jnp.float32
-          and precision in (None, lax.Precision.DEFAULT)
+          and all(p in (None, lax.Precision.DEFAULT) for p in
+                  (precision if isinstance(precision, tuple) else (precision,)))
           and jax.default_backend() == 'cpu')
 
 
@@ -292,17 +346,11 @@ def _shapes_fit(lhs, rhs, groups) -> bool:
       and rhs.shape[-1] % groups == 0)
 
 
-def _windows_fit(lhs, strides, dilation, padding) -> bool:
-  entries = [strides, dilation]
+def _windows_fit(lhs, strides, dilation, stretch, padding) -> bool:
+  if isinstance(padding, str) and any(gap != 1 for gap in stretch):
+    return False
+  entries = [strides, dilation, stretch]
   if not isinstance(padding, str):
     entries.append(padding)
   return (all(len(entry) == lhs.ndim - 2 for entry in entries)
-          and min(*strides, *dilation) > 0)
-
-
-def _is_channels_last(lhs, rhs, numbers) -> bool:
-  numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, numbers)
-  last = lhs.ndim - 1
-  space = tuple(range(1, last))
-  return (numbers.lhs_spec == numbers.out_spec == (0, last, *space)
-          and numbers.rhs_spec == (last, last - 1, *range(last - 1)))
+          and min(*strides, *dilation, *stretch) > 0)

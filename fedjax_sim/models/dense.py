@@ -115,4 +115,5 @@ def _dense(hidden, num_classes, loss, kernel_init, dropout=0.0,
            preprocess=adapters.as_float):
   checks.positive_int('num_classes', num_classes)
   module = Dense((*hidden, num_classes), kernel_init, dropout)
-  return linen.from_linen(module, loss=loss, preprocess=preprocess)
+  return linen.from_linen(module, loss=loss, preprocess=preprocess,
+                          fast_convolutions=False)

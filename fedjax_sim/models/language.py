@@ -111,7 +111,8 @@ def shakespeare_lstm(
   """
   checks.positive_int('num_classes', num_classes)
   module = TokenLSTM(num_classes, 8, (256, 256), kernel_init)
-  return linen.from_linen(module, loss=loss, preprocess=None)
+  return linen.from_linen(
+      module, loss=loss, preprocess=None, fast_convolutions=False)
 
 
 def word_lstm(
@@ -139,7 +140,8 @@ def word_lstm(
   checks.positive_int('num_classes', num_classes)
   module = TokenLSTM(num_classes, 192, (256,), kernel_init)
   return linen.from_linen(
-      module, loss=loss, metrics=word_metrics, preprocess=None)
+      module, loss=loss, metrics=word_metrics, preprocess=None,
+      fast_convolutions=False)
 
 
 @declared.metrics({'accuracy': True, 'accuracy_all': True})

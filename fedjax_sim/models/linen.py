@@ -17,6 +17,7 @@ def from_linen(
     loss: Callable[..., jax.Array] = losses.cross_entropy,
     metrics: adapters.Metrics = None,
     preprocess: adapters.Preprocess = adapters.as_float,
+    fast_convolutions: bool = True,
 ) -> types.Model:
   """Makes a `Model` of a flax linen module.
 
@@ -37,6 +38,8 @@ def from_linen(
     loss: as in `Model`.
     metrics: as in `from_functions`.
     preprocess: as in `from_functions`.
+    fast_convolutions: as in `make_model`: convolutions and pooling are replaced
+      by faster ones of the same numbers.
 
   Raises:
     ValueError: if `module` is no linen module, or needs another argument.
@@ -71,7 +74,8 @@ def from_linen(
     return outputs, {**model_state, **flax_core.unfreeze(state)}
 
   model = adapters.make_model(
-      init, apply, loss=loss, metrics=metrics, preprocess=preprocess)
+      init, apply, loss=loss, metrics=metrics, preprocess=preprocess,
+      fast_convolutions=fast_convolutions)
   return model._replace(linen=lambda variables: (
       module, {'params': variables.params, **variables.model_state}))
 

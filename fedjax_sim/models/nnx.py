@@ -23,6 +23,7 @@ def from_nnx(
     loss: Callable[..., jax.Array] = losses.cross_entropy,
     metrics: adapters.Metrics = None,
     preprocess: adapters.Preprocess = adapters.as_float,
+    fast_convolutions: bool = True,
 ) -> types.Model:
   """Makes a `Model` of a function, or class, that builds a flax nnx module.
 
@@ -49,6 +50,8 @@ def from_nnx(
     loss: as in `Model`.
     metrics: as in `from_functions`.
     preprocess: as in `from_functions`.
+    fast_convolutions: as in `make_model`: convolutions and pooling are replaced
+      by faster ones of the same numbers.
 
   Raises:
     ValueError: if `build` returns no nnx module, or one that needs another
@@ -85,8 +88,8 @@ def from_nnx(
     return module
 
   return adapters.make_model(
-      init, apply, loss=loss, metrics=metrics, preprocess=preprocess)._replace(
-          nnx=to_nnx)
+      init, apply, loss=loss, metrics=metrics, preprocess=preprocess,
+      fast_convolutions=fast_convolutions)._replace(nnx=to_nnx)
 
 
 def _build(build, key) -> nnx.Module:

@@ -1,8 +1,9 @@
 """Pooling that stays fast inside loops: element-wise, on slices.
 
 Inside a loop XLA's CPU backend runs the gradient of a max-pooling by windows
-many times slower than selects between slices (benchmarks/kernels.py). These
-functions take the place of flax's of the same names.
+many times slower than selects between slices (benchmarks/kernels.py).
+`max_pool` and `avg_pool` take the place of flax's, and `max_windows` and its
+like that of `lax.reduce_window`.
 """
 
 import functools
@@ -15,6 +16,12 @@ from jax import lax
 from jax import numpy as jnp
 
 from fedjax_sim.models import convolution
+
+# Larger windows that don't overlap are halved until they are as small.
+_MOST_AT_ONCE = 8
+
+# Of windows with more entries along an axis each would become an operation.
+_MOST_ENTRIES = 32
 
 
 def max_pool(
@@ -69,6 +76,106 @@ def avg_pool(
   return total / _pool(ones, window_shape, strides, padding, 0, _sum)
 
 
+def max_windows(x: jax.Array, **windows) -> jax.Array:
+  """`lax.reduce_window` by the maximum; `windows` are those of `fold`."""
+  return fold(_first_largest, _least(x.dtype), x, **windows)
+
+
+def min_windows(x: jax.Array, **windows) -> jax.Array:
+  """`lax.reduce_window` by the minimum; the first one gets the gradient."""
+  return fold(_first_smallest, _most(x.dtype), x, **windows)
+
+
+def sum_windows(x: jax.Array, **windows) -> jax.Array:
+  """`lax.reduce_window` by the sum."""
+  return fold(lax.add, 0, x, **windows)
+
+
+def fold(
+    combine: Callable[[jax.Array, jax.Array], jax.Array],
+    init: float,
+    x: jax.Array,
+    *,
+    window_dimensions: Sequence[int],
+    window_strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    window_dilation: Sequence[int],
+) -> jax.Array:
+  """Combines the entries of windows over any axes, element-wise.
+
+  Args:
+    combine: of two arrays; the first one's entries come earlier in a window.
+    init: what padding is.
+    x: of any shape.
+    window_dimensions: the window's size along each axis.
+    window_strides: its step along each axis.
+    padding: (low, high) for each axis; negative numbers crop.
+    window_dilation: distance of a window's entries along each axis.
+
+  Returns:
+    An array of as many axes.
+  """
+  x = convolution.pad_or_crop(x, padding, 0, init)
+  for axis in reversed(range(x.ndim)):
+    size, stride = window_dimensions[axis], window_strides[axis]
+    gap = window_dilation[axis]
+    if size == 1 == stride:
+      continue
+    if gap > 1:
+      entries = _spread_entries(x, axis, size, stride, gap)
+    else:
+      if x.shape[axis] < size + stride:
+        stride = size  # A lone window's stride means nothing.
+      while _can_be_halved(size, stride):
+        x = combine(*_entries(_whole_windows(x, axis, size), axis, 2, 2))
+        size = stride = size // 2
+      entries = _entries(x, axis, size, stride)
+    x = functools.reduce(combine, entries)
+  return x
+
+
+def is_short(size: int, stride: int, length: int) -> bool:
+  """Whether `fold` takes few operations along an axis.
+
+  Args:
+    size: of the windows.
+    stride: their step.
+    length: of the axis.
+  """
+  stride = size if length < size + stride else stride
+  while _can_be_halved(size, stride):
+    size = stride = size // 2
+  return size <= _MOST_ENTRIES
+
+
+def _can_be_halved(size, stride):
+  return size == stride and size > _MOST_AT_ONCE and size % 2 == 0
+
+
+def _whole_windows(x, axis, size):
+  return lax.slice_in_dim(x, 0, x.shape[axis] // size * size, axis=axis)
+
+
+def _spread_entries(x, axis, size, stride, gap):
+  """As `_entries`, of windows whose entries lie `gap` apart."""
+  out = max((x.shape[axis] - (size - 1) * gap - 1) // stride + 1, 0)
+  reach = max((out - 1) * stride + 1, 0)
+  return [lax.slice_in_dim(x, i * gap, i * gap + reach, stride, axis=axis)
+          for i in range(size)]
+
+
+def _least(dtype):
+  if jnp.issubdtype(dtype, jnp.inexact):
+    return -jnp.inf
+  return jnp.iinfo(dtype).min
+
+
+def _most(dtype):
+  if jnp.issubdtype(dtype, jnp.inexact):
+    return jnp.inf
+  return jnp.iinfo(dtype).max
+
+
 def _pool(x, window, strides, padding, init, reduce: Callable) -> jax.Array:
   """Pads, and hands on with the number of the first spatial dimension."""
   window = tuple(window)
@@ -112,6 +219,10 @@ def _fold(combine, x, first, window, strides):
 def _first_largest(a, b):
   # A select has a one-sided gradient; lax.max would split it between equals.
   return jnp.where((b > a) | (b != b), b, a)
+
+
+def _first_smallest(a, b):
+  return jnp.where((b < a) | (b != b), b, a)
 
 
 def _entries(x, axis, size, stride):

@@ -40,6 +40,9 @@ CASES = {
     'groups_strided': ((6, 7), (3, 3), 6, 9, (2, 1), 'VALID', (1, 2), 3),
     'depthwise': ((6, 7), (3, 3), 5, 5, (1, 1), 'SAME', None, 5),
     'depthwise_twice': ((6, 7), (3, 3), 5, 10, (2, 2), 'SAME', None, 5),
+    'blocks': ((8, 9), (2, 3), 3, 4, (2, 3), 'VALID', None, 1),
+    'blocks_rest': ((9, 8), (2, 3), 3, 4, (2, 3), 'VALID', None, 1),
+    'blocks_padded': ((7, 7), (4, 4), 3, 4, (4, 4), 'SAME', None, 1),
     'one_dimension': ((9,), (4,), 3, 5, (1,), 'SAME', None, 1),
     'one_dimension_many': ((9,), (4,), 70, 5, (1,), 'VALID', (2,), 1),
     'three_dimensions': ((4, 5, 3), (2, 3, 2), 2, 3, (1, 2, 1), 'SAME', None,
@@ -140,24 +143,73 @@ def test_large_and_small_kernels_take_different_forms():
   assert widest('mnist_second') == 5 * 16
 
 
-UNCOVERED = {
-    'input_dilation': dict(
-        lhs_dilation=(2, 1), dimension_numbers=LAST[2]),
-    'channels_first': dict(dimension_numbers=('NCHW', 'HWIO', 'NCHW')),
-    'mixed_layout': dict(dimension_numbers=('NHWC', 'HWIO', 'NCHW')),
-    'kernel_layout': dict(dimension_numbers=('NHWC', 'OIHW', 'NHWC')),
-    'default_layout': dict(dimension_numbers=None),
-    'batch_groups': dict(
-        batch_group_count=2, dimension_numbers=LAST[2]),
+# All axes of one length, so that the arrays fit any layout.
+LAYOUTS = {
+    'channels_first': ('NCHW', 'HWIO', 'NCHW'),
+    'torch': ('NCHW', 'OIHW', 'NCHW'),
+    'mixed': ('NHWC', 'HWIO', 'NCHW'),
+    'turned': ('WNHC', 'IHWO', 'CWHN'),
+    'default': None,
 }
 
 
-@pytest.mark.parametrize('name', UNCOVERED)
-def test_what_is_not_covered_is_handed_to_lax(name, monkeypatch):
-  # All axes of one length, so that the arrays fit any layout.
+@pytest.mark.parametrize('name', LAYOUTS)
+def test_all_layouts_equal_lax(name, no_fallback):
+  x, k = whole(1, 4, 4, 4, 4), whole(2, 4, 4, 4, 4)
+  arguments = dict(window_strides=(1, 2), padding=((1, 2), (2, 1)),
+                   dimension_numbers=LAYOUTS[name])
+  expected = value_and_gradients(lax.conv_general_dilated, **arguments)(x, k)
+  no_fallback()
+  ours = value_and_gradients(
+      convolution.conv_general_dilated, **arguments)(x, k)
+  jax.tree.map(np.testing.assert_array_equal, ours, expected)
+
+
+# sizes, kernel, input dilation, padding, strides, kernel dilation, groups
+TRANSPOSED = {
+    'twice': ((4, 5), (4, 4), (2, 2), ((2, 2), (2, 2)), (1, 1), (1, 1), 1),
+    'odd': ((4, 5), (3, 5), (2, 3), ((1, 2), (3, 1)), (1, 1), (1, 1), 1),
+    'crop': ((4, 5), (3, 3), (2, 1), ((-2, 0), (1, -1)), (1, 1), (1, 1), 1),
+    'threes': ((3, 3), (3, 3), (3, 2), ((2, 2), (1, 2)), (1, 1), (1, 1), 1),
+    'groups': ((4, 5), (4, 4), (2, 2), ((2, 2), (2, 2)), (1, 1), (1, 1), 2),
+    'small': ((4, 5), (1, 2), (2, 3), ((0, 1), (1, 1)), (1, 1), (1, 1), 1),
+    'strides': ((4, 5), (3, 3), (2, 2), ((1, 1), (2, 1)), (3, 1), (1, 1), 1),
+    'dilation': ((4, 5), (3, 3), (2, 2), ((2, 2), (2, 2)), (1, 1), (3, 2), 1),
+    'one_dimension': ((6,), (4,), (2,), ((2, 2),), (1,), (1,), 1),
+}
+
+
+@pytest.mark.parametrize('name', TRANSPOSED)
+def test_transposed_equals_lax(name, no_fallback):
+  sizes, kernel, stretch, padding, strides, dilation, groups = TRANSPOSED[name]
+  x, k = whole(1, 2, *sizes, 4), whole(2, *kernel, 4 // groups, 6)
+  arguments = dict(
+      window_strides=strides, padding=padding, lhs_dilation=stretch,
+      rhs_dilation=dilation, dimension_numbers=LAST[len(sizes)],
+      feature_group_count=groups)
+  expected = value_and_gradients(lax.conv_general_dilated, **arguments)(x, k)
+  no_fallback()
+  ours = value_and_gradients(
+      convolution.conv_general_dilated, **arguments)(x, k)
+  jax.tree.map(np.testing.assert_array_equal, ours, expected)
+
+
+def test_a_transposed_convolution_multiplies_no_zeros():
+  x, k = jnp.zeros((1, 6, 6, 3)), jnp.zeros((4, 4, 3, 5))
+  jaxpr = jax.make_jaxpr(lambda x, k: convolution.conv_general_dilated(
+      x, k, (1, 1), ((2, 2), (2, 2)), lhs_dilation=(2, 2),
+      dimension_numbers=LAST[2]))(x, k)
+  rows = [eqn.invars[0].aval.shape for eqn in jaxpr.eqns
+          if eqn.primitive.name == 'dot_general']
+  # Of 16 taps 4 meet an input for each of the 12 * 12 outputs.
+  assert sum(m * n for m, n in rows) <= 12 * 12 * 4 * 3
+
+
+def test_batch_groups_are_handed_to_lax(monkeypatch):
   x, k = whole(1, 4, 4, 4, 4), whole(2, 4, 4, 4, 4)
   arguments = dict(
-      window_strides=(1, 1), padding=((1, 2), (2, 1)), **UNCOVERED[name])
+      window_strides=(1, 1), padding=((1, 2), (2, 1)), batch_group_count=2,
+      dimension_numbers=LAST[2])
   reference = lax.conv_general_dilated
   expected = reference(x, k, **arguments)
   calls = []

@@ -88,7 +88,7 @@ def retrieve(sha256: Mapping[str, str], folder: Path) -> list[Path]:
   """
   import pooch  # Not needed on most runs.
 
-  _probe(next(iter(sha256)))
+  probe(next(iter(sha256)))
   download = pooch.HTTPDownloader(
       progressbar=sys.stderr.isatty(), timeout=(PROBE_S, STALL_S))
   paths = []
@@ -102,7 +102,7 @@ def retrieve(sha256: Mapping[str, str], folder: Path) -> list[Path]:
   return paths
 
 
-def _probe(url: str) -> None:
+def probe(url: str) -> None:
   """Raises WayFailed unless `url` answers within PROBE_S seconds."""
   import requests  # Comes with pooch.
 

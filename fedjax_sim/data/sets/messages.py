@@ -25,6 +25,7 @@ Ubuntu, two fifths of all words would be lost after ten.)
 import collections
 import itertools
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -119,26 +120,27 @@ def vocabulary(authors: list[Author]) -> dict[str, int]:
 
 
 def encode(
-    messages: list[list[str]], words: dict[str, int]
+    messages: Iterable[list[str]], words: dict[str, int], length: int = LENGTH
 ) -> dict[str, np.ndarray]:
   """Messages as windows of tokens and of the tokens that follow.
 
   Args:
     messages: the words of each, at least one.
-    words: word -> token; others are OOV.
+    words: word -> token, below 2**15; others are OOV.
+    length: T, of a window.
 
   Returns:
-    {'x': int16 [E, LENGTH], PAD behind a message's end, 'y': int16 [E, LENGTH],
-    -1 there}.
+    {'x': int16 [E, T], PAD behind a message's end, 'y': int16 [E, T], -1
+    there}.
   """
   x, y = [], []
   for message in messages:
     tokens = [words.get(word, OOV) for word in message]
-    padding = -(len(tokens) + 1) % LENGTH
+    padding = -(len(tokens) + 1) % length
     x += [BOS, *tokens, *[PAD] * padding]
     y += [*tokens, EOS, *[-1] * padding]
-  return {'x': np.array(x, np.int16).reshape(-1, LENGTH),
-          'y': np.array(y, np.int16).reshape(-1, LENGTH)}
+  return {'x': np.array(x, np.int16).reshape(-1, length),
+          'y': np.array(y, np.int16).reshape(-1, length)}
 
 
 def _joined(parts) -> dict[str, np.ndarray]:

@@ -1,19 +1,15 @@
 """CIFAR-10's files, by every way; small ones in place of the real ones."""
 
-import hashlib
-import importlib.machinery
 import io
 import os
-import sys
 import tarfile
-import types
 
 import numpy as np
 import pytest
 
 from fedjax_sim.data.sets import cifar10, downloads, raw_files
 from fedjax_sim.data.sets import load as load_lib
-from tests.data.sets import small_idx
+from tests.data.sets import small_idx, small_tfds
 
 IMAGES = 3  # In each file.
 FILES = [f'data_batch_{i}.bin' for i in range(1, 6)] + ['test_batch.bin']
@@ -168,38 +164,23 @@ def test_what_tfds_unpacked_is_found(small):
   small.check(load_lib.load('cifar10'))
 
 
-def fake_tfds(small, monkeypatch, change=lambda records: records):
-  """A prepared folder and a stand-in for tensorflow_datasets to read it."""
-  folder = small.root / 'tfds' / 'cifar10' / '3.0.2'
-  folder.mkdir(parents=True)
-  (folder / 'dataset_info.json').write_text('{}')
-
-  def records(split):
-    """As TFDS orders them: by md5 of salt, then key, as a number."""
-    first = 0 if split == 'train' else 5 * IMAGES
-    count = 5 * IMAGES if split == 'train' else IMAGES
-    number = lambda i: int(
-        hashlib.md5(split.encode() + str(i).encode()).hexdigest(), 16)
-    return change([
-        {'id': f'{split}_{i:05d}', 'image': small.x[first + i],
-         'label': np.int64(small.y[first + i])}
-        for i in sorted(range(count), key=number)])
-
-  module = types.ModuleType('tensorflow_datasets')
-  module.__spec__ = importlib.machinery.ModuleSpec(module.__name__, None)
-  module.builder_from_directory = lambda path: types.SimpleNamespace(
-      name='cifar10', as_data_source=records)
-  monkeypatch.setitem(sys.modules, module.__name__, module)
+def prepared(small, change=lambda x: x):
+  """The set as TFDS prepares it."""
+  cut = 5 * IMAGES
+  splits = {split: (small.x[rows], change(small.y[rows])) for split, rows in (
+      ('train', slice(cut)), ('test', slice(cut, None)))}
+  small_tfds.write_shuffled(small.root / 'tfds' / 'cifar10' / '3.0.2',
+                            small.root / 'pictures', splits, 'tfrecord')
 
 
-def test_tfds_records_are_put_in_the_original_order(small, monkeypatch):
-  fake_tfds(small, monkeypatch)
+def test_tfds_records_are_put_in_the_original_order(small):
+  prepared(small)
   small.check(load_lib.load('cifar10'))
   assert len(os.listdir(small.root / 'cache' / 'cifar10')) == 6
 
 
-def test_tfds_records_are_verified(small, monkeypatch):
-  fake_tfds(small, monkeypatch, change=lambda records: records[::-1])
+def test_tfds_records_are_verified(small):
+  prepared(small, change=lambda labels: labels[::-1])
   with pytest.raises(load_lib.DataUnavailableError, match='does not give'):
     load_lib.load('cifar10')
   assert not (small.root / 'cache').exists()

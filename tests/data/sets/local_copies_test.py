@@ -1,19 +1,16 @@
 """The ways that need no network: folders, right and wrong; cache; TFDS."""
 
-import hashlib
-import importlib.machinery
 import os
 import sys
 import threading
 import time
-import types
 
 import numpy as np
 import pytest
 
-from fedjax_sim.data.sets import idx, raw_files
+from fedjax_sim.data.sets import idx, local_copies, raw_files
 from fedjax_sim.data.sets import load as load_lib
-from tests.data.sets import small_idx
+from tests.data.sets import small_idx, small_tfds
 
 _IMAGES = small_idx.IMAGES
 _LABELS = small_idx.LABELS
@@ -194,74 +191,29 @@ def test_the_debian_folder_is_read_and_verified(world):
     load_lib.load('fashion_mnist')
 
 
-def _tfds_records(small, split):
-  """The examples as TFDS orders them: by md5 of salt, then key, as a number."""
-  prefix = 'train' if split == 'train' else 't10k'
-  images = small.arrays[f'{prefix}-images-idx3-ubyte'][..., None]
-  labels = small.arrays[f'{prefix}-labels-idx1-ubyte']
-
-  def number(key):
-    md5 = hashlib.md5(split.encode())
-    md5.update(str(key).encode())
-    return int(md5.hexdigest(), 16)
-
-  return [{'image': images[i], 'label': np.int64(labels[i])}
-          for i in sorted(range(len(labels)), key=number)]
+def _prepared(world, form, change=lambda x: x):
+  """Mnist as TFDS prepares it."""
+  arrays = world.mnist.arrays
+  splits = {split: (arrays[f'{prefix}-images-idx3-ubyte'][..., None],
+                    change(arrays[f'{prefix}-labels-idx1-ubyte']))
+            for split, prefix in (('train', 'train'), ('test', 't10k'))}
+  small_tfds.write_shuffled(world.root / 'tfds' / 'mnist' / '3.0.1',
+                            world.root / 'pictures', splits, form)
 
 
-def _fake_tfds(world, monkeypatch, random_access=True, change=lambda r: r):
-  """A prepared folder and a stand-in for tensorflow_datasets to read it."""
-  folder = world.root / 'tfds' / 'mnist' / '3.0.1'
-  folder.mkdir(parents=True)
-  (folder / 'dataset_info.json').write_text('{}')
-  records = lambda split: change(_tfds_records(world.mnist, split))
-
-  def as_data_source(split):
-    if random_access:
-      return records(split)
-    raise NotImplementedError('TFRecords')
-
-  def as_dataset(split, batch_size, shuffle_files, read_config):
-    assert batch_size == -1 and not shuffle_files
-    assert read_config == {'interleave_cycle_length': 1}
-    return {key: np.stack([record[key] for record in records(split)])
-            for key in ('image', 'label')}
-
-  def builder_from_directory(path):
-    assert path == str(folder)
-    return types.SimpleNamespace(
-        name='mnist', as_data_source=as_data_source, as_dataset=as_dataset)
-
-  module = types.ModuleType('tensorflow_datasets')
-  module.__spec__ = importlib.machinery.ModuleSpec(module.__name__, None)
-  module.builder_from_directory = builder_from_directory
-  module.ReadConfig, module.as_numpy = dict, lambda batch: batch
-  monkeypatch.setitem(sys.modules, module.__name__, module)
-
-
-def test_tfds_records_are_put_in_the_original_order(world, monkeypatch):
-  _fake_tfds(world, monkeypatch)
-  shuffled = [r['label'] for r in _tfds_records(world.mnist, 'train')]
-  assert shuffled != world.mnist.arrays[_LABELS].tolist()  # Else no test.
+@pytest.mark.parametrize('form', small_tfds.FORMATS)
+def test_tfds_records_are_put_in_the_original_order(world, form):
+  if form == 'array_record':
+    pytest.importorskip('array_record')
+  _prepared(world, form)
+  order = local_copies.tfds_order('train', small_idx.TRAIN)
+  assert order.tolist() != sorted(order)  # Else no test.
   world.mnist.check(load_lib.load('mnist'))
   assert (world.root / 'cache' / 'mnist' / _IMAGES).exists()
 
 
-def test_tfrecords_are_read_by_tensorflow_without_a_gpu(world, monkeypatch):
-  hidden = []
-  tensorflow = types.ModuleType('tensorflow')
-  tensorflow.config = types.SimpleNamespace(
-      set_visible_devices=lambda *args: hidden.append(args))
-  monkeypatch.setitem(sys.modules, 'tensorflow', tensorflow)
-  _fake_tfds(world, monkeypatch, random_access=False)
-  world.mnist.check(load_lib.load('mnist'))
-  assert hidden[0] == ([], 'GPU')
-
-
-@pytest.mark.parametrize('change', [
-    lambda records: records[::-1], lambda records: records[:-1]])
-def test_tfds_records_are_verified(world, monkeypatch, change):
-  _fake_tfds(world, monkeypatch, change=change)
+def test_tfds_records_are_verified(world):
+  _prepared(world, 'tfrecord', change=lambda labels: labels[::-1])
   with pytest.raises(load_lib.DataUnavailableError, match='a copy of TFDS: '):
     load_lib.load('mnist')
   assert not (world.root / 'cache').exists()
