@@ -39,7 +39,8 @@ _STATE = 'state'
 class Checkpoints:
   """The checkpoints of one run, by round; a context manager."""
 
-  def __init__(self, directory: Path | str, keep: int):
+  def __init__(self, directory: Path | str, keep: int | None):
+    """Keeps the last `keep` of them, None all; removes none when made."""
     self._directory, self._keep = Path(directory).resolve(), keep
     self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())
     self._verified: dict[int, dict[str, Any]] = {}  # Round -> notes.
@@ -92,7 +93,7 @@ class Checkpoints:
 
   def _forget_oldest(self) -> None:
     """Leaves the last few; a kill leaves none by halves."""
-    while len(self._rounds) > self._keep:
+    while self._keep is not None and len(self._rounds) > self._keep:
       oldest = self._directory / str(self._rounds.pop(0))
       if processes.is_first():
         part = oldest.with_name(f'.{oldest.name}.part')

@@ -5,6 +5,7 @@ missing, damaged or of another round is written again; `results.json`, written
 last, says what should be there.
 """
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from fedjax_sim.experiment.checkpoints import save_npz
 from fedjax_sim.simulation.evaluation import ClientMetrics
 from fedjax_sim.simulation.rounds import SimulationState
 
-CLIENTS_FILE = 'clients.json'
+CLIENTS_FILE, PARTITION_FILE = 'clients.json', 'partition.png'
 
 
 def write(
@@ -34,6 +35,20 @@ def write_clients(folder: Path, found: ClientMetrics) -> None:
   workdir.write_json(folder / CLIENTS_FILE, {
       name: value if np.isfinite(value) else None
       for name, value in found.summary().items()})
+
+
+def begin(folder: Path) -> None:
+  """Before a run goes on: what was noted of its results holds no longer.
+
+  A figure that is drawn once is drawn again unless it is as it was noted.
+  """
+  file, figure = folder / workdir.RESULTS_FILE, folder / PARTITION_FILE
+  with contextlib.suppress(ValueError):  # It is damaged itself.
+    noted = workdir.read_json(file) or {'files': {}}
+    if figure.exists() and files.sha256(figure) != noted['files'].get(
+        figure.name):
+      figure.unlink()
+  file.unlink(missing_ok=True)
 
 
 def complete(

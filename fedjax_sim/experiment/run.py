@@ -20,6 +20,7 @@ from fedjax_sim.experiment import (
   reporting,
   results,
   spec_fields,
+  verify,
   workdir,
 )
 from fedjax_sim.experiment import session as session_lib
@@ -97,7 +98,14 @@ def _run_in(
   # The first process may have written the record by now.
   shape = Shape(*sharding.from_first(list(shape)))
   with Checkpoints(folder / 'checkpoints', config.keep_checkpoints) as saved:
-    if (saved.latest() or 0) >= config.rounds:
+    done = saved.latest() or 0
+    lacking = None
+    if done >= config.rounds and processes.is_first():
+      lacking = _lacking(folder, done, config)
+    lacking = sharding.from_first(lacking)
+    if lacking is not None:
+      print(f'{lacking} So the results are written again.', flush=True)
+    elif done >= config.rounds:
       print(f'{folder} is finished, with {saved.latest()} rounds. More: '
             '--config.rounds=')
       _print_closing(folder, config)
@@ -112,6 +120,15 @@ def _run_in(
           folder, plain, Shape(simulation.placement.size,
                                simulation.lanes)._asdict(), record)
     return _train(folder, config, experiment, saved, begun)
+
+
+def _lacking(folder: Path, done: int, config: ConfigDict) -> str | None:
+  """Why a folder with all rounds is not finished, None if it is."""
+  try:
+    verify.verify(folder)
+  except ValueError as error:
+    return str(error)
+  return results.why_not(folder, done, config.targets)
 
 
 def _train(

@@ -19,6 +19,7 @@ from fedjax_sim.core.cpu_devices import use_all_cores
 from fedjax_sim.experiment import (
   build_sweep,
   loop,
+  results,
   spec_fields,
   sweep_group,
   sweep_report,
@@ -85,3 +86,4 @@ def _report(folder: Path, config: ConfigDict, groups, fields) -> None:
   sweep_report.write(
       folder, curves, rounds, config.targets,
       held_out=any(one.client_test_fraction for one, _ in groups))
+  results.complete(folder, config.rounds, config.targets)

@@ -136,6 +136,7 @@ def restore(
   if session.folder is None:
     return state, []
   if processes.is_first():
+    results.begin(session.folder)
     client_history.truncate_after(
         session.folder / client_history.FILE, simulation.done(state)[0])
   if session.best is not None:
@@ -265,18 +266,18 @@ def write_results(session: Session, ended: Ended) -> None:
     return
   results.write(folder, state, session.targets)
   draw_partition(session)
-  if session.client_test is None:
-    return
   done = simulation.done(ended.state)[0]
-  found = dict(ended.clients).get(done)
-  if found is None:
-    found = client_evaluator(session)(state)
-  results.write_clients(folder, found)
+  if session.client_test is not None:
+    found = dict(ended.clients).get(done)
+    if found is None:
+      found = client_evaluator(session)(state)
+    results.write_clients(folder, found)
+  results.complete(folder, done, session.targets)
 
 
 def draw_partition(session: Session) -> None:
   """Draws who holds what, where that is known and not drawn yet."""
-  path = session.folder / 'partition.png'
+  path = session.folder / results.PARTITION_FILE
   if session.partition is not None and not path.exists():
     plots.partition_figure(session.partition, session.labels, path)
 

@@ -93,11 +93,13 @@ def _from_folder(
     folder: Path, like: SimulationState
 ) -> tuple[SimulationState, list[Record]]:
   from fedjax_sim.experiment.checkpoints import Checkpoints
+  from fedjax_sim.experiment.verify import verify
   path = folder / 'checkpoints'
   if not path.is_dir():
     raise ValueError(
         f'resume_from must be a Result or the folder of a run, there are no '
         f'checkpoints in {str(folder)!r}.')
+  verify(folder)
   with Checkpoints(path, keep=None) as saved:
     latest = saved.latest()
     if latest is None:

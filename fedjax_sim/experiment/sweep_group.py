@@ -15,6 +15,7 @@ from fedjax_sim.experiment import (
   metrics,
   results,
   sweep_settings,
+  workdir,
 )
 from fedjax_sim.experiment import run as run_lib
 from fedjax_sim.experiment.checkpoints import Checkpoints
@@ -41,10 +42,10 @@ def run(
   Returns:
     False if a signal stopped them.
   """
-  ended = folder / 'checkpoints' / f'{name}.done'
-  if ended.exists() and int(ended.read_text() or 0) >= config.rounds:
-    return True
+  ended = folder / 'checkpoints' / f'{name}.json'
   folders = [folder_of(folder, label) for label in labels]
+  if _is_complete(ended, folders, config):
+    return True
   if len(settings) == 1:
     one = sweep_settings.with_fields(config, settings[0])
     code = run_lib.run(one, labels[0], workdir_path=folders[0])
@@ -56,8 +57,29 @@ def run(
       print('stopped; the same command goes on from here')
   if finished:
     ended.parent.mkdir(exist_ok=True, parents=True)
-    ended.write_text(f'{config.rounds}\n')
+    # Those without results have diverged.
+    workdir.write_json(ended, {'rounds': config.rounds, 'finished': [
+        path.name for path in folders
+        if results.why_not(path, config.rounds) is None]})
   return finished
+
+
+def _is_complete(
+    ended: Path, folders: Sequence[Path], config: ConfigDict) -> bool:
+  """Whether runs have ended, and their results are as they were written."""
+  try:
+    noted = workdir.read_json(ended)
+  except ValueError as error:
+    print(error)
+    noted = None
+  if noted is None or noted['rounds'] < config.rounds:
+    return False
+  for path in folders:
+    why = results.why_not(path, noted['rounds'], config.targets)
+    if path.name in noted['finished'] and why is not None:
+      print(f'{why} So the results are written again.', flush=True)
+      return False
+  return True
 
 
 def folder_of(folder: Path, label: str) -> Path:
@@ -111,12 +133,6 @@ def _run_together(
   return not outcome.interrupted
 
 
-def _last_round(file: Path) -> int:
-  """Of a metrics file; 0 if there is none."""
-  records = metrics.read(file) if file.exists() else []
-  return records[-1]['round'] if records else 0
-
-
 def _tell(progress: Progress, folders: Sequence[Path], stop: int) -> None:
   """A line for each dispatch that evaluated, and for each run that diverged."""
   for i, error in progress.diverged.items():
@@ -139,7 +155,7 @@ def _write_results(
   tests, sweep = build_sweep.client_tests(config, settings), runs.sweep
   for i, member in enumerate(runs.members):
     file = folders[i] / loop.METRICS_FILE
-    if _last_round(file) < config.rounds:
+    if metrics.last_round(file) < config.rounds:
       continue  # It has diverged.
     last = runs.state_of(state, i)
     results.write(folders[i], last, config.targets)
@@ -148,3 +164,4 @@ def _write_results(
           sweep.model, sweep.make_algorithm(**member.hyperparameters), last,
           sweep.federations[member.federation], tests[member.federation],
           key=jax.random.key(member.seed)))
+    results.complete(folders[i], config.rounds, config.targets)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fedjax_sim.core import files
 from fedjax_sim.experiment import (
   loop,
   metrics,
@@ -42,7 +43,8 @@ def write(
                   *(_of_clients(path) if held_out else ())))
   text = reporting.table(lines)
   print(text)
-  (folder / 'sweep.txt').write_text(text + '\n')
+  with files.replacing(folder / 'sweep.txt') as file:
+    file.write(f'{text}\n'.encode())
   drawn = {}
   for label, name in curves.items():
     drawn.setdefault(name, []).append(records[label])

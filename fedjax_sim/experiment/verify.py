@@ -1,8 +1,8 @@
 """Whether a run's folder is as it was written."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
+from fedjax_sim.core import sealed_json
 from fedjax_sim.experiment import loop, metrics, results, workdir
 from fedjax_sim.experiment.checkpoints import Checkpoints
 
@@ -20,48 +20,42 @@ def verify(folder: Path | str) -> None:
   folder = Path(folder)
   if workdir.read_record(folder) is None:
     raise ValueError(f'{str(folder)!r} holds no run: it has no config.json.')
-  latest = {}
-  for checkpoints in _folders_of_checkpoints(folder):
-    with Checkpoints(checkpoints, keep=1) as saved:
+  places = [folder, *(path for path in sorted(folder.iterdir())
+                      if path.is_dir())]
+  for file in (file for place in places for file in place.glob('*.json')):
+    sealed_json.read(file)
+  for place in places:
+    file = place / loop.METRICS_FILE
+    records = metrics.read(file) if file.exists() else []
+    last = _verify_checkpoints(place / 'checkpoints')
+    _verify_results(place, last, metrics.missing_rounds(records, last))
+
+
+def _verify_checkpoints(folder: Path) -> int:
+  """Those of a run, or of a sweep's groups.
+
+  Returns:
+    The round of the last record when a run's newest one was written, else 0.
+  """
+  last = 0
+  for place in sorted({
+      path.parent for path in folder.rglob('[0-9]*')
+      if path.name.isdecimal() and path.parent.name != 'state'}):
+    with Checkpoints(place, keep=None) as saved:
       saved.verify()
-      latest[checkpoints] = saved.latest()
-      recorded = saved.notes(saved.latest()).get('recorded', {})
-  for file in [folder / loop.METRICS_FILE,
-               *folder.glob(f'*/{loop.METRICS_FILE}')]:
-    if file.exists():
-      metrics.read(file)
-    own = file.parent / 'checkpoints'
-    if own in latest:
-      _verify_run(file, latest[own], recorded.get('0', latest[own]))
-  _verify_results(folder)
+      latest = saved.latest()
+      if place == folder and latest is not None:
+        last = saved.notes(latest).get('recorded', {}).get('0', latest)
+  return last
 
 
-def _verify_run(file: Path, latest: int, last: int) -> None:
-  """That no record is missing, unless the results say so."""
-  records = metrics.read(file) if file.exists() else []
-  missing = metrics.missing_rounds(records, last)
-  noted = workdir.read_json(file.parent / workdir.RESULTS_FILE)
-  known = noted is not None and noted['round'] == latest
-  if missing and not (known and noted['records'] == len(records)):
+def _verify_results(folder: Path, last: int, missing: list[int]) -> None:
+  """Those that are noted; and that no records are missing but as they say."""
+  noted = workdir.read_json(folder / workdir.RESULTS_FILE)
+  why = None if noted is None else results.why_not(folder, noted['round'])
+  if why is not None:
+    raise ValueError(why)
+  if missing and (noted is None or noted['round'] < last):
     raise ValueError(
-        f'{file} has no record of {metrics.ranges(missing)}, which the '
-        f'checkpoint of round {latest} was written after.')
-
-
-def _verify_results(folder: Path) -> None:
-  """Those that are noted, in the folder and in those of a sweep's runs."""
-  for file in [folder / workdir.RESULTS_FILE,
-               *folder.glob(f'*/{workdir.RESULTS_FILE}')]:
-    noted = workdir.read_json(file)
-    if noted is not None:
-      why = results.why_not(file.parent, noted['round'])
-      if why is not None:
-        raise ValueError(why)
-
-
-def _folders_of_checkpoints(folder: Path) -> Iterator[Path]:
-  """Those of a run, or of a sweep's groups and runs."""
-  found = {path.parent for path in (folder / 'checkpoints').rglob('[0-9]*')
-           if path.is_dir() and path.name.isdecimal()
-           and (path / 'manifest.json').parent.parent.name}
-  yield from sorted(found)
+        f'{folder / loop.METRICS_FILE} has no record of '
+        f'{metrics.ranges(missing)}, after which a checkpoint was written.')

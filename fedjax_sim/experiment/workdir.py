@@ -24,6 +24,9 @@ _FREE_FIELDS = frozenset([
     'micro_batch_size', 'rounds_per_dispatch', 'checkpoint_seconds',
     'keep_checkpoints', 'tensorboard'])
 
+# Says what results a run has left; see `results`.
+RESULTS_FILE = 'results.json'
+
 _PACKAGES = ('fedjax_sim', 'jax', 'jaxlib', 'flax', 'optax', 'numpy',
              'orbax-checkpoint')
 
