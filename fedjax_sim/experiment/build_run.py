@@ -1,5 +1,6 @@
 """From a config to data, model and algorithm, ready to run."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -48,18 +49,25 @@ class Shape(NamedTuple):
   lanes: int | str
 
 
-def build(config: ConfigDict, shape: Shape) -> Experiment:
+def build(
+    config: ConfigDict, shape: Shape,
+    say: Callable[[str], None] = lambda text: None,
+) -> Experiment:
   """Loads data and puts everything together.
+
+  `say` is told what takes a while, before it begins.
 
   Raises:
     ValueError: a field is out of range, or the data can't be had.
   """
   validate(config)
   with field_names.in_errors(config):
-    return _build(config, shape)
+    return _build(config, shape, say)
 
 
-def _build(config: ConfigDict, shape: Shape) -> Experiment:
+def _build(
+    config: ConfigDict, shape: Shape, say: Callable[[str], None]
+) -> Experiment:
   """`build`, of a config whose fields are in range."""
   dataset = load_dataset(config)
   labels = dataset.train['y']
@@ -75,7 +83,7 @@ def _build(config: ConfigDict, shape: Shape) -> Experiment:
       model, algorithm, train,
       make_sampler(config, num_clients),
       test=evaluation.some_of(dataset.test, config.test_examples),
-      seed=config.seed, rounds=config.rounds, **shape._asdict(),
+      seed=config.seed, rounds=config.rounds, say=say, **shape._asdict(),
       eval_batch_size=config.eval_batch_size, examples=config.examples,
       client_state=config.client_state)
   return Experiment(
