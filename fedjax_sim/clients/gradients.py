@@ -6,7 +6,7 @@ import jax
 from jax import numpy as jnp
 
 from fedjax_sim.clients import batches, rows
-from fedjax_sim.core import loops, random
+from fedjax_sim.core import loops, random, reuse
 from fedjax_sim.core.types import (
     ClientData,
     MetricSums,
@@ -29,17 +29,31 @@ def batch_gradient(
   Returns:
     (gradient, the new model state, {'loss': (sum, count)}).
   """
-  def mean_loss(params):
-    outputs, state = model.run(
-        variables._replace(params=params), batch.examples['x'],
-        key=random.named(batch.key, 'model'), train=True, mask=batch.mask)
-    losses, real = model.example_losses(outputs, batch.examples, batch.mask)
-    total, count = jnp.sum(losses), jnp.sum(real).astype(jnp.float32)
-    return total / jnp.maximum(count, 1), (state, {'loss': (total, count)})
+  return _mean_gradient(model)(variables, batch)
 
-  gradient, (state, metrics) = jax.grad(mean_loss, has_aux=True)(
-      variables.params)
-  return gradient, state, metrics
+
+@reuse.reused(size=16)
+def _mean_gradient(model: Model):
+  """`batch_gradient` of a model, traced once for several programs.
+
+  Shapes are asked for before anything is compiled, which would trace the model
+  and its gradient each time. The program is the same as without.
+  """
+  def mean_gradient(variables: Variables, batch: batches.Batch):
+    def mean_loss(params):
+      outputs, state = model.run(
+          variables._replace(params=params), batch.examples['x'],
+          key=random.named(batch.key, 'model'), train=True, mask=batch.mask)
+      losses, real = model.example_losses(
+          outputs, batch.examples, batch.mask)
+      total, count = jnp.sum(losses), jnp.sum(real).astype(jnp.float32)
+      return total / jnp.maximum(count, 1), (state, {'loss': (total, count)})
+
+    gradient, (state, metrics) = jax.grad(mean_loss, has_aux=True)(
+        variables.params)
+    return gradient, state, metrics
+
+  return jax.jit(mean_gradient, inline=True)
 
 
 def large_batch_gradient(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -56,10 +56,12 @@ def build(
     examples: str = 'auto',
     client_state: str = 'auto',
     eval_batch_size: int = 1000,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Simulation:
   """Puts a simulation together; see `fedjax_sim.simulate` for the arguments.
 
-  Where `rounds` is None the job is taken to be long: 'auto' is measured.
+  Where `rounds` is None the job is taken to be long: 'auto' is measured. `say`
+  is told what takes a while, before it begins.
   """
   _check_kinds(model, algorithm, train, sampler)
   compilation.keep_programs()
@@ -96,8 +98,8 @@ def build(
         client_state, states, train.num_clients, devices):
       state_buffer = stored_states.buffer_size(
           states, train.num_clients, devices, sampler.max_cohort)
-    key = jax.jit(lambda: jax.random.key(seed),
-                  out_shardings=placement.everywhere)()
+    key = _everywhere(placement)(
+        np.asarray(jax.random.key_data(jax.random.key(seed))))
     engine = engine_lib.build_engine(
         algorithm, train, shapes, placement=placement,
         examples=placement.split() if owned or held is None
@@ -122,8 +124,15 @@ def build(
   if owned and devices == 'auto':  # One device would own all.
     devices = min(len(jax.devices()), train.num_clients)
   chosen, reason = autotune.choose(
-      make, sampler.max_cohort, devices, lanes, rounds)
+      make, sampler.max_cohort, devices, lanes, rounds, say)
   return dataclasses.replace(chosen, lanes_reason=reason)
+
+
+@functools.cache
+def _everywhere(placement: sharding.Placement):
+  """A function that makes a key of its data, on all devices of processes."""
+  return jax.jit(
+      jax.random.wrap_key_data, out_shardings=placement.everywhere)
 
 
 def _check_kinds(model, algorithm, train, sampler) -> None:

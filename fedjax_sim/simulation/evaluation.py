@@ -8,7 +8,7 @@ import numpy as np
 from jax import numpy as jnp
 
 from fedjax_sim.clients.measure import batch_metrics, finished, local_metrics
-from fedjax_sim.core import checks, random
+from fedjax_sim.core import checks, random, reuse
 from fedjax_sim.core.types import (
   ClientData,
   FederatedAlgorithm,
@@ -83,21 +83,24 @@ def fill_up(data: EvalData, multiple: int) -> EvalData:
 
 def evaluator(model: Model) -> Callable[[Variables, EvalData], MetricSums]:
   """What sums up a model's metrics over a set; `measure.finished` ends it."""
+  # Inlined; so it is traced once, and not again where shapes are asked for.
+  of_batch = jax.jit(
+      lambda variables, batch: batch_metrics(model, variables, *batch),
+      inline=True)
 
   def evaluate(variables: Variables, data: EvalData) -> MetricSums:
     def step(totals, batch):
-      metrics = batch_metrics(model, variables, *batch)
-      return jax.tree.map(jnp.add, totals, metrics), None
+      return jax.tree.map(jnp.add, totals, of_batch(variables, batch)), None
 
     first = jax.tree.map(lambda x: x[0], data)
-    shapes = jax.eval_shape(
-        lambda v, b: batch_metrics(model, v, *b), variables, first)
+    shapes = jax.eval_shape(of_batch, variables, first)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     return jax.lax.scan(step, zeros, data)[0]
 
   return evaluate
 
 
+@reuse.reused(size=16)
 def of_sets(model: Model) -> Evaluate:
   """What the engine runs inside its rounds: `{'test': EvalData, …}`."""
   one = evaluator(model)
