@@ -144,7 +144,7 @@ def _client_update(
 
 def _check_result(result) -> None:
   """ValueError unless a step's result is a dict of real scalars, or empty."""
-  if not result and not hasattr(result, 'shape'):
+  if isinstance(result, dict | tuple) and not result:
     return
   fits = isinstance(result, dict) and all(
       isinstance(name, str) and getattr(x, 'shape', None) == ()
