@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from fedjax_sim.core import checks, compilation
+from fedjax_sim.core import checks, compilation, random
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
 from fedjax_sim.data import mapped, sampling
 from fedjax_sim.data.federated import FederatedData
@@ -55,6 +55,7 @@ def build(
   Where `rounds` is None the job is taken to be long: 'auto' is measured.
   """
   compilation.keep_programs()
+  seed = random.seed('seed', seed)
   checks.one_of('examples', examples, EXAMPLES)
   checks.one_of('client_state', client_state, client_states.CHOICES)
   if sampler.num_clients != train.num_clients:
@@ -85,7 +86,7 @@ def build(
         client_state, states, train.num_clients, devices):
       state_buffer = stored_states.buffer_size(
           states, train.num_clients, devices, sampler.max_cohort)
-    key = jax.jit(lambda: jax.random.key(seed),
+    key = jax.jit(lambda: random.root_key(seed),
                   out_shardings=placement.everywhere)()
     engine = engine_lib.build_engine(
         algorithm, train, shapes, placement=placement,
