@@ -4,7 +4,6 @@ Any field can be changed: --config.client_lr=0.2, also one that names a thing:
 --config.algorithm='ditto(lam=0.1)'. See configs/default.py and docs/specs.md.
 """
 
-import ast
 import sys
 from pathlib import Path
 
@@ -78,10 +77,14 @@ def _command(index: int, coordinator: str) -> list[str]:
 def _parse(argv: list[str]) -> list[str]:
   """Flags, with unknown config fields and bad values told in one line."""
   flags.FLAGS.verbosity = -1  # warnings; app.run would make a default 0
+  file_of_config = ''
   for argument, following in zip(argv, [*argv[1:], ''], strict=True):
     name, equals, value = argument.lstrip('-').partition('=')
     file = value if equals else following
-    if name == 'config' and not Path(file.partition(':')[0]).is_file():
+    if name != 'config':
+      continue
+    file_of_config = file.partition(':')[0]
+    if not Path(file_of_config).is_file():
       print(f'error: there is no config file {file!r}', file=sys.stderr)
       sys.exit(1)
   try:
@@ -93,15 +96,9 @@ def _parse(argv: list[str]) -> list[str]:
     rest = flags.FLAGS(argv)
     if moved:
       moved_fields.refuse(moved, _CONFIG.value.to_dict())
-  except (flags.Error, AttributeError, KeyError, TypeError, ValueError,
-          OSError) as error:
-    message = str(error.args[0] if error.args else error)
-    if message[:1] == message[-1:] == "'":  # A KeyError's, as Python quotes it.
-      message = ast.literal_eval(message)
-    if 'Traceback (most recent' in message:  # Of a config file.
-      message = f'{message.splitlines()[0]} {message.splitlines()[-1]}'.replace(
-          'Traceback (most recent call last):', '')
-    message = ' '.join(message.split())
+  except Exception as error:  # A config file is code, it may raise anything.
+    from fedjax_sim.experiment import config_errors
+    message = config_errors.told(error, file_of_config, flags.FLAGS['config'])
     print(f'error: {message}', file=sys.stderr)
     sys.exit(1)
   if _CONFIG.value is None:

@@ -10,12 +10,14 @@ beside the config will do. docs/specs.md says what each may name. A field that
 the chosen builder has no use for must keep the value that it has here.
 """
 
-from ml_collections import ConfigDict, FieldReference
+from ml_collections import FieldReference
+
+from fedjax_sim.experiment.config import Config
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
   """The default experiment."""
-  config = ConfigDict()
+  config = Config()
 
   # Data.
   # spec: mnist, fashion_mnist, digits, cifar10, mnist_by_writer, shakespeare or

@@ -10,6 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from fedjax_sim.core import checks
+
 _ARRAYS = (jax.Array, np.ndarray, np.bool, np.number)
 
 
@@ -35,6 +37,9 @@ def problem(parameter: inspect.Parameter, value: Any) -> str:
     shown = [x for x in kinds if float not in kinds or x not in (bool, int)]
     wanted = ' or '.join(dict.fromkeys(map(_shown, shown)))
     return f'must be {wanted}, got {_told(value)}'
+  if _is_too_large(value) and float in kinds:
+    return (f'must be a whole number of at most {checks.LARGEST}, or a float '
+            f'such as 1e12, got {_told(value)}')
   count = _num_needed(parameter.default)
   if count and inspect.isfunction(value) and not _takes(value, count):
     return (f'must be a function of {count} arguments, like '
@@ -71,6 +76,11 @@ def _fits(kind: Any, value: Any, kinds: list[Any]) -> bool:
   return True
 
 
+def _is_too_large(value: Any) -> bool:
+  """Whether it is a whole number that devices can't hold."""
+  return isinstance(value, int) and abs(value) > checks.LARGEST
+
+
 def _is_array(value: Any) -> bool:
   return isinstance(value, jax.Array | np.ndarray)
 
@@ -89,7 +99,7 @@ def _shown(kind: Any) -> str:
 
 def _told(value: Any) -> str:
   plain = value is None or isinstance(value, bool | int | float | str)
-  return repr(value) if plain else f'a {type(value).__name__}'
+  return checks.shown(value) if plain else f'a {type(value).__name__}'
 
 
 def _num_needed(function: Any) -> int:

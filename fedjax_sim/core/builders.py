@@ -40,6 +40,7 @@ class Bound:
     rest: those that a parameter `*args` takes.
     context: parameters that `build` fills in.
     traceable: names of the parameters that may be traced.
+    fields: names of the parameters that a field of the config sets -> its name.
     bare: without arguments the name alone means this call.
   """
 
@@ -50,6 +51,7 @@ class Bound:
   rest: tuple[Any, ...]
   context: tuple[str, ...]
   traceable: tuple[str, ...]
+  fields: Mapping[str, str]
   bare: bool
 
 
@@ -178,6 +180,7 @@ def _bind(
       tuple(n for n in about.keywords if n in known and n not in arguments),
       tuple({*about.traceable, *space.traceable(builder),
              *getattr(builder, 'traceable', ())}),
+      {} if is_part else space.fields,
       outer and not as_function)
 
 
@@ -243,9 +246,28 @@ def _call(bound: Bound, given: list[Any], keywords: dict[str, Any]) -> Any:
   with blamed(bound.field, text_of(bound)):
     try:
       return bound.builder(*given, **keywords)
+    except ValueError as error:
+      named = _of_field(bound, error)
+      if named is None:
+        raise
+      raise named from error
     except TypeError as error:
       shown = signature(bound.builder).text(bound.name, bound.context)
       raise TypeError(f'{one_line(error)}. It is {shown}') from error
+
+
+class _OfFieldError(ValueError):
+  """Begins with the field that has set what was refused."""
+
+
+def _of_field(bound: Bound, error: ValueError) -> _OfFieldError | None:
+  """The error with the config's field, if it begins with what one has set."""
+  name, space, rest = str(error).partition(' ')
+  if not space or name not in bound.context or name not in bound.fields:
+    return None
+  field = bound.fields[name].split(' (')[0]
+  return _OfFieldError(f'{field} {_sentence(rest)}, for '
+                       f'{bound.field}={text_of(bound)}.')
 
 
 @contextlib.contextmanager
@@ -255,14 +277,20 @@ def blamed(field: str, text: str) -> Iterator[None]:
     yield
   except ValueError as error:
     told = str(error).startswith((f'{field} ', f'{field}='))
-    if told or type(error) is not ValueError:  # Others say enough.
+    if told or isinstance(error, _OfFieldError):
       raise
-    raise ValueError(f'{field}={text}: {one_line(error)}.') from error
-  except Exception as error:
+    ours = type(error).__module__.startswith(f'{__name__.split(".")[0]}.')
+    kind = type(error) if ours else ValueError  # Callers tell ours apart.
+    raise kind(f'{field}={text}: {one_line(error)}.') from error
+  except (Exception, SystemExit) as error:
     raise ValueError(f'{field}={text}: {type(error).__name__}: '
                      f'{one_line(error)}.') from error
 
 
 def one_line(error: Exception) -> str:
   """What an exception says, without line breaks and the last full stop."""
-  return ' '.join(str(error).split()).removesuffix('.')
+  return _sentence(str(error))
+
+
+def _sentence(text: str) -> str:
+  return ' '.join(text.split()).removesuffix('.')

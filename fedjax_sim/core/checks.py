@@ -1,15 +1,22 @@
 """Argument checks: each raises a `ValueError` naming field, value and rule.
 
 They apply to concrete Python and NumPy values. A traced value (a swept
-hyperparameter) passes unseen: whoever traces it checks it before.
+hyperparameter) passes unseen: whoever traces it checks it before. True and
+False are no numbers.
 """
 
 import difflib
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
+
+# Counts are int32 on the devices.
+LARGEST = 2 ** 31 - 1
+_LONGEST = 80
 
 
 def is_traced(value: Any) -> bool:
@@ -17,24 +24,76 @@ def is_traced(value: Any) -> bool:
   return isinstance(value, jax.core.Tracer)
 
 
-def positive_int(name: str, value: Any) -> int:
+def shown(value: Any) -> str:
+  """A value for an error: one line, not too long, whatever the value is."""
+  if callable(value) and hasattr(value, '__name__'):
+    kind = 'class' if isinstance(value, type) else 'function'
+    return f'the {kind} {value.__name__}'
+  try:
+    text = ' '.join(repr(value).split())
+  except Exception:  # Such as a whole number of more than 4300 digits.
+    text = f'a {type(value).__name__} too large to be shown'
+  if len(text) <= _LONGEST:
+    return text
+  return f'{text[:_LONGEST - 20]}...{text[-10:]} ({type(value).__name__})'
+
+
+def is_whole(value: Any) -> bool:
+  """Whether `value` is a whole number by its type: 3, not 3.0 or True."""
+  return not isinstance(value, bool | np.bool) and (
+      hasattr(value, '__index__')) and getattr(value, 'ndim', 0) == 0
+
+
+def is_number(value: Any) -> bool:
+  """Whether `value` is a real number by its type; True is none."""
+  return isinstance(unwrapped(value), int | float) and (
+      not isinstance(unwrapped(value), bool))
+
+
+def unwrapped(value: Any) -> Any:
+  """A scalar of NumPy as Python's, and anything else as it is."""
+  return value.item() if isinstance(value, np.generic) else value
+
+
+def positive_int(name: str, value: Any, maximum: int | None = LARGEST) -> int:
   """Returns `value` if it is a whole number of at least 1."""
-  return at_least(name, value, 1)
+  return at_least(name, value, 1, maximum)
 
 
-def at_least(name: str, value: Any, minimum: int) -> int:
-  """Returns `value` if it is a whole number of at least `minimum`."""
-  whole = not isinstance(value, bool) and hasattr(value, '__index__')
+def at_least(
+    name: str, value: Any, minimum: int, maximum: int | None = LARGEST
+) -> int:
+  """Returns `value` if it is a whole number of at least `minimum`.
+
+  Args:
+    name: of the argument.
+    value: its value.
+    minimum: the smallest that is valid.
+    maximum: the largest, None for no bound.
+  """
+  whole = is_whole(value)
   if not whole or int(value) < minimum:
     raise ValueError(
-        f'{name} must be a whole number >= {minimum}, got {value!r}.')
+        f'{name} must be a whole number >= {minimum}, got {shown(value)}.')
+  if maximum is not None and int(value) > maximum:
+    raise ValueError(
+        f'{name} must be a whole number <= {maximum}, got {shown(value)}.')
   return int(value)
 
 
 def positive(name: str, value: Any) -> Any:
-  """Returns `value` if it is finite and greater than zero."""
-  if not is_traced(value) and not (_is_finite(value) and value > 0):
-    raise ValueError(f'{name} must be positive and finite, got {value!r}.')
+  """Returns `value` if it is greater than zero and finite, in float32 too."""
+  if is_traced(value):
+    return value
+  if not (_is_finite(value) and value > 0):
+    raise ValueError(
+        f'{name} must be positive and finite, got {shown(value)}.')
+  with np.errstate(over='ignore', under='ignore'):
+    single = np.float32(value)
+  if not (np.isfinite(single) and single > 0):
+    raise ValueError(
+        f'{name} must be positive and finite in float32, from about 1e-45 to '
+        f'3e38, got {shown(value)}.')
   return value
 
 
@@ -49,52 +108,123 @@ def rate(name: str, value: Any) -> Any:
 def non_negative(name: str, value: Any) -> Any:
   """Returns `value` if it is finite and at least zero."""
   if not is_traced(value) and not (_is_finite(value) and value >= 0):
-    raise ValueError(f'{name} must be finite and >= 0, got {value!r}.')
+    raise ValueError(f'{name} must be finite and >= 0, got {shown(value)}.')
   return value
 
 
 def fraction(name: str, value: Any) -> Any:
   """Returns `value` if it lies in [0, 1]."""
   if not is_traced(value) and not (_is_finite(value) and 0 <= value <= 1):
-    raise ValueError(f'{name} must lie in [0, 1], got {value!r}.')
+    raise ValueError(f'{name} must lie in [0, 1], got {shown(value)}.')
   return value
+
+
+def boolean(name: str, value: Any) -> bool:
+  """Returns `value` if it is True or False."""
+  if not isinstance(value, bool | np.bool):
+    raise ValueError(f'{name} must be True or False, got {shown(value)}.')
+  return bool(value)
+
+
+def text(name: str, value: Any) -> str:
+  """Returns `value` if it is text."""
+  if not isinstance(value, str):
+    raise ValueError(f'{name} must be text, got {shown(value)}.')
+  return value
+
+
+def function(name: str, value: Any, example: str) -> Any:
+  """Returns `value` if it can be called; `example` says what it should be."""
+  if not callable(value):
+    raise ValueError(
+        f'{name} must be a function, {example}, got {shown(value)}.')
+  return value
+
+
+def instance(name: str, value: Any, kind: type, makers: str) -> Any:
+  """Returns `value` if it is a `kind`, such as a `Model`.
+
+  Args:
+    name: of the argument.
+    value: its value.
+    kind: what it must be.
+    makers: what makes one, for the error; 'algorithms.fedavg(model, 0.1)'.
+  """
+  if isinstance(value, kind):
+    return value
+  hint = ''
+  if callable(value) and hasattr(value, '__name__'):
+    hint = f' Call it: {value.__name__}(...) may give one.'
+  article = 'an' if kind.__name__[0] in 'AEIO' else 'a'
+  raise ValueError(f'{name} must be {article} {kind.__name__}, such as '
+                   f'{makers}, got {shown(value)}.{hint}')
 
 
 def not_given(name: str, arguments: Mapping[str, Any], reason: str) -> None:
   """ValueError if `arguments` set `name` to something."""
   value = arguments.get(name)
   if is_traced(value) or value:
-    raise ValueError(f'{name} must not be given: {reason}, got {value!r}.')
+    raise ValueError(
+        f'{name} must not be given: {reason}, got {shown(value)}.')
 
 
 def one_of(name: str, value: Any, valid: Iterable[str]) -> str:
   """Returns `value` if it is among `valid`, else lists the valid names."""
   valid = sorted(valid)
-  if value not in valid:
-    near = difflib.get_close_matches(str(value), valid, n=1)
+  if not isinstance(value, str) or value not in valid:
+    near = difflib.get_close_matches(str(value), valid, n=1) if (
+        isinstance(value, str)) else []
     hint = f' Did you mean {near[0]!r}?' if near else ''
-    raise ValueError(
-        f'{name} must be one of {", ".join(valid)}, got {value!r}.{hint}')
+    raise ValueError(f'{name} must be one of {", ".join(valid)}, got '
+                     f'{shown(value)}.{hint}')
   return value
 
 
 def _is_finite(value: Any) -> bool:
+  """Whether it is a number, no truth value, and finite."""
+  dtype = getattr(value, 'dtype', None)
+  if isinstance(value, bool | np.bool) or getattr(value, 'ndim', 0) or (
+      isinstance(dtype, np.dtypes.BoolDType)):
+    return False
   try:
     return math.isfinite(value)
-  except (TypeError, OverflowError):  # The latter of whole numbers.
+  except (TypeError, ValueError, OverflowError):  # The last of whole numbers.
     return False
 
 
 def optimizer(name: str, value: Any) -> Any:
   """An optax optimizer, such as `optax.sgd(0.1)`."""
   if not (hasattr(value, 'init') and hasattr(value, 'update')):
+    call = f' Call it: {value.__name__}(0.1).' if (
+        callable(value) and hasattr(value, '__name__')) else ''
     raise ValueError(
         f'{name} must be an optax optimizer, such as optax.sgd(0.1), got '
-        f'{value!r}.')
+        f'{shown(value)}.{call}')
+  needed = _needed_arguments(value)
+  if needed:
+    raise ValueError(
+        f'{name} must work with gradients, its state and parameters alone, '
+        f'this optimizer also needs {needed}.')
   return value
 
 
-def positive_int_or_auto(name: str, value) -> None:
+def _needed_arguments(optimizer: Any) -> str:
+  """What `update` can't do without, as its error names it; '' for nothing."""
+  try:
+    jax.eval_shape(
+        lambda w: optimizer.update(w, optimizer.init(w), w),
+        {'w': jax.ShapeDtypeStruct((2, 2), np.float32)})
+  except TypeError as error:
+    found = re.search(
+        r'missing \d+ required (?:keyword-only|positional) arguments?: (.*)',
+        str(error))
+    return found[1] if found else ''
+  except Exception:  # Such as one for parameters of certain names.
+    return ''
+  return ''
+
+
+def positive_int_or_auto(name: str, value: Any) -> None:
   """ValueError unless `value` is 'auto' or a whole number >= 1."""
   if isinstance(value, str) and value == 'auto':
     return
@@ -102,5 +232,5 @@ def positive_int_or_auto(name: str, value) -> None:
     positive_int(name, value)
   except ValueError as error:
     raise ValueError(
-        f"{name} must be 'auto' or a whole number >= 1, got {value!r}."
+        f"{name} must be 'auto' or a whole number >= 1, got {shown(value)}."
     ) from error

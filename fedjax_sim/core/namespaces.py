@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import importlib
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -86,10 +87,21 @@ def _imported(path: str, field: str) -> Builder:
     if not callable(found):
       raise ValueError(f'{field}={path} must be a function, got a '
                        f'{type(found).__name__}.')
+    if not _has_signature(found):
+      raise ValueError(f'{field}={path} must be a function that tells its '
+                       'arguments, this one has no signature.')
     return found
   raise ValueError(
       f'{field}={path}: there is no module {names[0]!r}. It must be '
       'installed, on PYTHONPATH, or a file beside the config.')
+
+
+def _has_signature(function: Builder) -> bool:
+  try:
+    inspect.signature(function)
+  except ValueError:  # Of functions written in C.
+    return False
+  return True
 
 
 def _listed(name: str, valid: list[str]) -> str:

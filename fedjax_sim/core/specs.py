@@ -15,6 +15,8 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from fedjax_sim.core import checks
+
 _MOST_PARTS = 100
 _DEEPEST = 20
 _EXAMPLE = "a name or a call such as 'ditto(lam=0.1)', or several with |"
@@ -85,10 +87,10 @@ def parse(field: str, text: str) -> Spec:
     if not text.strip():
       raise _NotASpecError('the field may not be empty')
     return _spec(_parsed(text.strip()))
-  except (SyntaxError, _NotASpecError) as error:
+  except (SyntaxError, ValueError, _NotASpecError) as error:
     why = error.msg if isinstance(error, SyntaxError) else error
-    raise ValueError(
-        f'{field} must be {_EXAMPLE}, got {text!r}: {why}.') from error
+    raise ValueError(f'{field} must be {_EXAMPLE}, got '
+                     f'{checks.shown(text)}: {why}.') from error
 
 
 def split(text: str, separator: str = ',') -> list[str]:

@@ -13,8 +13,11 @@ from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData, federate
 from fedjax_sim.data.partition import Partition
 from fedjax_sim.data.sets.load import Dataset, NaturalClients
-from fedjax_sim.experiment import spec_fields
-from fedjax_sim.experiment.build_algorithm import make_algorithm
+from fedjax_sim.experiment import field_names, spec_fields
+from fedjax_sim.experiment.build_algorithm import (
+  make_algorithm,
+  make_optimizers,
+)
 from fedjax_sim.experiment.check_config import cohort_size, validate
 from fedjax_sim.models import adapters
 from fedjax_sim.simulation import build as build_lib
@@ -52,6 +55,12 @@ def build(config: ConfigDict, shape: Shape) -> Experiment:
     ValueError: a field is out of range, or the data can't be had.
   """
   validate(config)
+  with field_names.in_errors(config):
+    return _build(config, shape)
+
+
+def _build(config: ConfigDict, shape: Shape) -> Experiment:
+  """`build`, of a config whose fields are in range."""
   dataset = load_dataset(config)
   labels = dataset.train['y']
   client_ids, partition, held_out = deal(config, dataset)
@@ -93,6 +102,11 @@ def try_out(
     if config[name]:  # The model's own are checked with the data.
       with builders.blamed(name, config[name]):
         jax.eval_shape(getattr(model, name), outputs, examples)
+  for field, optimizer in make_optimizers(config, num_clients).items():
+    with builders.blamed(field, config[field]):
+      jax.eval_shape(
+          lambda params, one=optimizer: one.update(
+              params, one.init(params), params), variables.params)
   with builders.blamed('algorithm', config.algorithm):
     jax.eval_shape(
         lambda v: algorithm.init(v, key, num_clients), variables)

@@ -9,7 +9,7 @@ from fedjax_sim.core import builders, checks, variants
 from fedjax_sim.core.types import Model
 from fedjax_sim.data.federated import FederatedData, federate
 from fedjax_sim.data.sets.load import Dataset
-from fedjax_sim.experiment import build_run, spec_fields
+from fedjax_sim.experiment import build_run, field_names, spec_fields
 from fedjax_sim.experiment.build_algorithm import TRACED, make_algorithm
 from fedjax_sim.experiment.check_config import cohort_size, validate
 from fedjax_sim.experiment.sweep_settings import with_fields
@@ -67,6 +67,13 @@ def check(groups: Sequence[tuple[ConfigDict, Sequence[Setting]]]) -> None:
   for config, settings in groups:
     for setting in settings:
       check_setting(config, setting, settings[0])
+  with field_names.in_errors(groups[0][0]):
+    _check_builders(groups)
+
+
+def _check_builders(
+    groups: Sequence[tuple[ConfigDict, Sequence[Setting]]]) -> None:
+  """ValueError if a builder refuses what it is given."""
   datasets = {}
   for config, settings in groups:
     if config.dataset not in datasets:

@@ -9,46 +9,64 @@ from ml_collections import ConfigDict
 from fedjax_sim.core import builders, checks, random
 from fedjax_sim.core.builders import AnyBound
 from fedjax_sim.data import sampling
-from fedjax_sim.experiment import moved_fields, spec_fields
+from fedjax_sim.experiment import field_names, moved_fields, spec_fields
 from fedjax_sim.simulation.build import EXAMPLES
 from fedjax_sim.simulation.placement import client_states
 
 
-def _at_least(minimum: int) -> Callable[[str, Any], Any]:
-  return lambda name, value: checks.at_least(name, value, minimum)
+def _at_least(
+    minimum: int, maximum: int | None = checks.LARGEST
+) -> Callable[[str, Any], Any]:
+  return lambda name, value: checks.at_least(name, value, minimum, maximum)
 
 
 def _one_of(*valid: str) -> Callable[[str, Any], Any]:
   return lambda name, value: checks.one_of(name, value, valid)
 
 
-def _bool(name: str, value: Any) -> None:
-  if not isinstance(value, bool):
-    raise ValueError(f'{name} must be True or False, got {value!r}.')
-
-
-def _folder(name: str, value: str) -> None:
-  if value and not Path(value).is_dir():
-    raise ValueError(f'{name} must be a folder, there is none at {value!r}.')
+def _folder(name: str, value: Any) -> None:
+  checks.text(name, value)
+  try:
+    found = not value or Path(value).is_dir()
+  except (OSError, ValueError):  # Too long, or with letters that no path has.
+    found = False
+  if not found:
+    raise ValueError(f'{name} must be a folder, or empty, there is none at '
+                     f'{checks.shown(value)}.')
 
 
 def _fractions(name: str, values: Any) -> None:
+  if not isinstance(values, list | tuple):
+    raise ValueError(f'{name} must be a list of numbers in [0, 1], got '
+                     f'{checks.shown(values)}.')
   for value in values:
     checks.fraction(name, value)
+
+
+def _epochs(name: str, value: Any) -> None:
+  if checks.positive(name, value) > checks.LARGEST:
+    raise ValueError(f'{name} must be at most {checks.LARGEST}, got '
+                     f'{checks.shown(value)}.')
+
+
+def _part(name: str, value: Any) -> None:
+  if checks.fraction(name, value) == 1:
+    raise ValueError(f'{name} must be below 1, clients need examples to train '
+                     f'on, got {checks.shown(value)}.')
 
 
 # Every field that holds no spec.
 _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     'data_dir': _folder,
     'num_clients': _at_least(0),
-    'client_test_fraction': checks.fraction,
+    'client_test_fraction': _part,
     'weighting': _one_of('examples', 'uniform'),
     'client_fraction': checks.fraction,
     'clients_per_round': _at_least(0),
-    'local_epochs': checks.positive,
+    'local_epochs': _epochs,
     'local_steps': _at_least(0),
     'batch_size': _at_least(1),
-    'full_batch': _bool,
+    'full_batch': checks.boolean,
     'micro_batch_size': _at_least(1),
     'client_lr': checks.positive,
     'client_lr_decay': checks.positive,
@@ -68,7 +86,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     'rounds_per_dispatch': _at_least(0),
     'checkpoint_seconds': checks.non_negative,
     'keep_checkpoints': _at_least(1),
-    'tensorboard': _bool,
+    'tensorboard': checks.boolean,
 }
 
 
@@ -111,6 +129,12 @@ def validate(config: ConfigDict) -> None:
       its builder, or a field would have no effect.
   """
   _check_names(config)
+  with field_names.in_errors(config):
+    _validate(config)
+
+
+def _validate(config: ConfigDict) -> None:
+  """`validate`, of a config that has all fields."""
   bound = spec_fields.bind_all(config)
   for name, check in _CHECKS.items():
     check(name, config[name])
@@ -147,8 +171,21 @@ def cohort_size(config: ConfigDict, num_clients: int) -> int:
       num_clients, client_fraction=config.client_fraction)
 
 
+def unknown_field(name: str) -> str:
+  """What is said of a name that is no field; '' if it is one."""
+  try:
+    checks.one_of('a field of the config', name, _fields())
+  except ValueError as error:
+    return str(error)
+  return ''
+
+
+def _fields() -> set[str]:
+  return {*_CHECKS, *spec_fields.spaces()}
+
+
 def _check_names(config: ConfigDict) -> None:
-  known = {*_CHECKS, *spec_fields.spaces()}
+  known = _fields()
   given = set(config.keys())
   old = {name: config[name] for name in given & moved_fields.NAMES}
   moved_fields.refuse(old, {n: config[n] for n in spec_fields.spaces()

@@ -18,11 +18,13 @@ from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation.placement import (
   client_owners,
   client_states,
+  device_memory,
   sharding,
   stored_states,
   streamed_examples,
 )
 from fedjax_sim.simulation.program import Program
+from fedjax_sim.simulation.rounds import SimulationState
 from fedjax_sim.simulation.simulation import Simulation, first_inputs
 
 # Rounds that one compiled program can take at once. It holds only their plan
@@ -54,6 +56,7 @@ def build(
 
   Where `rounds` is None the job is taken to be long: 'auto' is measured.
   """
+  _check_kinds(model, algorithm, train, sampler)
   compilation.keep_programs()
   seed = random.seed('seed', seed)
   checks.one_of('examples', examples, EXAMPLES)
@@ -64,6 +67,8 @@ def build(
         f'federation has {train.num_clients}.')
   for name, value in (('lanes', lanes), ('devices', devices)):
     checks.positive_int_or_auto(name, value)
+  if lanes != 'auto':  # More would stay empty.
+    lanes = min(lanes, sampler.max_cohort)
   sets = _evaluation_sets(test, more_sets or {})
   for name, tree in {'train': train.examples, **sets}.items():
     check_examples.check_examples(model, name, tree)
@@ -73,7 +78,8 @@ def build(
   shapes = jax.eval_shape(
       model.init, jax.random.key(0), first_inputs(train))
   local_steps = np.asarray(algorithm.local_steps(train.sizes))
-  states = engine_lib.client_states(algorithm, train, shapes)
+  first = _first_state(algorithm, train, shapes)
+  states = engine_lib.client_states(first)
   # Arrays are put on a number of devices once, whatever the lanes.
   owned = examples == 'owned'
   placed = functools.cache(
@@ -114,6 +120,45 @@ def build(
   chosen, reason = autotune.choose(
       make, sampler.max_cohort, devices, lanes, rounds)
   return dataclasses.replace(chosen, lanes_reason=reason)
+
+
+def _check_kinds(model, algorithm, train, sampler) -> None:
+  """ValueError unless the parts of a simulation are what they should be."""
+  checks.instance('model', model, Model,
+                  'models.mnist_2nn() or models.from_linen(module, loss)')
+  checks.instance('algorithm', algorithm, FederatedAlgorithm,
+                  'algorithms.fedavg(model, 0.1)')
+  checks.instance('train', train, FederatedData,
+                  'data.from_clients(...) or data.federate(...)')
+  checks.instance('sampler', sampler, sampling.Sampler,
+                  'data.sampling.uniform(num_clients, clients_per_round, seed)')
+
+
+def _first_state(
+    algorithm: FederatedAlgorithm, train: FederatedData, variables: PyTree
+) -> SimulationState:
+  """Shapes of the first state.
+
+  Raises:
+    ValueError: the algorithm fails on the model's variables and an example, or
+      its state is larger than the memory.
+  """
+  try:
+    state = engine_lib.first_state(algorithm, train, variables)
+  except ValueError:
+    raise
+  except Exception as error:  # Of the user's functions too.
+    raise ValueError(
+        'algorithm can\'t make a round with this model and these examples: '
+        f'{type(error).__name__}: {" ".join(str(error).split())}') from error
+  need = sum(x.size * x.dtype.itemsize if hasattr(x.dtype, 'itemsize') else 0
+             for x in jax.tree.leaves(state))
+  have = device_memory.available(jax.local_devices()[0])
+  if have is not None and need > have:
+    raise ValueError(
+        f'algorithm has a state of {need / 1e9:.1f} GB with this model, the '
+        f'device has {have / 1e9:.1f} GB of memory.')
+  return state
 
 
 def _evaluation_sets(

@@ -110,17 +110,21 @@ def build_engine(
       trace=compiled.trace)
 
 
-def client_states(
+def first_state(
     algorithm: FederatedAlgorithm, data: FederatedData, variables: Variables
-) -> tuple[PyTree, PyTree]:
-  """Shapes of one client's state, and of the transforms' for it."""
+) -> SimulationState:
+  """Shapes of the state before the first round, with one client's [1, ...]."""
   rounds = Rounds(
       algorithm=algorithm, num_clients=data.num_clients, devices=1,
       max_size=int(data.sizes.max()), ragged=True, cohort_size=1,
       num_states=1)
-  state = jax.eval_shape(
+  return jax.eval_shape(
       lambda variables, key: rounds.init(_one_example(data), variables, key),
       variables, jax.random.key(0))
+
+
+def client_states(state: SimulationState) -> tuple[PyTree, PyTree]:
+  """Shapes of one client's state and memories, from those of `first_state`."""
   return jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype),
       (state.clients, state.transforms))

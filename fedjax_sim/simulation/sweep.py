@@ -18,7 +18,6 @@ from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.simulation import check_examples, evaluation, sweep_program
-from fedjax_sim.simulation import engine as engine_lib
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation import traffic as traffic_lib
 from fedjax_sim.simulation.placement import sharding
@@ -172,12 +171,14 @@ class Sweep:
   @functools.cached_property
   def keeps_states(self) -> bool:
     """Whether the algorithm or a transform keeps a state of each client."""
-    first = self.federations[0]
-    variables = jax.eval_shape(
-        self.model.init, jax.random.key(0),
-        jax.tree.map(lambda x: x[:1], first.examples['x']))
-    return bool(jax.tree.leaves(engine_lib.client_states(
-        self.make_algorithm(**self.example), first, variables)))
+    first = jax.tree.map(lambda x: x[:1], self.federations[0].examples)
+
+    def init(key):
+      return self.make_rounds(self.example).init(
+          first, self.model.init(key, first['x']), key)
+
+    state = jax.eval_shape(init, jax.random.key(0))
+    return bool(jax.tree.leaves((state.clients, state.transforms)))
 
   def plan(
       self, cohorts: Sequence[np.ndarray], federation: int, start: int = 0

@@ -181,6 +181,6 @@ def test_data_partition_sampler_and_loss_of_a_user(tmp_path, monkeypatch):
                       ('loss', 'own_data.broken_loss')):
     wrong = config.copy_and_resolve_references()
     wrong[field] = text
-    with pytest.raises(ValueError, match=f'^{field}={text}: .*by zero'):
+    with pytest.raises(ValueError, match=f'^config.{field}={text}: .*by zero'):
       build_run.build(wrong, build_run.Shape(1, 1))
   sys.modules.pop('own_data')

@@ -379,7 +379,7 @@ def test_no_config_and_no_such_config():
 def test_workdir_of_bad_value_through_the_command_line():
   error = fails('--config=configs/digits_quickstart.py',
                 '--config.client_fraction=1.5', '--dry_run')
-  assert error.startswith('error: client_fraction must lie in [0, 1]')
+  assert error.startswith('error: config.client_fraction must lie in [0, 1]')
 
 
 def test_a_run_that_failed_while_set_up_can_be_started_again(tmp_path):

@@ -119,7 +119,8 @@ def test_summary_over_clients():
 def test_other_clients_are_refused(ids, message):
   train, algorithm, state = client_setup([5, 8])
   test = toys.softmax_data([3] * len(ids))._replace(client_ids=list(ids))
-  with pytest.raises(ValueError, match='must hold the same clients.*' + message):
+  message = 'must hold the same clients.*' + message
+  with pytest.raises(ValueError, match=message):
     evaluation.evaluate_clients(
         MODEL, algorithm, state, train, test, key=jax.random.key(0))
 
