@@ -13,6 +13,8 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
+from fedjax_sim.core import checks
+
 # As many seeds as a root key, two words of 32 bits, can tell apart.
 MAX_SEED = 2 ** 64 - 1
 _WORD = 2 ** 32
@@ -28,16 +30,11 @@ def seed(name: str, value: Any, most: int = MAX_SEED) -> int:
   Raises:
     ValueError: it is a bool, no whole number, or out of range.
   """
-  whole = not isinstance(value, bool | np.bool_) and hasattr(value, '__index__')
-  try:
-    number = value.__index__() if whole else -1
-  except TypeError:  # An array of several, or of floats.
-    number = -1
-  if not 0 <= number <= most:
+  if not checks.is_whole(value) or not 0 <= int(value) <= most:
     bits = (most + 1).bit_length() - 1
     raise ValueError(f'{name} must be a whole number from 0 to 2**{bits} - 1, '
-                     f'got {value!r}.')
-  return number
+                     f'got {checks.shown(value)}.')
+  return int(value)
 
 
 def root_key(value: int) -> jax.Array:
