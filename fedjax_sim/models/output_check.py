@@ -4,7 +4,7 @@ Everything is told from shapes, with a batch of a size that no other axis has,
 so that a loss [B, B], [K] or [B, 1] can't pass for one of [B].
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -42,11 +42,9 @@ def check_functions(
       lambda v, x, mask, key: model.run(v, x, key=key, train=False, mask=mask),
       variables, batch['x'], mask, key)
   _check_outputs(outputs, size)
-  loss = jax.eval_shape(
-      lambda *args: masks.call(model.loss, *args), outputs, batch, mask)
+  loss = _returned('loss', model.loss, outputs, batch, mask)
   _check_loss(loss, outputs, size)
-  metrics = jax.eval_shape(
-      lambda *args: masks.call(model.metrics, *args), outputs, batch, mask)
+  metrics = _returned('metrics', model.metrics, outputs, batch, mask)
   _check_metrics(metrics, getattr(model.metrics, 'finish', {}), size)
 
 
@@ -57,6 +55,24 @@ def _batch(examples: PyTree, taken: set[int]) -> PyTree:
   size = next((n for n in _SIZES if n not in taken), _SIZES[0])
   return jax.tree.map(
       lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype), examples)
+
+
+def _returned(
+    name: str, function: Callable[..., Any], outputs: PyTree, batch: PyTree,
+    mask: jax.ShapeDtypeStruct,
+) -> Any:
+  """Shapes of what comes back; an exception is told with what went in."""
+  try:
+    return jax.eval_shape(
+        lambda *args: masks.call(function, *args), outputs, batch, mask)
+  except ValueError:
+    raise
+  except Exception as error:  # Users' functions raise many types.
+    size = len(mask)
+    shapes = jax.tree.map(lambda x: _text(x, size), (outputs, batch))
+    raise ValueError(
+        f'the {name} failed on outputs {shapes[0]} and examples {shapes[1]}: '
+        f'{type(error).__name__}: {error}') from error
 
 
 def _check_outputs(outputs: PyTree, size: int) -> None:
