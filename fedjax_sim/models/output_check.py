@@ -38,10 +38,15 @@ def check_functions(
   size = len(jax.tree.leaves(batch)[0])
   mask = jax.ShapeDtypeStruct((size,), bool)
   key = jax.eval_shape(lambda: jax.random.key(0))
-  outputs, _ = jax.eval_shape(
+  returned = jax.eval_shape(
       lambda v, x, mask, key: model.run(v, x, key=key, train=False, mask=mask),
       variables, batch['x'], mask, key)
+  if not isinstance(returned, tuple) or len(returned) != 2:
+    raise ValueError("a Model's apply must return (outputs, model_state), got "
+                     f'{_text(returned, size)}.')
+  outputs, state = returned
   _check_outputs(outputs, size)
+  _check_state(state, variables.model_state)
   loss = _returned('loss', model.loss, outputs, batch, mask)
   _check_loss(loss, outputs, size)
   metrics = _returned('metrics', model.metrics, outputs, batch, mask)
@@ -82,6 +87,14 @@ def _check_outputs(outputs: PyTree, size: int) -> None:
       raise ValueError(
           "the model's outputs must be floats of shape [B, ...], a row for "
           f'each example, got {_text(leaf, size)}.')
+
+
+def _check_state(new: PyTree, old: PyTree) -> None:
+  shapes = [jax.tree.map(np.shape, state) for state in (new, old)]
+  if shapes[0] != shapes[1]:
+    raise ValueError(
+        'the model changed the structure or shapes of its state from '
+        f'{shapes[1]} to {shapes[0]}.')
 
 
 def _check_loss(loss: Any, outputs: PyTree, size: int) -> None:

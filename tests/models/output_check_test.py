@@ -183,6 +183,18 @@ def test_outputs_that_are_no_floats_are_refused():
     models.output_check.check_functions(model, variables, POINTS)
 
 
+@pytest.mark.parametrize('apply, message', [
+    (lambda *args, **options: args[2], r'\(outputs, model_state\), got float'),
+    (lambda *args, **options: (args[2], {'new': args[2]}), 'state from {} to'),
+])
+def test_what_else_than_outputs_and_state_comes_back_is_told(apply, message):
+  model = models.from_linen(nn.Dense(1), loss=models.mse)
+  variables = model.init(KEY(0), POINTS['x'])
+  with pytest.raises(ValueError, match=message):
+    models.output_check.check_functions(
+        model._replace(apply=apply), variables, POINTS)
+
+
 def test_what_fits_passes_also_in_half_precision_and_with_the_mask():
   def loss(outputs, examples, mask):
     assert mask.shape == examples['y'].shape
