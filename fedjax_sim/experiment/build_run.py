@@ -1,5 +1,6 @@
 """From a config to data, model and algorithm, ready to run."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ from fedjax_sim.data import partition as partition_lib
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData, federate
 from fedjax_sim.data.partition import Partition
-from fedjax_sim.data.sets.load import Dataset, NaturalClients
+from fedjax_sim.data.sets.dataset import Dataset, NaturalClients, checked
 from fedjax_sim.experiment import field_names, spec_fields
 from fedjax_sim.experiment.build_algorithm import (
   make_algorithm,
@@ -48,18 +49,25 @@ class Shape(NamedTuple):
   lanes: int | str
 
 
-def build(config: ConfigDict, shape: Shape) -> Experiment:
+def build(
+    config: ConfigDict, shape: Shape,
+    say: Callable[[str], None] = lambda text: None,
+) -> Experiment:
   """Loads data and puts everything together.
+
+  `say` is told what takes a while, before it begins.
 
   Raises:
     ValueError: a field is out of range, or the data can't be had.
   """
   validate(config)
   with field_names.in_errors(config):
-    return _build(config, shape)
+    return _build(config, shape, say)
 
 
-def _build(config: ConfigDict, shape: Shape) -> Experiment:
+def _build(
+    config: ConfigDict, shape: Shape, say: Callable[[str], None]
+) -> Experiment:
   """`build`, of a config whose fields are in range."""
   dataset = load_dataset(config)
   labels = dataset.train['y']
@@ -75,7 +83,7 @@ def _build(config: ConfigDict, shape: Shape) -> Experiment:
       model, algorithm, train,
       make_sampler(config, num_clients),
       test=evaluation.some_of(dataset.test, config.test_examples),
-      seed=config.seed, rounds=config.rounds, **shape._asdict(),
+      seed=config.seed, rounds=config.rounds, say=say, **shape._asdict(),
       eval_batch_size=config.eval_batch_size, examples=config.examples,
       client_state=config.client_state)
   return Experiment(
@@ -119,9 +127,10 @@ def load_dataset(config: ConfigDict) -> Dataset:
   Raises:
     ValueError: it can't be had, or the builder returns something else.
   """
-  return spec_fields.make(
+  dataset = spec_fields.make(
       'dataset', spec_fields.bind('dataset', config.dataset),
       {'data_dir': config.data_dir or None})
+  return checked(dataset)
 
 
 def make_model(config: ConfigDict, dataset: Dataset) -> Model:

@@ -146,6 +146,7 @@ def _validate(config: ConfigDict) -> None:
   for field, use in _USES.items():
     _check_used(config, field, use, bound[use.user])
   _check_together(config)
+  _check_micro_batches(config, bound['algorithm'])
   if config.aggregate and (config.uplink or config.reduce):
     raise ValueError(
         'aggregate stands for uplink and reduce, which must be empty beside '
@@ -160,6 +161,22 @@ def _check_together(config: ConfigDict) -> None:
       raise ValueError(
           f'{field} must be {unused} beside {other}={config[other]!r}, which '
           f'is used instead, got {config[field]!r}.')
+
+
+# Algorithms that take a gradient over all of a client's data in any case.
+_FULL_GRADIENT = ('mime', 'mimelite', 'scaffold')
+
+
+def _check_micro_batches(config: ConfigDict, algorithm: AnyBound) -> None:
+  """ValueError for a size of micro-batches where no full batch is cut."""
+  is_known = getattr(algorithm, 'name', '') in spec_fields.spaces()[
+      'algorithm'].builders
+  if (config.micro_batch_size != 256 and not config.full_batch and is_known
+      and 'batch_size' in builders.taken(algorithm)
+      and algorithm.name not in _FULL_GRADIENT):
+    raise ValueError(
+        'micro_batch_size must be 256 without full_batch, since only a full '
+        f'batch is cut into micro-batches, got {config.micro_batch_size}.')
 
 
 def cohort_size(config: ConfigDict, num_clients: int) -> int:

@@ -14,6 +14,7 @@ from fedjax_sim.experiment import (
   client_checkpoints,
   loop,
   metrics,
+  notice,
   plots,
   processes,
   reporting,
@@ -66,8 +67,12 @@ def run(
   folder = Path(
       workdir_path or Path('runs') / f'{name}-{workdir.short_hash(plain)}')
   if dry_run:
-    print('compiling the rounds, to tell what they take', flush=True)
-    experiment = build(config, Shape(config.devices, config.lanes))
+    with notice.Notice() as waiting:
+      waiting.say('reading the data')
+      experiment = build(config, Shape(config.devices, config.lanes),
+                         waiting.say)
+      waiting.say('compiling the rounds')
+      _ = experiment.simulation.program.compiled
     state = experiment.simulation.init()
     reporting.print_fields(_header(config, experiment, folder, state)
                            | _cost(experiment.simulation, state))
@@ -96,11 +101,12 @@ def _run_in(
             '--config.rounds=')
       _print_closing(folder, config)
       return EXIT_DONE
-    if 'auto' in shape:
-      print('devices and lanes: measuring what is fastest, unless it is known',
-            flush=True)
-    experiment = build(config, shape)
-    simulation = experiment.simulation
+    with notice.Notice() as waiting:
+      waiting.say('reading the data')
+      experiment = build(config, shape, waiting.say)
+      simulation = experiment.simulation
+      waiting.say('compiling the rounds')
+      _ = simulation.program.compiled
     if processes.is_first():
       workdir.write_record(
           folder, plain, Shape(simulation.placement.size,
@@ -133,9 +139,6 @@ def _train(
   simulation = experiment.simulation
   initial = simulation.init(folder / client_checkpoints.FOLDER)
   reporting.print_fields(_header(config, experiment, folder, initial))
-  if processes.is_first():
-    plots.partition_figure(
-        experiment.partition, experiment.labels, folder / 'partition.png')
   checkpoints = RunCheckpoints(checkpoints=saved, folder=folder)
   files = {0: folder / loop.METRICS_FILE}
   state = loop.restore(simulation, initial, checkpoints, files)
@@ -158,6 +161,9 @@ def _train(
         simulation, state, cadence(config), files=files,
         checkpoints=checkpoints, traffic=simulation.bytes_per_client(),
         stop=lambda: bool(signals), on_progress=show)
+  if processes.is_first():  # Not sooner: matplotlib takes a while to import.
+    plots.partition_figure(
+        experiment.partition, experiment.labels, folder / 'partition.png')
   if outcome.diverged and config.on_divergence == 'stop':
     latest = checkpoints.latest()
     good = ('there is no checkpoint before it' if latest is None else

@@ -14,34 +14,41 @@ from jax import numpy as jnp
 
 from fedjax_sim.core import costs, frozen, random, trees
 from fedjax_sim.core.types import (
-    FederatedAlgorithm,
-    Message,
-    MetricSums,
-    PyTree,
-    ServerState,
-    Slot,
-    Variables,
+  FederatedAlgorithm,
+  Message,
+  MetricSums,
+  PyTree,
+  ServerState,
+  Slot,
+  Variables,
 )
 from fedjax_sim.simulation import exchange
 from fedjax_sim.simulation.exchange import Exchange
 from fedjax_sim.simulation.exchange_types import (
-    AggregatorState,
-    Faults,
-    Heard,
-    Held,
-    Surroundings,
+  AggregatorState,
+  Faults,
+  Heard,
+  Held,
+  Surroundings,
 )
 from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.plan import Plan
 
-# (Variables, name of an evaluation set -> its data) -> metrics of each set.
-Evaluate = Callable[[Variables, PyTree], dict[str, MetricSums]]
+
+class Evaluate(NamedTuple):
+  """What is evaluated, in two steps: sums that devices add up, then numbers.
+
+  Attributes:
+    sums: `(Variables, name of an evaluation set -> its data) -> MetricSums of
+      each set`, which may be arrays.
+    finish: `(the total of these) -> MetricSums of each set`, scalars.
+  """
+
+  sums: Callable[[Variables, PyTree], dict[str, MetricSums]]
+  finish: Callable[[dict], dict[str, MetricSums]]
 
 
-def no_evaluation(variables: Variables, eval_data: PyTree) -> dict:
-  """Of no sets."""
-  del variables, eval_data
-  return {}
+no_evaluation = Evaluate(lambda variables, eval_data: {}, lambda totals: totals)
 
 
 class SimulationState(NamedTuple):
@@ -277,16 +284,16 @@ class Rounds:
   ) -> RoundOutputs:
     """What is reported; evaluates where the plan says so."""
     variables = self.algorithm.evaluated(state.server)
-    shapes = jax.eval_shape(self.evaluate, variables, eval_data)
+    shapes = jax.eval_shape(self.evaluate.sums, variables, eval_data)
     test = jax.lax.cond(
-        evaluate, lambda: self.evaluate(variables, eval_data),
+        evaluate, lambda: self.evaluate.sums(variables, eval_data),
         lambda: trees.zeros(shapes))
     started = None
     if slots.arrives is not None:
       started = self.total(jnp.sum(slots.works, dtype=jnp.int32))
     last = results[-1]
     return RoundOutputs(
-        train=last.totals.metrics, test=self.total(test),
+        train=last.totals.metrics, test=self.evaluate.finish(self.total(test)),
         count=last.heard.aggregates[-1].count,
         finite=trees.all_finite(state.server.variables),
         aggregation=_metrics(self.exchanges, results), started=started,

@@ -184,22 +184,23 @@ class Simulation:
 
   def trace(self) -> jax.stages.Traced:
     """The program, from the shapes of what it will take."""
-    examples = self.examples
+    shapes = lambda tree: jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+    examples = shapes(self.examples)
     if examples is None:
       examples = jax.tree.map(
           lambda x: jax.ShapeDtypeStruct(
               (self.placement.size * self.example_buffer, *x.shape[1:]),
               x.dtype),
           self.train.examples)
-    shapes = lambda tree: jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+    number = jax.ShapeDtypeStruct((), np.int32)
     state = jax.eval_shape(
         self.engine.init, jax.eval_shape(
             self.model.init, jax.random.key(0), first_inputs(self.train)),
         self.key)
     return self.engine.trace(
-        examples, shapes(state), shapes(self.plan(0, [])), np.int32(0),
-        np.int32(0), self.key, self.eval_data, self.frozen)
+        examples, shapes(state), shapes(self.plan(0, [])), number, number,
+        shapes(self.key), shapes(self.eval_data), shapes(self.frozen))
 
   def done(self, state: SimulationState) -> dict[int, int]:
     """See `drive.Runs`, like the following."""

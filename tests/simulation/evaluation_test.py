@@ -102,12 +102,27 @@ def test_some_of_the_clients_have_their_own_states():
 def test_summary_over_clients():
   values = np.array([0.1, 0.2, np.nan, 0.3, 0.4, 0.5])
   got = evaluation.ClientMetrics(
-      {'accuracy': values, 'loss': values},
-      np.array([1, 1, 0, 1, 1, 1])).summary()
+      {'accuracy': values, 'loss': values, 'mae': values, 'other': values},
+      np.array([1, 1, 0, 1, 1, 1]),
+      {'accuracy': True, 'loss': False, 'mae': False}).summary()
   assert got['accuracy/mean'] == pytest.approx(0.3)
   assert got['accuracy/p50'] == pytest.approx(0.3)
   assert got['accuracy/p10'] == pytest.approx(0.14)
-  assert got['accuracy/worst'] == 0.1 and got['loss/worst'] == 0.5
+  assert got['accuracy/worst'] == 0.1
+  assert got['loss/worst'] == got['mae/worst'] == 0.5
+  # Nobody said which direction is better.
+  assert 'other/p90' in got and 'other/worst' not in got
+
+
+def test_clients_of_whom_there_is_no_value_are_left_out_and_counted():
+  values = np.array([0.5, np.nan, 0.7])
+  sizes, defined = np.array([1, 1, 1]), np.array([True, False, True])
+  got = evaluation.ClientMetrics(
+      {'auc': values}, sizes, {'auc': True}, {'auc': defined}).summary()
+  assert got['auc/mean'] == pytest.approx(0.6) and got['auc/clients'] == 2
+  # What has diverged is no such value.
+  got = evaluation.ClientMetrics({'auc': values}, sizes).summary()
+  assert np.isnan(got['auc/mean']) and 'auc/clients' not in got
 
 
 def test_other_clients_are_refused():
