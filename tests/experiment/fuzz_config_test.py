@@ -108,8 +108,8 @@ HOSTILE = [
 
 SPECS = {  # Field -> texts that build.
     'dataset': ['digits', 'digits()', ' digits '],
-    'partition': ['iid', 'iid(seed=3)', 'dirichlet(0.5)', 'dirichlet(1, min_size=2)',
-                  'quantity(sigma=0.5)'],
+    'partition': ['iid', 'iid(seed=3)', 'dirichlet(0.5)',
+                  'dirichlet(1, min_size=2)', 'quantity(sigma=0.5)'],
     'model': ['mnist_2nn', 'logistic_regression',
               'mnist_2nn(preprocess=centered)'],
     'loss': ['', 'cross_entropy'],
