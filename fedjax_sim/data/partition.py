@@ -11,6 +11,7 @@ Letters: N clients, E examples in all, L distinct labels.
 
 import bisect
 import math
+import numbers
 import zlib
 from typing import Any
 
@@ -143,7 +144,10 @@ def dirichlet(
       the message tells the best draw's smallest size and what to change.
   """
   labels = as_labels(labels)
-  checks.positive('alpha', alpha)
+  # On the host, in float64: not bound to what float32 holds.
+  if not (isinstance(alpha, numbers.Real) and not isinstance(alpha, bool)
+          and 0 < alpha < math.inf):
+    raise ValueError(f'alpha must be positive and finite, got {alpha!r}.')
   checks.at_least('min_size', min_size, 0)
   checks.positive_int('max_tries', max_tries)
   _check_enough(len(labels), num_clients, min_size)
@@ -263,7 +267,7 @@ def split(
         'leave nothing to train on.')
   rng = _rng(seed, 'split')
   train, test = [], []
-  for client in partition:
+  for client in as_partition(partition):
     client = np.asarray(client)
     client = rng.permutation(client) if shuffle else client
     cut = len(client) - _test_size(len(client), test_fraction)

@@ -20,7 +20,7 @@ from fedjax_sim.experiment.build_algorithm import (
   make_optimizers,
 )
 from fedjax_sim.experiment.check_config import cohort_size, validate
-from fedjax_sim.models import adapters
+from fedjax_sim.models import adapters, output_check
 from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation import evaluation
 from fedjax_sim.simulation.simulation import Simulation
@@ -103,13 +103,14 @@ def try_out(
   examples = jax.tree.map(lambda x: x[:1], examples)
   with builders.blamed('model', config.model):
     variables = jax.eval_shape(model.init, key, examples['x'])
-    outputs = jax.eval_shape(
+    jax.eval_shape(
         lambda v: model.run(v, examples['x'], key=key, train=False,
                             mask=np.ones(1, bool))[0], variables)
-  for name in ('loss', 'metrics'):
+  without = model._replace(metrics=lambda outputs, examples: {})
+  for name, one in (('loss', without), ('metrics', model)):
     if config[name]:  # The model's own are checked with the data.
       with builders.blamed(name, config[name]):
-        jax.eval_shape(getattr(model, name), outputs, examples)
+        output_check.check_functions(one, variables, examples)
   for field, optimizer in make_optimizers(config, num_clients).items():
     with builders.blamed(field, config[field]):
       jax.eval_shape(

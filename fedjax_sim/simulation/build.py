@@ -60,8 +60,8 @@ def build(
 ) -> Simulation:
   """Puts a simulation together; see `fedjax_sim.simulate` for the arguments.
 
-  Where `rounds` is None the job is taken to be long: 'auto' is measured. `say`
-  is told what takes a while, before it begins.
+  `rounds` tells whether the job is long enough for 'auto' to be measured; None
+  is not. `say` is told what takes a while, before it begins.
   """
   _check_kinds(model, algorithm, train, sampler)
   compilation.keep_programs()
