@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from fedjax_sim.core import builders, checks
+from fedjax_sim.core import builders, checks, random
 from fedjax_sim.core.builders import AnyBound
 from fedjax_sim.data import sampling
 from fedjax_sim.experiment import field_names, moved_fields, spec_fields
@@ -73,7 +73,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     'server_lr': checks.positive,
     'server_lr_decay': checks.positive,
     'rounds': _at_least(1),
-    'seed': _at_least(0, 2 ** 63 - 1),
+    'seed': random.seed,
     'eval_every': _at_least(1),
     'eval_batch_size': _at_least(1),
     'test_examples': _at_least(0),

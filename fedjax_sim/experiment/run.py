@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from fedjax_sim.core import compilation, cpu_devices, trees
+from fedjax_sim.core import compilation, cpu_devices, random, trees
 from fedjax_sim.data import partition as partition_lib
 from fedjax_sim.experiment import (
   client_checkpoints,
@@ -272,7 +272,7 @@ def _write_results(folder, config, experiment: Experiment, state) -> None:
   if experiment.client_test is not None:
     results.write_clients(folder, evaluation.evaluate_clients(
         simulation.model, simulation.algorithm, state, simulation.train,
-        experiment.client_test, key=jax.random.key(config.seed),
+        experiment.client_test, key=random.root_key(config.seed),
         lanes=simulation.lanes))
 
 

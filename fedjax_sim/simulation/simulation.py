@@ -133,7 +133,7 @@ class Simulation:
 
   def init_on_devices(self) -> SimulationState:
     """As the program takes it, each place for a client with a first state."""
-    key = jax.random.key(self.seed)
+    key = random.root_key(self.seed)
     variables = jax.jit(self.model.init)(
         random.named(key, 'model'), first_inputs(self.train))
     return self.engine.init(
@@ -146,7 +146,8 @@ class Simulation:
         cohorts, evaluate, self.local_steps, self.train.offsets,
         lanes=self.lanes, num_blocks=self.num_blocks,
         num_rounds=self.capacity, devices=self.placement.size,
-        owners=self.engine.owners)
+        owners=self.engine.owners, start=start,
+        once=bool(jax.tree.leaves(self.engine.states)))
     return client_owners.rebase(plan, self.train) if self.owned else plan
 
   def window(

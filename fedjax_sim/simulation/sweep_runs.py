@@ -100,7 +100,8 @@ class SweepRuns:
       name = self.members[i].seed, self.members[i].federation
       if name not in plans:
         plan = self.sweep.plan(
-            [self._sampler(i).sample(r) for r in range(start, stop)], name[1])
+            [self._sampler(i).sample(r) for r in range(start, stop)], name[1],
+            start)
         plans[name] = plan, plan_lib.padded_share(
             plan, self.sweep.local_steps(name[1]))
       padded[i] = plans[name][1]

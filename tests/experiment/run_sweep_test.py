@@ -129,7 +129,7 @@ def test_who_diverges_is_told(tmp_path, capsys):
     ('client_lr=a,b', 'client_lr must be of type float'),
     ('client_lr=0.1,0.1', 'the values of client_lr must differ'),
     ('client_lr=0.1,-1', 'client_lr must be positive'),
-    ('seed=0,-1', 'seed must be a whole number >= 0'),
+    ('seed=0,-1', 'seed must be a whole number from 0 to 2'),
     ('seed=0,0.5', 'seed must be of type int'),
     ('algorithm=ditto(lam=1),ditto(lam=-1)', 'lam must be'),
     ('batch_size=10,0', 'batch_size must be a whole number >= 1')])
