@@ -251,10 +251,9 @@ class Simulation:
         'lanes': self.lanes,
     }
 
-  def cohort(self, member: int, round_number: int) -> list[str]:
+  def clients_of(self, window: Window, member: int, i: int) -> np.ndarray:
     del member
-    clients = self.sampler.sample(round_number)
-    return [self.train.client_ids[c] for c in clients]
+    return ids(self.train, window.plan.slots.client[i])
 
   def bytes_per_client(self) -> traffic.Traffic:
     """Bytes that a client receives and sends in a round, uncompressed."""
@@ -272,6 +271,12 @@ class Simulation:
     gradient = jax.jit(functools.partial(gradients.batch_gradient, self.model))
     cost = gradient.lower(variables, batch).compile().cost_analysis()
     return cost['flops'] / size
+
+
+def ids(data: FederatedData, numbers: np.ndarray) -> np.ndarray:
+  """The ids of clients, of the shape of their numbers."""
+  return np.array([data.client_ids[k] for k in numbers.ravel()],
+                  object).reshape(numbers.shape)
 
 
 def _with(plan: plan_lib.Plan, **fields: np.ndarray) -> plan_lib.Plan:

@@ -15,7 +15,7 @@ from fedjax_sim.core import frozen
 from fedjax_sim.core.types import Slot
 from fedjax_sim.data import sampling
 from fedjax_sim.simulation import plan as plan_lib
-from fedjax_sim.simulation import sweep_program
+from fedjax_sim.simulation import simulation, sweep_program
 from fedjax_sim.simulation import traffic as traffic_lib
 from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.records import Record
@@ -35,6 +35,7 @@ class Window(NamedTuple):
     slots: Slot [places, R, 1, blocks, W] on the devices.
     evaluate: for each round.
     padded_share: member -> for each round, see `plan.padded_share`.
+    clients: member -> int [R, 1, blocks, W], the client in each slot.
   """
 
   start: int
@@ -42,6 +43,7 @@ class Window(NamedTuple):
   slots: Slot
   evaluate: list[bool]
   padded_share: dict[int, np.ndarray]
+  clients: dict[int, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -111,7 +113,8 @@ class SweepRuns:
     return Window(
         start, stop,
         sharding.to_devices(stacked, self.sweep.placement.split()),
-        [evaluate(r) for r in range(start, stop)], padded)
+        [evaluate(r) for r in range(start, stop)], padded,
+        {i: one.client for i, one in slots.items()})
 
   def advance(
       self, state: SweepState, window: Window, turn, first: int, last: int):
@@ -149,10 +152,9 @@ class SweepRuns:
     return {'padded_steps': float(window.padded_share[member][i]),
             'imbalance': 0.0, 'devices': 1, 'lanes': self.sweep.lanes}
 
-  def cohort(self, member: int, round_number: int) -> list[str]:
+  def clients_of(self, window: Window, member: int, i: int) -> np.ndarray:
     data = self.sweep.federations[self.members[member].federation]
-    clients = self._sampler(member).sample(round_number)
-    return [data.client_ids[c] for c in clients]
+    return simulation.ids(data, window.clients[member][i])
 
   def bytes_per_client(self) -> traffic_lib.Traffic:
     return self.sweep.bytes_per_client()
