@@ -5,6 +5,7 @@ from jax import numpy as jnp
 
 from fedjax_sim.aggregation import tally
 from fedjax_sim.aggregation.buffered import Stage, buffered
+from fedjax_sim.core import precision
 from fedjax_sim.core.types import Aggregate, Message, Reducer
 
 
@@ -14,7 +15,8 @@ def median() -> Reducer:
   Yin, Chen, Ramchandran, Bartlett, "Byzantine-Robust Distributed Learning:
   Towards Optimal Statistical Rates" (2018), algorithm 1, option I. Weights do
   not matter. Of an even number it is the mean of the middle two. A NaN counts
-  as an infinity. With nobody present it is zero.
+  as an infinity, and the metrics of whoever sends one are left out. With nobody
+  present it is zero.
   """
   return buffered(coordinate_median())
 
@@ -27,6 +29,7 @@ def coordinate_median() -> Stage:
         tally.init(jax.tree.map(lambda x: x[0], messages)), messages)
 
     def middle(x):
+      x = precision.wide(x)
       here = messages.present.reshape(-1, *(1,) * (x.ndim - 1))
       ordered = jnp.sort(jnp.where(here & ~jnp.isnan(x), x, jnp.inf), axis=0)
       low, high = (counted.count - 1) // 2, counted.count // 2
@@ -37,4 +40,4 @@ def coordinate_median() -> Stage:
         jax.tree.map(middle, messages.update), counted.weight, counted.weight,
         counted.count, counted.sums), state, {}
 
-  return Stage('coordinate_median', run)
+  return Stage('coordinate_median', run, tolerant=True)

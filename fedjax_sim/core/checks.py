@@ -7,7 +7,7 @@ False are no numbers.
 
 import difflib
 import math
-import re
+import operator
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 
 # Counts are int32 on the devices.
 LARGEST = 2 ** 31 - 1
+_LARGEST_FLOAT = float(np.finfo(np.float32).max)
 _LONGEST = 80
 
 
@@ -40,8 +41,11 @@ def shown(value: Any) -> str:
 
 def is_whole(value: Any) -> bool:
   """Whether `value` is a whole number by its type: 3, not 3.0 or True."""
-  return not isinstance(value, bool | np.bool) and (
-      hasattr(value, '__index__')) and getattr(value, 'ndim', 0) == 0
+  try:
+    operator.index(value)
+  except TypeError:
+    return False
+  return not isinstance(unwrapped(value), bool)
 
 
 def is_number(value: Any) -> bool:
@@ -52,7 +56,9 @@ def is_number(value: Any) -> bool:
 
 def unwrapped(value: Any) -> Any:
   """A scalar of NumPy as Python's, and anything else as it is."""
-  return value.item() if isinstance(value, np.generic) else value
+  scalar = isinstance(value, np.generic) or (
+      isinstance(value, np.ndarray) and value.ndim == 0)
+  return value.item() if scalar else value
 
 
 def positive_int(name: str, value: Any, maximum: int | None = LARGEST) -> int:
@@ -90,10 +96,11 @@ def positive(name: str, value: Any) -> Any:
         f'{name} must be positive and finite, got {shown(value)}.')
   with np.errstate(over='ignore', under='ignore'):
     single = np.float32(value)
-  if not (np.isfinite(single) and single > 0):
+  # Smaller ones are flushed to zero.
+  if not (np.isfinite(single) and single >= np.finfo(np.float32).tiny):
     raise ValueError(
-        f'{name} must be positive and finite in float32, from about 1e-45 to '
-        f'3e38, got {shown(value)}.')
+        f'{name} must be positive and finite in float32, from about 1.2e-38 to '
+        f'3.4e38, got {shown(value)}.')
   return value
 
 
@@ -107,8 +114,10 @@ def rate(name: str, value: Any) -> Any:
 
 def non_negative(name: str, value: Any) -> Any:
   """Returns `value` if it is finite and at least zero."""
-  if not is_traced(value) and not (_is_finite(value) and value >= 0):
-    raise ValueError(f'{name} must be finite and >= 0, got {shown(value)}.')
+  if not is_traced(value) and not (
+      _is_finite(value) and 0 <= value <= _LARGEST_FLOAT):
+    raise ValueError(f'{name} must be finite in float32 and >= 0, got '
+                     f'{shown(value)}.')
   return value
 
 
@@ -116,6 +125,14 @@ def fraction(name: str, value: Any) -> Any:
   """Returns `value` if it lies in [0, 1]."""
   if not is_traced(value) and not (_is_finite(value) and 0 <= value <= 1):
     raise ValueError(f'{name} must lie in [0, 1], got {shown(value)}.')
+  return value
+
+
+def decay(name: str, value: Any) -> Any:
+  """Returns `value` if it lies in [0, 1): 1 would forget nothing, ever."""
+  fraction(name, value)
+  if not is_traced(value) and value >= 1:
+    raise ValueError(f'{name} must lie in [0, 1), got {shown(value)}.')
   return value
 
 
@@ -200,28 +217,7 @@ def optimizer(name: str, value: Any) -> Any:
     raise ValueError(
         f'{name} must be an optax optimizer, such as optax.sgd(0.1), got '
         f'{shown(value)}.{call}')
-  needed = _needed_arguments(value)
-  if needed:
-    raise ValueError(
-        f'{name} must work with gradients, its state and parameters alone, '
-        f'this optimizer also needs {needed}.')
   return value
-
-
-def _needed_arguments(optimizer: Any) -> str:
-  """What `update` can't do without, as its error names it; '' for nothing."""
-  try:
-    jax.eval_shape(
-        lambda w: optimizer.update(w, optimizer.init(w), w),
-        {'w': jax.ShapeDtypeStruct((2, 2), np.float32)})
-  except TypeError as error:
-    found = re.search(
-        r'missing \d+ required (?:keyword-only|positional) arguments?: (.*)',
-        str(error))
-    return found[1] if found else ''
-  except Exception:  # Such as one for parameters of certain names.
-    return ''
-  return ''
 
 
 def positive_int_or_auto(name: str, value: Any) -> None:

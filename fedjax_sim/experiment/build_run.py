@@ -1,7 +1,7 @@
 """From a config to data, model and algorithm, ready to run."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,7 +20,7 @@ from fedjax_sim.experiment.build_algorithm import (
   make_optimizers,
 )
 from fedjax_sim.experiment.check_config import cohort_size, validate
-from fedjax_sim.models import adapters
+from fedjax_sim.models import adapters, output_check
 from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation import evaluation
 from fedjax_sim.simulation.simulation import Simulation
@@ -90,6 +90,27 @@ def _build(
       simulation, partition, labels if labels.ndim == 1 else None, client_test)
 
 
+def shape_before(record: Mapping[str, Any], wanted: Shape) -> Shape:
+  """What 'auto' became in an earlier part of a run, where that is possible.
+
+  Bits depend on it: another shape sums in another order.
+
+  Args:
+    record: what the run's config.json says.
+    wanted: now.
+  """
+  before = record['resolved']
+  same = all(record['config'].get(name, value) == value
+             for name, value in wanted._asdict().items())
+  present = len(jax.devices())
+  possible = before.get('devices', 1) <= present
+  if jax.process_count() > 1:  # Every process takes part.
+    possible = before.get('devices', 1) == present
+  if same and possible:
+    return Shape(before.get('devices', 1), before['lanes'])
+  return wanted
+
+
 def try_out(
     config: ConfigDict, model: Model, algorithm: FederatedAlgorithm,
     examples: PyTree, num_clients: int,
@@ -103,13 +124,14 @@ def try_out(
   examples = jax.tree.map(lambda x: x[:1], examples)
   with builders.blamed('model', config.model):
     variables = jax.eval_shape(model.init, key, examples['x'])
-    outputs = jax.eval_shape(
+    jax.eval_shape(
         lambda v: model.run(v, examples['x'], key=key, train=False,
                             mask=np.ones(1, bool))[0], variables)
-  for name in ('loss', 'metrics'):
+  without = model._replace(metrics=lambda outputs, examples: {})
+  for name, one in (('loss', without), ('metrics', model)):
     if config[name]:  # The model's own are checked with the data.
       with builders.blamed(name, config[name]):
-        jax.eval_shape(getattr(model, name), outputs, examples)
+        output_check.check_functions(one, variables, examples)
   for field, optimizer in make_optimizers(config, num_clients).items():
     with builders.blamed(field, config[field]):
       jax.eval_shape(

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Sequence
 
-from fedjax_sim.core import checks
+from fedjax_sim.core import checks, random
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
-from fedjax_sim.experiment.simulate import Result
+from fedjax_sim.experiment import loop
+from fedjax_sim.experiment.result import Result
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation import sweep as sweep_lib
 from fedjax_sim.simulation.build import build
-from fedjax_sim.simulation.drive import Progress, Runs, drive
+from fedjax_sim.simulation.drive import Progress, Runs
 from fedjax_sim.simulation.sweep_runs import SweepRuns
 
 
@@ -61,23 +62,26 @@ def sweep(
   checks.positive_int('rounds', rounds)
   checks.positive_int('eval_every', eval_every)
   for name, values, check in (
-      ('seeds', seeds, lambda n, v: checks.at_least(n, v, 0, None)),
+      ('seeds', seeds, random.seed),
       ('learning_rates', learning_rates, checks.positive)):
+    for value in values:
+      check(name, value)
     if not values or len(set(values)) != len(values):
       raise ValueError(f'{name} must be distinct, and at least one, got '
                        f'{list(values)}.')
-    for value in values:
-      check(name, value)
   cohort = sampling.cohort_size(
       train.num_clients, clients_per_round=clients_per_round,
       client_fraction=client_fraction)
   settings = [(seed, rate) for seed in seeds for rate in learning_rates]
   runs, state = _runs(model, make_algorithm, train, settings, cohort, rounds,
                       test=test, devices=devices, lanes=lanes)
-  records = [[] for _ in settings]
-  for progress in drive(
-      runs, state, rounds,
-      evaluate=plan_lib.evaluate_after(eval_every, rounds)):
+  initial = loop.evaluate_initial(runs, state, {})
+  records = [[initial[i]] if i in initial else [] for i in range(len(settings))]
+  for progress in loop.proceed(
+      runs, state, loop.Cadence(
+          rounds, plan_lib.evaluate_after(eval_every, rounds)),
+      files={}, checkpoints=loop.NoCheckpoints(),
+      traffic=runs.bytes_per_client()):
     for i, new in progress.records.items():
       records[i] += new
     state = progress.state

@@ -4,7 +4,7 @@ Everything is told from shapes, with a batch of a size that no other axis has,
 so that a loss [B, B], [K] or [B, 1] can't pass for one of [B].
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -38,15 +38,18 @@ def check_functions(
   size = len(jax.tree.leaves(batch)[0])
   mask = jax.ShapeDtypeStruct((size,), bool)
   key = jax.eval_shape(lambda: jax.random.key(0))
-  outputs, _ = jax.eval_shape(
+  returned = jax.eval_shape(
       lambda v, x, mask, key: model.run(v, x, key=key, train=False, mask=mask),
       variables, batch['x'], mask, key)
+  if not isinstance(returned, tuple) or len(returned) != 2:
+    raise ValueError("a Model's apply must return (outputs, model_state), got "
+                     f'{_text(returned, size)}.')
+  outputs, state = returned
   _check_outputs(outputs, size)
-  loss = jax.eval_shape(
-      lambda *args: masks.call(model.loss, *args), outputs, batch, mask)
+  _check_state(state, variables.model_state)
+  loss = _returned('loss', model.loss, outputs, batch, mask)
   _check_loss(loss, outputs, size)
-  metrics = jax.eval_shape(
-      lambda *args: masks.call(model.metrics, *args), outputs, batch, mask)
+  metrics = _returned('metrics', model.metrics, outputs, batch, mask)
   _check_metrics(metrics, getattr(model.metrics, 'finish', {}), size)
 
 
@@ -59,6 +62,24 @@ def _batch(examples: PyTree, taken: set[int]) -> PyTree:
       lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype), examples)
 
 
+def _returned(
+    name: str, function: Callable[..., Any], outputs: PyTree, batch: PyTree,
+    mask: jax.ShapeDtypeStruct,
+) -> Any:
+  """Shapes of what comes back; an exception is told with what went in."""
+  try:
+    return jax.eval_shape(
+        lambda *args: masks.call(function, *args), outputs, batch, mask)
+  except ValueError:
+    raise
+  except Exception as error:  # Users' functions raise many types.
+    size = len(mask)
+    shapes = jax.tree.map(lambda x: _text(x, size), (outputs, batch))
+    raise ValueError(
+        f'the {name} failed on outputs {shapes[0]} and examples {shapes[1]}: '
+        f'{type(error).__name__}: {error}') from error
+
+
 def _check_outputs(outputs: PyTree, size: int) -> None:
   for leaf in jax.tree.leaves(outputs):
     if leaf.shape[:1] != (size,) or not jnp.issubdtype(
@@ -66,6 +87,14 @@ def _check_outputs(outputs: PyTree, size: int) -> None:
       raise ValueError(
           "the model's outputs must be floats of shape [B, ...], a row for "
           f'each example, got {_text(leaf, size)}.')
+
+
+def _check_state(new: PyTree, old: PyTree) -> None:
+  shapes = [jax.tree.map(np.shape, state) for state in (new, old)]
+  if shapes[0] != shapes[1]:
+    raise ValueError(
+        'the model changed the structure or shapes of its state from '
+        f'{shapes[1]} to {shapes[0]}.')
 
 
 def _check_loss(loss: Any, outputs: PyTree, size: int) -> None:

@@ -63,7 +63,7 @@ def choose(
     cohort_size: M, the most lanes that can be of use.
     devices: D, or 'auto'.
     lanes: W of each device, or 'auto'.
-    rounds: of the job; None if that isn't known, which counts as long.
+    rounds: of the job; None if that isn't known, which counts as short.
     say: told what takes a while, before it begins.
 
   Returns:
@@ -78,8 +78,9 @@ def choose(
     given = 'auto' not in (devices, lanes)
     return first, 'given' if given else 'the only choice'
   say('compiling the rounds')
-  if rounds is not None and job_size.seconds(first, rounds) < _LONG_SECONDS:
-    return _first_that_fits(make, first, choices), 'default of a short job'
+  if rounds is None or job_size.seconds(first, rounds) < _LONG_SECONDS:
+    return _first_that_fits(make, first, choices), (
+        'default' if rounds is None else 'default of a short job')
   key = _key(first, choices)
   # Of several processes the first one's file counts.
   known = sharding.from_first(_read().get(key))

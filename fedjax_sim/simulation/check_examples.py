@@ -17,6 +17,7 @@ from fedjax_sim.simulation.lookups import lookups
 
 # Columns of bytes below this are taken for images that were flattened.
 _FEW_COLUMNS = 32
+_LOOKED_AT = 65_536  # Examples.
 
 
 class Named(NamedTuple):
@@ -80,17 +81,52 @@ def check_examples(
   parts = [Named('train', train.examples, train),
            *(Named(name, tree) for name, tree in sets.items())]
   for part in parts:
-    _check_fields(model, part)
-    if part.data is None or not mapped.is_mapped(part.data):
-      federated.check_all_finite(part.examples, part.name, part.data)
+    _check_alone(model, part)
   first = _rows(parts[0].examples['x'])
   variables = _variables(model, first)
   for part in parts:
     _check_like(part, first)
-    outputs = _outputs(model, variables, part, first)
-    check_labels.check_labels(model.loss, part, outputs)
-    _check_lookups(model, variables, part)
+    _check_fit(model, variables, part, first)
     _warn_of_layout(part)
+
+
+def check_set(
+    model: Model, variables: PyTree, name: str, examples: PyTree
+) -> None:
+  """As `check_examples`, of one set and a model that is trained.
+
+  Args:
+    model: the model.
+    variables: its `Variables`.
+    name: of the set.
+    examples: as `as_set` returns them.
+  """
+  part = Named(name, examples)
+  _check_alone(model, part)
+  _check_fit(model, variables, part, None)
+
+
+def _check_alone(model: Model, part: Named) -> None:
+  _check_fields(model, part)
+  if part.data is None or not mapped.is_mapped(part.data):
+    federated.check_all_finite(part.examples, part.name, part.data)
+
+
+def _check_fit(
+    model: Model, variables: PyTree, part: Named, first: PyTree | None
+) -> None:
+  """ValueError if a model with these variables can't take a set.
+
+  Args:
+    model: the model.
+    variables: its `Variables`, or their shapes.
+    part: the set.
+    first: shapes of the inputs that the variables were made for, for errors;
+      None if that is not known.
+  """
+  outputs = _outputs(model, variables, part, first)
+  check_labels.check_labels(model.loss, part, outputs)
+  _check_lookups(model, variables, part)
 
 
 def _check_fields(model: Model, part: Named) -> None:
@@ -121,7 +157,7 @@ def _variables(model: Model, inputs: PyTree) -> PyTree:
 
 
 def _outputs(
-    model: Model, variables: PyTree, part: Named, first: PyTree
+    model: Model, variables: PyTree, part: Named, first: PyTree | None
 ) -> PyTree:
   """The shapes of the outputs, of the variables that training has."""
   inputs = _rows(part.examples['x'])
@@ -130,7 +166,7 @@ def _outputs(
         lambda v, x: model.run(v, x, key=jax.random.key(0), train=False,
                                mask=np.ones(2, bool))[0], variables, inputs)
   except Exception as error:
-    where = '' if part.data is not None else (
+    where = '' if part.data is not None or first is None else (
         f', whose parameters are those for train with {_told(first)}')
     raise ValueError(
         f"{part.name}['x'], {_told(inputs)}, does not fit the model{where}: "
@@ -218,10 +254,11 @@ def _warn_of_layout(part: Named) -> None:
           f'{name} is of shape {list(leaf.shape)}. Models here take images as '
           '[E, height, width, channels]; if these are [E, channels, height, '
           'width], use x.transpose(0, 2, 3, 1).', stacklevel=2)
+    few = leaf[:_LOOKED_AT]  # There may be more than memory holds.
     if leaf.dtype == np.uint8 and leaf.ndim <= 2 and (
-        leaf.ndim == 1 or leaf.shape[1] < _FEW_COLUMNS or leaf.max() < 128):
+        leaf.ndim == 1 or leaf.shape[1] < _FEW_COLUMNS or few.max() < 128):
       warnings.warn(
-          f'{name} is uint8 of shape {list(leaf.shape)}, from {leaf.min()} to '
-          f'{leaf.max()}. Models here take uint8 for pixels and divide by 255; '
+          f'{name} is uint8 of shape {list(leaf.shape)}, from {few.min()} to '
+          f'{few.max()}. Models here take uint8 for pixels and divide by 255; '
           'if these are other numbers, use x.astype(np.float32), or np.int32 '
           'for tokens.', stacklevel=2)

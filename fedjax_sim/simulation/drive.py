@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import jax
+import numpy as np
 
-from fedjax_sim.core.types import PyTree
+from fedjax_sim.core.types import MetricSums, PyTree
 from fedjax_sim.simulation import records as records_lib
 from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.records import DivergenceError, Record
@@ -96,14 +97,17 @@ class Runs(Protocol):
   def state_of(self, state: PyTree, member: int) -> SimulationState:
     """One member's state, whole on one device of each process."""
 
+  def evaluate(self, state: PyTree, member: int) -> dict[str, MetricSums]:
+    """One member's model on each evaluation set; {} if there is none."""
+
   def notes(self, window: Window, member: int, i: int) -> Record:
     """What else a record says of round i of a window."""
 
   def bytes_per_client(self) -> Traffic:
     """Bytes that a client receives and sends in a round, uncompressed."""
 
-  def cohort(self, member: int, round_number: int) -> list[str]:
-    """The client ids of a round (from 0)."""
+  def clients_of(self, window: Window, member: int, i: int) -> np.ndarray:
+    """The client id in each slot of round i of a window, [D, blocks, W]."""
 
 
 class Progress(NamedTuple):
@@ -130,6 +134,7 @@ def drive(
     active: set[int] | None = None,
     rounds_per_dispatch: int | None = None,
     stop_on_divergence: bool = True,
+    pause: Evaluate = lambda r: False,
 ) -> Iterator[Progress]:
   """Runs rounds up to number `stop`, a group of them at a time.
 
@@ -143,6 +148,8 @@ def drive(
       out, and the caller may take out others between dispatches.
     rounds_per_dispatch: how many at most; None is about a second's worth.
     stop_on_divergence: whether a member ends with a NaN or an infinity.
+    pause: round (from 0) -> whether a dispatch ends after it, so that the
+      caller sees the state of that round.
 
   Yields:
     A `Progress` for each dispatch. With long rounds it may be of a part of the
@@ -166,6 +173,7 @@ def drive(
         state, [i for i in behind if done[i] == start], pace.seconds)
     first = start - window.start
     count = min(pace.rounds(len(turn)), window.stop - start)
+    count = next((i + 1 for i in range(count) if pause(start + i)), count)
     begun = time.perf_counter()
     advanced, outputs = runs.advance(
         state, window, turn, first, first + count)
@@ -234,8 +242,8 @@ def _records(
     one = jax.tree.map(lambda x, i=i: x[i], outputs)
     number = window.start + i
     if error is None and not records_lib.is_good(one):
-      error = DivergenceError(
-          number + 1, runs.cohort(member, number), list(found))
+      error = records_lib.divergence(
+          number + 1, one, runs.clients_of(window, member, i), list(found))
     found.append(
         records_lib.record(number + 1, one, window.evaluate[i])
         | runs.notes(window, member, i) | {'seconds': seconds})

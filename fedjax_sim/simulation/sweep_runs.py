@@ -5,6 +5,7 @@ spread again over the devices.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -12,10 +13,10 @@ import jax
 import numpy as np
 
 from fedjax_sim.core import frozen
-from fedjax_sim.core.types import Slot
+from fedjax_sim.core.types import MetricSums, Slot
 from fedjax_sim.data import sampling
+from fedjax_sim.simulation import evaluation, simulation, sweep_program
 from fedjax_sim.simulation import plan as plan_lib
-from fedjax_sim.simulation import sweep_program
 from fedjax_sim.simulation import traffic as traffic_lib
 from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.records import Record
@@ -35,6 +36,7 @@ class Window(NamedTuple):
     slots: Slot [places, R, 1, blocks, W] on the devices.
     evaluate: for each round.
     padded_share: member -> for each round, see `plan.padded_share`.
+    clients: member -> int [R, 1, blocks, W], the client in each slot.
   """
 
   start: int
@@ -42,6 +44,7 @@ class Window(NamedTuple):
   slots: Slot
   evaluate: list[bool]
   padded_share: dict[int, np.ndarray]
+  clients: dict[int, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -98,7 +101,8 @@ class SweepRuns:
       name = self.members[i].seed, self.members[i].federation
       if name not in plans:
         plan = self.sweep.plan(
-            [self._sampler(i).sample(r) for r in range(start, stop)], name[1])
+            [self._sampler(i).sample(r) for r in range(start, stop)], name[1],
+            start)
         plans[name] = plan, plan_lib.padded_share(
             plan, self.sweep.local_steps(name[1]))
       padded[i] = plans[name][1]
@@ -110,7 +114,8 @@ class SweepRuns:
     return Window(
         start, stop,
         sharding.to_devices(stacked, self.sweep.placement.split()),
-        [evaluate(r) for r in range(start, stop)], padded)
+        [evaluate(r) for r in range(start, stop)], padded,
+        {i: one.client for i, one in slots.items()})
 
   def advance(
       self, state: SweepState, window: Window, turn, first: int, last: int):
@@ -144,14 +149,28 @@ class SweepRuns:
     own = state.of(member)
     return own._replace(server=frozen.put(own.server, self.sweep.frozen))
 
+  def evaluate(self, state: SweepState, member: int) -> dict[str, MetricSums]:
+    sweep = self.sweep
+    if not sweep.eval_data:
+      return {}
+    # On one device, as `state_of` promises of the state.
+    server, data = sharding.gather((
+        self.state_of(state, member).server, sweep.eval_data))
+    algorithm = sweep.make_algorithm(**self.members[member].hyperparameters)
+    return jax.device_get(self._evaluate(algorithm.evaluated(server), data))
+
+  @functools.cached_property
+  def _evaluate(self):
+    evaluate = evaluation.of_sets(self.sweep.model)
+    return jax.jit(lambda *args: evaluate.finish(evaluate.sums(*args)))
+
   def notes(self, window: Window, member: int, i: int) -> Record:
     return {'padded_steps': float(window.padded_share[member][i]),
             'imbalance': 0.0, 'devices': 1, 'lanes': self.sweep.lanes}
 
-  def cohort(self, member: int, round_number: int) -> list[str]:
+  def clients_of(self, window: Window, member: int, i: int) -> np.ndarray:
     data = self.sweep.federations[self.members[member].federation]
-    clients = self._sampler(member).sample(round_number)
-    return [data.client_ids[c] for c in clients]
+    return simulation.ids(data, window.clients[member][i])
 
   def bytes_per_client(self) -> traffic_lib.Traffic:
     return self.sweep.bytes_per_client()

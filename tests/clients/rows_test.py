@@ -51,6 +51,12 @@ def test_rows_of_usual_models_are_proved_to_be_independent(model, examples):
   assert rows.is_proved(model, shapes(model, examples), examples)
 
 
+def test_so_are_losses_as_an_accelerator_computes_them(monkeypatch):
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  model = models.mnist_2nn()
+  assert rows.is_proved(model, shapes(model, IMAGES), IMAGES)
+
+
 def of_rows(function):
   """A model that does something to the outputs of a dense layer."""
   return models.from_functions(

@@ -165,6 +165,15 @@ def test_metrics_that_are_no_pairs_for_each_example_are_refused(
     check(metrics=metrics)
 
 
+def test_functions_that_fail_are_named_with_what_they_were_given():
+  with pytest.raises(ValueError, match=(
+      r"loss failed on outputs float32\[B, 1\] and examples "
+      r"\{'x': 'float32\[B, 4\]', 'y': 'float32\[B\]'\}: KeyError: 'z'")):
+    check(loss=lambda outputs, examples: examples['z'])
+  with pytest.raises(ValueError, match='metrics failed on .*TypeError'):
+    check(metrics=lambda outputs: {})
+
+
 def test_outputs_that_are_no_floats_are_refused():
   model = models.from_functions(
       lambda key, x: {'w': jnp.zeros((4, 2))},
@@ -172,6 +181,18 @@ def test_outputs_that_are_no_floats_are_refused():
   variables = model.init(KEY(0), POINTS['x'])
   with pytest.raises(ValueError, match=r'outputs must be floats.*int32\[B\]'):
     models.output_check.check_functions(model, variables, POINTS)
+
+
+@pytest.mark.parametrize('apply, message', [
+    (lambda *args, **options: args[2], r'\(outputs, model_state\), got float'),
+    (lambda *args, **options: (args[2], {'new': args[2]}), 'state from {} to'),
+])
+def test_what_else_than_outputs_and_state_comes_back_is_told(apply, message):
+  model = models.from_linen(nn.Dense(1), loss=models.mse)
+  variables = model.init(KEY(0), POINTS['x'])
+  with pytest.raises(ValueError, match=message):
+    models.output_check.check_functions(
+        model._replace(apply=apply), variables, POINTS)
 
 
 def test_what_fits_passes_also_in_half_precision_and_with_the_mask():

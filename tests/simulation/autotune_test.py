@@ -28,7 +28,7 @@ def _measured(monkeypatch, tmp_path):
 
 
 def build(lanes_choice, sizes=(30, 4, 17, 9, 12, 5), rate=0.1, epochs=1,
-          rounds=None):
+          rounds=10**9):
   model = toys.softmax_model()
   return build_lib.build(
       model, algorithms.fedavg(
@@ -127,6 +127,7 @@ def test_a_short_job_is_not_measured_a_long_one_is(monkeypatch):
   monkeypatch.setattr(measuring, 'fastest', None)
   short = build('auto', rounds=100_000)
   assert (short.lanes, short.lanes_reason) == (1, 'default of a short job')
+  assert build('auto', rounds=None).lanes_reason == 'default'
   with pytest.raises(TypeError):  # None is called.
     build('auto', rounds=100_000_000)
 
