@@ -230,6 +230,13 @@ def evaluate_clients(
   Returns:
     The metrics of the clients of `train`, in its order.
   """
+  for name, data in (('train', train), ('test', test)):
+    checks.instance(name, data, FederatedData,
+                    'data.from_clients(...) or data.federate(...)')
+    check_examples.check_set(
+        model, algorithm.evaluated(state.server), name, data)
+  if not test.num_examples:
+    raise ValueError('test must have at least one example, no client has any.')
   test_places = _same_clients(train, test)
   states = client_states.DeviceStates((), ())
   numbers = np.arange(train.num_clients)
