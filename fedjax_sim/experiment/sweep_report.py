@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fedjax_sim.core import files
 from fedjax_sim.experiment import (
   loop,
   metrics,
@@ -18,7 +19,7 @@ from fedjax_sim.simulation.records import Record
 
 
 def write(
-    folder: Path, curves: Mapping[str, str], rounds: int,
+    folder: Path, curves: Mapping[str, str], rounds: Mapping[str, int],
     targets: Sequence[float], *, held_out: bool,
 ) -> None:
   """Prints the table and writes it to sweep.txt, draws sweep.png.
@@ -27,7 +28,7 @@ def write(
     folder: of the sweep.
     curves: a run's label -> the name of its curve; runs of one name are drawn
       as their median.
-    rounds: of a run that has not diverged.
+    rounds: a run's label -> its rounds, if it has not diverged.
     targets: test accuracies.
     held_out: whether clients have test examples of their own.
   """
@@ -38,11 +39,12 @@ def write(
     path = folder_of(folder, label)
     file = path / loop.METRICS_FILE
     records[label] = metrics.read(file) if file.exists() else []
-    lines.append((label, *_outcome(records[label], rounds, targets),
+    lines.append((label, *_outcome(records[label], rounds[label], targets),
                   *(_of_clients(path) if held_out else ())))
   text = reporting.table(lines)
   print(text)
-  (folder / 'sweep.txt').write_text(text + '\n')
+  with files.replacing(folder / 'sweep.txt') as file:
+    file.write(f'{text}\n'.encode())
   drawn = {}
   for label, name in curves.items():
     drawn.setdefault(name, []).append(records[label])
@@ -76,14 +78,11 @@ def _outcome(
     records: Sequence[Record], rounds: int, targets: Sequence[float]
 ) -> list[str]:
   """Rounds done, best and final accuracy, rounds to each target."""
-  tested = [r for r in records if r.get('test/accuracy') is not None]
-  if not tested:
-    return ['diverged', '-', '-', *('-' for _ in targets)]
-  accuracy = [r['test/accuracy'] for r in tested]
-  crossed = [metrics.rounds_to_target(
-      [r['round'] for r in tested], accuracy, target) for target in targets]
-  done = f'{records[-1]["round"]}'
-  if records[-1]['round'] < rounds:
-    done = f'diverged after {done}'
-  return [done, f'{max(accuracy):.4f}', f'{accuracy[-1]:.4f}',
-          *('not reached' if c is None else f'{c:.1f}' for c in crossed)]
+  done = records[-1]['round'] if records else 0
+  text = f'{done}' if done >= rounds else f'diverged after {done}'
+  accuracy = [r['test/accuracy'] for r in records
+              if r['round'] > 0 and r.get('test/accuracy') is not None]
+  if not accuracy:
+    return [text, '-', '-', *('-' for _ in targets)]
+  return [text, f'{max(accuracy):.4f}', f'{accuracy[-1]:.4f}',
+          *(reporting.rounds_to(records, target) for target in targets)]
