@@ -97,16 +97,6 @@ class Model(NamedTuple):
     counts = getattr(self.loss, 'counts', lambda examples: None)(examples)
     return mask if counts is None else mask & counts
 
-  def weighted(self, weights: Callable[[PyTree], jax.Array]) -> 'Model':
-    """The model with losses times `weights(examples)`, float32 [B]."""
-    def loss(outputs, examples, mask):
-      return weights(examples) * masks.call(
-          self.loss, outputs, examples, mask)
-
-    loss.unweighted = self.loss
-    loss.counts = getattr(self.loss, 'counts', lambda examples: None)
-    return self._replace(loss=loss)
-
   def to_linen(self, variables: Variables) -> tuple[Any, PyTree]:
     """The flax linen module that the model was made of, and its variables.
 
@@ -135,6 +125,16 @@ class Model(NamedTuple):
       raise ValueError('to_nnx needs a model that models.from_nnx has made of '
                        'a flax.nnx.Module; this one was made otherwise.')
     return self.nnx(variables)
+
+  def weighted(self, weights: Callable[[PyTree], jax.Array]) -> 'Model':
+    """The model with losses times `weights(examples)`, float32 [B]."""
+    def loss(outputs, examples, mask):
+      return weights(examples) * masks.call(
+          self.loss, outputs, examples, mask)
+
+    loss.unweighted = self.loss
+    loss.counts = getattr(self.loss, 'counts', lambda examples: None)
+    return self._replace(loss=loss)
 
   def run(self, variables: Variables, inputs: PyTree, **options):
     """`apply` with all of the variables; `options` are its keywords."""

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from fedjax_sim.core import builders, checks
+from fedjax_sim.core import builders, checks, random
 from fedjax_sim.core.builders import AnyBound
 from fedjax_sim.data import sampling
 from fedjax_sim.experiment import best, field_names, moved_fields, spec_fields
@@ -73,7 +73,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     'server_lr': checks.positive,
     'server_lr_decay': checks.positive,
     'rounds': _at_least(1),
-    'seed': _at_least(0, 2 ** 63 - 1),
+    'seed': random.seed,
     'eval_every': _at_least(1),
     'eval_batch_size': _at_least(1),
     'test_examples': _at_least(0),
@@ -150,7 +150,6 @@ def _validate(config: ConfigDict) -> None:
   for field, use in _USES.items():
     _check_used(config, field, use, bound[use.user])
   _check_together(config)
-  _check_micro_batches(config, bound['algorithm'])
   if config.best_mode and not config.best_metric:
     raise ValueError("best_mode must be '' without best_metric, which it is "
                      f'about, got {config.best_mode!r}.')
@@ -158,6 +157,7 @@ def _validate(config: ConfigDict) -> None:
     raise ValueError(
         'client_eval_every must be 0 unless client_test_fraction holds out '
         f'examples of the clients, got {config.client_eval_every}.')
+  _check_micro_batches(config, bound['algorithm'])
   if config.aggregate and (config.uplink or config.reduce):
     raise ValueError(
         'aggregate stands for uplink and reduce, which must be empty beside '

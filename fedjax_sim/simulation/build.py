@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from fedjax_sim.core import checks, compilation
+from fedjax_sim.core import checks, compilation, random
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
 from fedjax_sim.data import mapped, sampling
 from fedjax_sim.data.federated import FederatedData
@@ -65,6 +65,7 @@ def build(
   """
   _check_kinds(model, algorithm, train, sampler)
   compilation.keep_programs()
+  seed = random.seed('seed', seed)
   checks.one_of('examples', examples, EXAMPLES)
   checks.one_of('client_state', client_state, client_states.CHOICES)
   if sampler.num_clients != train.num_clients:
@@ -99,7 +100,7 @@ def build(
       state_buffer = stored_states.buffer_size(
           states, train.num_clients, devices, sampler.max_cohort)
     key = _everywhere(placement)(
-        np.asarray(jax.random.key_data(jax.random.key(seed))))
+        np.asarray(jax.random.key_data(random.root_key(seed))))
     engine = engine_lib.build_engine(
         algorithm, train, shapes, placement=placement,
         examples=placement.split() if owned or held is None

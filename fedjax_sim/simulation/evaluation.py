@@ -200,7 +200,8 @@ def evaluate_clients(
     train: the federation that was trained on, N clients; or some of its
       clients, which `clients` names; or what other clients have to personalize
       with.
-    test: the same N clients' test data; a client may have none.
+    test: the same clients' test data, in any order: clients are told by their
+      ids. One may have no examples.
     key: for a `personalize` that draws.
     clients: int [N], which clients of the federation that was trained on these
       are, whose states they have; None if it is the same.
@@ -212,6 +213,9 @@ def evaluate_clients(
 
   Raises:
     ValueError: `train`, `test` and the state do not hold the same clients.
+
+  Returns:
+    The metrics of the clients of `train`, in its order.
   """
   return client_evaluator(
       model, algorithm, train, test, key=key, new_clients=new_clients,
@@ -233,10 +237,7 @@ def client_evaluator(
 
   It is compiled once. The arguments are those of `evaluate_clients`.
   """
-  if train.num_clients != test.num_clients:
-    raise ValueError(
-        'train and test must hold the same clients, got '
-        f'{train.num_clients} and {test.num_clients}.')
+  test_places = _same_clients(train, test)
   device = lambda data: (jax.tree.map(jnp.asarray, data.examples),
                          jnp.asarray(data.offsets, jnp.int32))
 
@@ -244,14 +245,15 @@ def client_evaluator(
   def run(server, places, states, train_arrays, test_arrays):
     def one_client(args):
       client, client_state = args
-      data_of = lambda arrays, data: ClientData(
-          arrays[0], arrays[1][client],
-          arrays[1][client + 1] - arrays[1][client], data.max_size, True)
+      data_of = lambda arrays, data, place: ClientData(
+          arrays[0], arrays[1][place],
+          arrays[1][place + 1] - arrays[1][place], data.max_size, True)
       variables = algorithm.personalize(
-          server, client_state, data_of(train_arrays, train),
+          server, client_state, data_of(train_arrays, train, client),
           random.client_key(key, client, jnp.int32(0)))
       return finished(model, local_metrics(
-          model, variables, data_of(test_arrays, test), batch_size))
+          model, variables,
+          data_of(test_arrays[:2], test, test_arrays[2][client]), batch_size))
 
     if new_clients:
       initial = algorithm.client_init(algorithm.evaluated(server))
@@ -259,7 +261,7 @@ def client_evaluator(
                          places, batch_size=lanes)
     return jax.lax.map(one_client, (places, states), batch_size=lanes)
 
-  arrays = device(train), device(test)
+  arrays = device(train), (*device(test), jnp.asarray(test_places))
 
   def evaluate_now(
       state: SimulationState, clients: Sequence[int] | None = None
@@ -278,7 +280,7 @@ def client_evaluator(
                 for name, (total, count) in sums.items()}
     directions = {name: model.direction(name) for name in values}
     return ClientMetrics(
-        values, np.asarray(test.sizes),
+        values, np.asarray(test.sizes)[test_places],
         {name: x for name, x in directions.items() if x is not None},
         {name: count > 0 for name, (_, count) in sums.items()})
 
@@ -303,6 +305,21 @@ def before_and_after(
       personalize=lambda state, own, data, key: algorithm.evaluated(state))
   return tuple(evaluate_clients(model, one, *args, **options)
                for one in (general, algorithm))
+
+
+def _same_clients(train: FederatedData, test: FederatedData) -> np.ndarray:
+  """int32 [N], where the clients of `train` are in `test`."""
+  places = {name: i for i, name in enumerate(test.client_ids)}
+  missing = [name for name in train.client_ids if name not in places]
+  surplus = places.keys() - set(train.client_ids)
+  if missing or surplus:
+    parts = [f'{len(names)} only in {where} (such as {names[0]!r})'
+             for where, names in (('train', missing),
+                                  ('test', sorted(surplus, key=str)))
+             if names]
+    raise ValueError('train and test must hold the same clients, told by their '
+                     f'client_ids, got {" and ".join(parts)}.')
+  return np.array([places[name] for name in train.client_ids], np.int32)
 
 
 def _numbers(

@@ -5,6 +5,7 @@ server's step. Nothing crosses between host and device inside.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from fedjax_sim.simulation import exchange
 from fedjax_sim.simulation.exchange import Exchange
 from fedjax_sim.simulation.exchange_types import (
   AggregatorState,
+  Faults,
   Heard,
   Held,
   Surroundings,
@@ -82,6 +84,8 @@ class RoundOutputs(NamedTuple):
     bits_up: float32 [], what clients have sent; None where each sends the
       same in every round, which `traffic` tells.
     bits_down: float32 [], what each of them was sent; likewise.
+    faults: `Faults` [D, blocks, W], whose loss or update was not finite; None
+      where the cohort trained as a whole.
   """
 
   train: MetricSums
@@ -92,6 +96,7 @@ class RoundOutputs(NamedTuple):
   started: jax.Array | None = None
   bits_up: jax.Array | None = None
   bits_down: jax.Array | None = None
+  faults: Faults | None = None
 
 
 class Walked(NamedTuple):
@@ -293,7 +298,8 @@ class Rounds:
         finite=trees.all_finite(state.server.variables),
         aggregation=_metrics(self.exchanges, results), started=started,
         bits_up=_sum_of([r.totals.bits for r in results]),
-        bits_down=_sum_of([r.bits_down for r in results]))
+        bits_down=_sum_of([r.bits_down for r in results]),
+        faults=_any_of([r.faults for r in results]))
 
   def total(self, tree):
     """The sum over devices."""
@@ -306,6 +312,14 @@ def _metrics(exchanges, results) -> dict[str, jax.Array]:
           for one, result in zip(exchanges, results, strict=True)
           for part, values in result.metrics.items()
           for name, value in values.items()}
+
+
+def _any_of(faults: list[Faults | None]) -> Faults | None:
+  """Of all exchanges that tell."""
+  known = [x for x in faults if x is not None]
+  if not known:
+    return None
+  return jax.tree.map(lambda *x: functools.reduce(jnp.logical_or, x), *known)
 
 
 def _sum_of(bits: list[jax.Array | None]) -> jax.Array | None:

@@ -147,7 +147,7 @@ class Simulation:
     """As the program takes it, each place for a client with a first state."""
     if variables is None:
       variables = jax.jit(self.model.init)(
-          random.named(jax.random.key(self.seed), 'model'),
+          random.named(random.root_key(self.seed), 'model'),
           first_inputs(self.train))
     else:
       variables = variables._replace(frozen=self.frozen)
@@ -161,7 +161,8 @@ class Simulation:
         cohorts, evaluate, self.local_steps, self.train.offsets,
         lanes=self.lanes, num_blocks=self.num_blocks,
         num_rounds=self.capacity, devices=self.placement.size,
-        owners=self.engine.owners)
+        owners=self.engine.owners, start=start,
+        once=bool(jax.tree.leaves(self.engine.states)))
     return client_owners.rebase(plan, self.train) if self.owned else plan
 
   def window(
@@ -266,7 +267,8 @@ class Simulation:
 
     def run(server, data, weights):
       variables = self.algorithm.evaluated(frozen.put(server, weights))
-      return sharding.total(evaluation.of_sets(self.model)(variables, data))
+      evaluate = evaluation.of_sets(self.model)
+      return evaluate.finish(sharding.total(evaluate.sums(variables, data)))
 
     spread = sharding.spread(
         run, self.placement,
@@ -283,10 +285,9 @@ class Simulation:
         'lanes': self.lanes,
     }
 
-  def cohort(self, member: int, round_number: int) -> list[str]:
+  def clients_of(self, window: Window, member: int, i: int) -> np.ndarray:
     del member
-    clients = self.sampler.sample(round_number)
-    return [self.train.client_ids[c] for c in clients]
+    return ids(self.train, window.plan.slots.client[i])
 
   def bytes_per_client(self) -> traffic.Traffic:
     """Bytes that a client receives and sends in a round, uncompressed."""
@@ -304,6 +305,12 @@ class Simulation:
     gradient = jax.jit(functools.partial(gradients.batch_gradient, self.model))
     cost = gradient.lower(variables, batch).compile().cost_analysis()
     return cost['flops'] / size
+
+
+def ids(data: FederatedData, numbers: np.ndarray) -> np.ndarray:
+  """The ids of clients, of the shape of their numbers."""
+  return np.array([data.client_ids[k] for k in numbers.ravel()],
+                  object).reshape(numbers.shape)
 
 
 def _with(plan: plan_lib.Plan, **fields: np.ndarray) -> plan_lib.Plan:

@@ -5,6 +5,7 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from fedjax_sim import data
 from fedjax_sim.data import examples as examples_lib
@@ -305,6 +306,14 @@ def test_partitions_of_datasets():
   assert sorted(by_labels.client(i)['y'].tolist() for i in range(3)) == [
       [0, 0], [1, 1], [2, 2]]
   assert data.from_dataset(dataset).client_ids == ['0']
+
+
+def test_items_may_be_images_of_pillow():
+  pixels = np.arange(6 * 20, dtype=np.uint8).reshape(6, 4, 5)
+  got = data.from_dataset(MapStyle(
+      lambda i: {'image': Image.fromarray(pixels[i]), 'label': int(Y[i])}))
+  assert got.examples['x'].dtype == np.uint8
+  np.testing.assert_array_equal(got.examples['x'], pixels)
 
 
 def test_numbers_as_clients_may_be_tensors():

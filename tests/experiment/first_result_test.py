@@ -12,7 +12,11 @@ import optax
 import pytest
 
 import fedjax_sim as fs
+from fedjax_sim.clients import gradients
+from fedjax_sim.core import reuse
+from fedjax_sim.data import sampling
 from fedjax_sim.simulation import autotune, measuring
+from fedjax_sim.simulation import build as build_lib
 from tests import toys
 
 _CHOOSE = autotune.choose  # Which conftest.py replaces.
@@ -96,6 +100,20 @@ def test_the_model_is_traced_a_few_times_in_all():
   # For the checks, outside of the mesh for shapes, and on it for the program;
   # local training and evaluation ask for shapes eight times.
   assert max(traced.count(True), traced.count(False)) <= 5, traced
+
+
+@pytest.mark.parametrize('lanes', [1, 2])
+def test_what_is_traced_once_is_the_same_program(monkeypatch, lanes):
+  def program():
+    reuse.forget()
+    return build_lib.build(
+        MODEL, FEDAVG, toys.softmax_data((30, 30, 4, 17)),
+        sampling.uniform(4, 3, 0), devices=2, lanes=lanes,
+    ).program.traced.lower().as_text()
+  once = program()
+  every_time = gradients._mean_gradient(MODEL).__wrapped__
+  monkeypatch.setattr(gradients, '_mean_gradient', lambda model: every_time)
+  assert program() == once
 
 
 _JOB = '''

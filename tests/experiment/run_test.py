@@ -180,7 +180,7 @@ def test_dry_run_of_several_models_counts_the_work_on_one(tmp_path, capsys):
     ('model', 'resnet', 'mnist_2nn'),
     ('partition', 'dirichlett', 'dirichlet'),
     ('algorithm', 'fedproxx', 'fedprox'),
-    ('loss', 'mse', 'cross_entropy'),
+    ('loss', 'cros_entropy', 'cross_entropy'),
     ('client_optimizer', 'sdg', 'sgd'),
     ('weighting', 'size', 'examples'),
     ('on_divergence', 'pause', 'continue'),

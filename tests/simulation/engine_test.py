@@ -203,7 +203,8 @@ def test_divergence_names_round_and_clients():
         MODEL, optax.sgd(1e38), batch_size=10))
   sampler = sampling.uniform(len(SIZES), 6, 0)
   error = caught.value
-  assert error.clients == [str(k) for k in sampler.sample(error.round - 1)]
+  assert set(error.clients) <= {
+      str(k) for k in sampler.sample(error.round - 1)}
   assert error.records == []  # The first dispatch is a round.
 
 

@@ -165,7 +165,11 @@ def _check_features(path: Path) -> None:
   if not path.is_file():
     raise ValueError(f'{path.parent} is no prepared set of TFDS: it lacks '
                      f'{path.name}.')
-  for name in classes(text.parse_json(text.read_text(path), path)):
+  try:
+    names = list(classes(text.parse_json(text.read_text(path), path)))
+  except RecursionError as error:
+    raise ValueError(f'{path} is nested too deep.') from error
+  for name in names:
     if not name.startswith(_FEATURES):
       raise ValueError(f'{path} must have features of TFDS only, got {name!r}.')
 
