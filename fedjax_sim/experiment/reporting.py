@@ -161,15 +161,18 @@ def closing_fields(
   return fields
 
 
-def clients_field(clients: Mapping[str, float | None]) -> dict[str, str]:
+def clients_field(
+    clients: Mapping[str, float | None], higher_is_better: Mapping[str, bool]
+) -> dict[str, str]:
   """A line on the clients' own metrics, from `ClientMetrics.summary`.
 
-  On the accuracy, or else the first metric that there is beside the loss.
+  On the accuracy, or else the first metric whose direction was stated, or else
+  any beside the loss.
   """
   names = [name.removesuffix('/mean') for name in clients
            if name.endswith('/mean')]
-  name = next((x for x in ('accuracy', *names) if x in names and x != 'loss'),
-              'loss')
+  name = next((x for x in ('accuracy', *higher_is_better, *names)
+               if x in names and x != 'loss'), 'loss')
   shown = {key.rpartition('/')[2]: value for key, value in clients.items()
            if key.rpartition('/')[0] == name and value is not None}
   return {f"clients' own test {name}": ', '.join(

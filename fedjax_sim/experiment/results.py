@@ -77,7 +77,8 @@ def complete(
   """
   workdir.write_json(folder / workdir.RESULTS_FILE, {
       'round': round_number, 'targets': list(targets),
-      'higher_is_better': dict(higher_is_better or {}),
+      # Pairs: what comes first is told first, and JSON's keys are sorted.
+      'higher_is_better': list((higher_is_better or {}).items()),
       'records': _records(folder),
       'files': {file.name: files.sha256(file) for file in _files(folder)}})
 
@@ -86,7 +87,7 @@ def directions(folder: Path) -> dict[str, bool]:
   """Name of a metric -> whether higher is better, as `complete` noted it."""
   with contextlib.suppress(ValueError):  # It is damaged.
     noted = workdir.read_json(folder / workdir.RESULTS_FILE) or {}
-    return noted.get('higher_is_better', {})
+    return dict(noted.get('higher_is_better', ()))
   return {}
 
 

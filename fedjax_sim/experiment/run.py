@@ -286,11 +286,11 @@ def _cost(simulation: Simulation, state) -> dict[str, str]:
 
 
 def _print_closing(folder: Path, config: ConfigDict) -> None:
+  stated = results.directions(folder)
   fields = reporting.closing_fields(
-      metrics.read(folder / loop.METRICS_FILE), config.targets,
-      results.directions(folder))
+      metrics.read(folder / loop.METRICS_FILE), config.targets, stated)
   clients = workdir.read_json(folder / results.CLIENTS_FILE)
   if clients:
-    fields |= reporting.clients_field(clients)
+    fields |= reporting.clients_field(clients, stated)
   print()
   reporting.print_fields(fields)

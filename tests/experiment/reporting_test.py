@@ -44,10 +44,10 @@ def test_the_best_of_an_error_is_the_lowest():
 def test_a_line_on_clients_is_of_what_there_is():
   found = {'loss/mean': 1.0, 'auc/mean': 0.5, 'auc/p10': None,
            'auc/worst': 0.25, 'auc/clients': 7}
-  assert reporting.clients_field(found) == {
+  assert reporting.clients_field(found, {'auc': True}) == {
       "clients' own test auc": 'mean 0.5000, worst 0.2500, of 7 clients'}
   found['accuracy/mean'] = 0.75
-  assert reporting.clients_field(found) == {
+  assert reporting.clients_field(found, {'auc': True}) == {
       "clients' own test accuracy": 'mean 0.7500'}
 
 
