@@ -162,8 +162,7 @@ class SweepRuns:
   @functools.cached_property
   def _evaluate(self):
     evaluate = evaluation.of_sets(self.sweep.model)
-    return jax.jit(lambda variables, data: evaluate.finish(
-        evaluate.sums(variables, data)))
+    return jax.jit(lambda *args: evaluate.finish(evaluate.sums(*args)))
 
   def notes(self, window: Window, member: int, i: int) -> Record:
     return {'padded_steps': float(window.padded_share[member][i]),
