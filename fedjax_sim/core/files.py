@@ -57,8 +57,7 @@ def naming(path: Path | str) -> Iterator[None]:
   try:
     yield
   except OSError as error:
-    if error.errno is not None:
-      error.filename = str(path)
+    error.filename = str(path)
     raise
 
 

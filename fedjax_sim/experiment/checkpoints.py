@@ -205,6 +205,15 @@ class Checkpoints:
         lambda x, a: jax.random.wrap_key_data(a) if _is_key(x) else a,
         like, arrays)
 
+  def arrays(self, round_number: int) -> dict[str, np.ndarray]:
+    """What a checkpoint holds: path, such as `server/round` -> array.
+
+    Raises:
+      ValueError: the checkpoint can't be used.
+    """
+    with self._reading(round_number) as path:
+      return flat_names(self._orbax.restore(path))
+
   @contextlib.contextmanager
   def _reading(self, round_number: int) -> Iterator[Path]:
     """Where orbax's files are, verified; its errors become ValueErrors."""
