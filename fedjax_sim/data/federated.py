@@ -239,17 +239,21 @@ def check_finite(
       bad = bad or [start + int(np.argmin(finite))]
   if not bad:
     return
-  where = f'example {bad[0]}'
-  if data is not None:
-    client = int(np.searchsorted(data.offsets, bad[0], side='right')) - 1
-    where = (f'example {bad[0] - data.offsets[client]} of client '
-             f'{data.client_ids[client]!r}')
   row = np.ravel(leaf[bad[0]])
   value = row[~np.isfinite(row)][0]
   raise ValueError(
-      f'{name} must be finite {leaf.dtype} numbers, {where} holds {value}; so '
-      f'do {total:,} of {len(leaf):,} examples. Leave these out, or replace '
-      'the values.')
+      f'{name} must be finite {leaf.dtype} numbers, {where(bad[0], data)} '
+      f'holds {value}; so do {total:,} of {len(leaf):,} examples. Leave these '
+      'out, or replace the values.')
+
+
+def where(example: int, data: FederatedData | None = None) -> str:
+  """What messages call an example, with its client if it is known whose."""
+  if data is None:
+    return f'example {example}'
+  client = int(np.searchsorted(data.offsets, example, side='right')) - 1
+  return (f'example {example - data.offsets[client]} of client '
+          f'{data.client_ids[client]!r}')
 
 
 def offsets_of(sizes: np.ndarray) -> np.ndarray:

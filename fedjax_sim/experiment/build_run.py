@@ -13,7 +13,7 @@ from fedjax_sim.data import partition as partition_lib
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData, federate
 from fedjax_sim.data.partition import Partition
-from fedjax_sim.data.sets.load import Dataset, NaturalClients
+from fedjax_sim.data.sets.dataset import Dataset, NaturalClients, checked
 from fedjax_sim.experiment import field_names, spec_fields
 from fedjax_sim.experiment.build_algorithm import (
   make_algorithm,
@@ -141,9 +141,10 @@ def load_dataset(config: ConfigDict) -> Dataset:
   Raises:
     ValueError: it can't be had, or the builder returns something else.
   """
-  return spec_fields.make(
+  dataset = spec_fields.make(
       'dataset', spec_fields.bind('dataset', config.dataset),
       {'data_dir': config.data_dir or None})
+  return checked(dataset)
 
 
 def make_model(config: ConfigDict, dataset: Dataset) -> Model:

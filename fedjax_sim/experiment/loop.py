@@ -71,7 +71,13 @@ class NoCheckpoints:
   def latest(self) -> None:
     return None
 
-  def save(self, number: int, state: PyTree) -> None:
+  def newest_good(self) -> None:
+    return None
+
+  def notes(self, number: int) -> dict[str, Any]:
+    raise KeyError(number)
+
+  def save(self, number: int, state: PyTree, notes: dict[str, Any]) -> None:
     pass
 
 

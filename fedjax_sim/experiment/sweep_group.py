@@ -1,6 +1,7 @@
 """The runs of a sweep that share a program; one alone is a run."""
 
 import contextlib
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,12 @@ def _is_complete(
 
 
 def folder_of(folder: Path, label: str) -> Path:
-  """A run's folder in that of the sweep."""
-  return folder / label.replace('/', '_')
+  """A run's folder in that of the sweep, named by what the run differs in."""
+  name = label.replace('/', '_')
+  if len(name.encode()) > 200:  # File systems take 255; specs may be longer.
+    digest = hashlib.sha256(label.encode()).hexdigest()[:12]
+    name = f'{name[:100]}-{digest}'
+  return folder / name
 
 
 def _run_together(

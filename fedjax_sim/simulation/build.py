@@ -69,8 +69,7 @@ def build(
   if lanes != 'auto':  # More would stay empty.
     lanes = min(lanes, sampler.max_cohort)
   sets = _evaluation_sets(test, more_sets or {})
-  for name, tree in {'train': train.examples, **sets}.items():
-    check_examples.check_examples(model, name, tree)
+  check_examples.check_examples(model, train, sets)
   batched = {name: evaluation.in_batches(tree, eval_batch_size)
              for name, tree in sets.items()}
   evaluate = evaluation.of_sets(model)
@@ -168,7 +167,9 @@ def _evaluation_sets(
   if taken:
     raise ValueError(f'more_sets must have other names than train and test, '
                      f'got {", ".join(more)}.')
-  return dict(more) if test is None else {'test': test, **more}
+  sets = dict(more) if test is None else {'test': test, **more}
+  return {name: check_examples.as_set(name, value)
+          for name, value in sets.items()}
 
 
 class _Placed(NamedTuple):

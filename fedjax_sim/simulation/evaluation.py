@@ -48,14 +48,20 @@ def in_batches(examples: PyTree, batch_size: int = 1000) -> EvalData:
   return EvalData(jax.tree.map(lambda x: x[index], examples), mask)
 
 
-def some_of(examples: PyTree, number: int) -> PyTree:
+def some_of(examples: PyTree | None, number: int) -> PyTree | None:
   """Examples drawn from [E, ...] (NumPy), in their order; 0 for all.
 
-  The draw is the same for all runs, so that their curves can be compared.
+  The draw is the same for all runs, so that their curves can be compared. Of
+  None, no examples, it is None.
 
   Raises:
     ValueError: there are fewer.
   """
+  if examples is None:
+    if number:
+      raise ValueError('test_examples must be 0, the data set has no test '
+                       f'examples, got {number}.')
+    return None
   size = len(jax.tree.leaves(examples)[0])
   if number > size:
     raise ValueError(f'test_examples must be at most {size}, the number of '

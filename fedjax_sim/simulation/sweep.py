@@ -240,11 +240,11 @@ def build(
     checks.positive_int_or_auto(name, value)
   checks.positive_int('num_members', num_members)
   _check_federations(federations)
+  sets = {} if test is None else {'test': check_examples.as_set('test', test)}
   for data in federations:
-    check_examples.check_examples(model, 'train', data.examples)
+    check_examples.check_examples(model, data, sets)
   evaluate, eval_data = no_evaluation, {}
   if test is not None:
-    check_examples.check_examples(model, 'test', test)
     evaluate = evaluation.of_sets(model)
   cpu = jax.default_backend() == 'cpu'
   if devices == 'auto':
@@ -259,7 +259,8 @@ def build(
   everywhere = placement.everywhere
   if test is not None:
     eval_data = sharding.to_devices(
-        {'test': evaluation.in_batches(test, eval_batch_size)}, everywhere)
+        {'test': evaluation.in_batches(sets['test'], eval_batch_size)},
+        everywhere)
   examples = sharding.to_devices(jax.tree.map(
       lambda *x: np.concatenate(x), *(f.examples for f in federations)),
       everywhere)

@@ -195,3 +195,20 @@ def test_median_over_seeds():
   rows = sweep_report.median(runs)
   assert [row['round'] for row in rows] == [1]
   np.testing.assert_allclose(rows[0]['test/accuracy'], 0.2)
+
+
+def test_runs_of_other_lengths_have_not_diverged(tmp_path, capsys):
+  """A sweep over `rounds`: each is finished after its own."""
+  done = {'rounds=2': 2, 'rounds=4': 4, 'bad': 1}
+  for label, number in done.items():
+    (tmp_path / label).mkdir()
+    metrics.append(tmp_path / label / 'metrics.jsonl', [
+        {'round': r, 'test/accuracy': 0.1 * r} for r in range(number + 1)])
+  sweep_report.write(
+      tmp_path, {label: label for label in done},
+      {'rounds=2': 2, 'rounds=4': 4, 'bad': 2}, [0.15], held_out=False)
+  lines = {line.split()[0]: line.split()[1:]
+           for line in capsys.readouterr().out.splitlines()[1:]}
+  assert lines['rounds=2'] == ['2', '0.2000', '0.2000', '1.5']
+  assert lines['rounds=4'] == ['4', '0.4000', '0.4000', '1.5']
+  assert lines['bad'][:3] == ['diverged', 'after', '1']

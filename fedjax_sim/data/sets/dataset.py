@@ -2,8 +2,12 @@
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
+from fedjax_sim.core.types import PyTree
+from fedjax_sim.data import federated
+from fedjax_sim.data.examples import as_examples
 from fedjax_sim.data.partition import Partition
 
 
@@ -47,3 +51,37 @@ class Dataset(NamedTuple):
 
 class DataUnavailableError(ValueError):
   """No way led to the data; the message lists them and what can be done."""
+
+
+def checked(dataset: Dataset) -> Dataset:
+  """A data set of anybody's, with its parts as arrays that devices take.
+
+  Raises:
+    ValueError: it has no training examples, they lack `x` or `y`, or one of
+      them is no array of finite numbers; the field and the example are named.
+  """
+  parts = {'train': dataset.train}
+  if dataset.test is not None:
+    parts['test'] = dataset.test
+  parts = {name: _part(f'dataset {dataset.name}: {name}', part)
+           for name, part in parts.items()}
+  if not len(parts['train']['y']):
+    raise ValueError(f'dataset {dataset.name}: train must have at least one '
+                     'example, got 0.')
+  if 'test' in parts and not len(parts['test']['y']):
+    raise ValueError(f'dataset {dataset.name}: test must have at least one '
+                     'example, got 0; None is for no test examples.')
+  return dataset._replace(**parts)
+
+
+def _part(name: str, part: PyTree) -> dict[str, np.ndarray]:
+  examples = as_examples(part, name)
+  if not isinstance(examples, dict) or not {'x', 'y'} <= set(examples):
+    raise ValueError(f'{name} must be a dict with x and y, got '
+                     f'{type(part).__name__}.')
+  examples = jax.tree.map_with_path(
+      lambda path, leaf: federated.narrow(
+          name + jax.tree_util.keystr(path), leaf), examples)
+  federated.num_examples(examples, name)
+  federated.check_all_finite(examples, name)
+  return examples

@@ -163,10 +163,9 @@ class _Features(NamedTuple):
     feature = self.flat()[path]
     if 'num_classes' in dir(feature) and feature.num_classes is not None:
       return 'class'
-    dtype = np.dtype(getattr(feature, 'np_dtype', object))
-    if feature.shape == () and dtype.kind in 'OSU':
-      return 'text'
-    return 'number' if feature.shape == () else 'array'
+    if feature.shape != ():  # Or a dict of shapes, of what can't be a column.
+      return 'array'
+    return 'text' if np.dtype(feature.np_dtype).kind in 'OSU' else 'number'
 
   def num_classes(self, path: str) -> int | None:
     """Of a class label, else None."""

@@ -178,8 +178,12 @@ def examples(builder: Any, split: str) -> Iterator[dict[str, Any]]:
   Raises:
     ValueError: there is no such split, or a file is missing or damaged.
   """
+  from tqdm import tqdm  # Not needed on most runs.
+
   decode = builder.info.features.deserialize_example_np
-  for place, record in _records(builder, split):
+  records = tqdm(_records(builder, split), desc=f'{builder.name} {split}',
+                 disable=None)
+  for place, record in records:
     try:
       yield decode(record)
     except Exception as error:  # Of protobuf, NumPy or Pillow.

@@ -395,3 +395,14 @@ def test_what_can_not_be_decoded_is_told(tmp_path):
   small_tfds.tfrecord(shard(folder), [b'no example'] * 10)
   with pytest.raises(ValueError, match="record 0 can't be decoded"):
     data.tfds('small', data_dir=folder)
+
+
+def test_sequences_of_features_are_told_apart(tmp_path):
+  features = {'x': np.float32, 'label': np.int64, 'boxes': module.features.
+              Sequence({'area': np.int64})}
+  small_tfds.write(tmp_path / 'small' / '1.0.0', features, {
+      'train': [{'x': i, 'label': i, 'boxes': {'area': [i, i]}}
+                for i in range(4)]})
+  assert len(data.tfds('small', x='x', data_dir=tmp_path).train['y']) == 3
+  with pytest.raises(ValueError, match='feature boxes must hold numbers'):
+    data.tfds('small', x='boxes', data_dir=tmp_path)
