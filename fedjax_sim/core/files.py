@@ -90,7 +90,8 @@ def sync_folder(path: Path | str) -> None:
   """On return it is on the disk which files a folder holds."""
   descriptor = os.open(path, os.O_RDONLY)
   try:
-    os.fsync(descriptor)
+    with naming(path):
+      os.fsync(descriptor)
   finally:
     os.close(descriptor)
 

@@ -119,39 +119,56 @@ def _values(records: Sequence[Record], name: str) -> list[float]:
 
 
 def closing_fields(
-    records: Sequence[Record], targets: Sequence[float]
+    records: Sequence[Record], targets: Sequence[float],
+    done: int | None = None,
 ) -> dict[str, str]:
-  """The closing table, from those of metrics.jsonl, of trained models."""
+  """The closing table, from those of metrics.jsonl, of trained models.
+
+  Args:
+    records: of a metrics file.
+    targets: test accuracies.
+    done: rounds that the run has done, None for that of the last record. Where
+      records of some are lost, the table says what is unknown.
+  """
   records = [one for one in records if one['round'] > 0]
   if not records:
     return {'rounds': '0'}
   tested = [one for one in records if one.get('test/accuracy') is not None]
   rounds = np.array([one['round'] for one in tested])
   accuracy = np.array([one['test/accuracy'] for one in tested])
-  fields = {'rounds': f'{records[-1]["round"]}'}
+  last = records[-1]['round']
+  done = last if done is None else done
+  fields, least = {'rounds': f'{done}'}, ''
+  if lost := metrics.missing_rounds(records, done):
+    fields['lost'] = (f'the records of {metrics.ranges(lost)}; what is below '
+                      'is of the others')
+    least = 'at least '
   if tested:
     best = int(np.argmax(accuracy))
     fields |= {
         'best test accuracy': f'{accuracy[best]:.4f} (round {rounds[best]})',
-        'final test accuracy': f'{accuracy[-1]:.4f}',
+        'final test accuracy':
+            f'{accuracy[-1]:.4f}' if last >= done else 'unknown',
         'mean of the last ten': f'{np.mean(accuracy[-10:]):.4f} '
                                 f'({len(accuracy[-10:])} evaluations)',
     }
     for target in sorted(targets):
-      fields[f'rounds to {target:.1%}'] = rounds_to(records, target)
+      fields[f'rounds to {target:.1%}'] = rounds_to(records, target, done)
   seconds = [one['seconds'] for one in records]
   padded = [one['padded_steps'] for one in records if one.get('padded_steps')]
   if padded:
     fields['padded steps'] = f'{np.mean(padded):.1%} of those computed'
   fields |= {
       'seconds a round': f'{np.median(seconds):.3f} (median, with evaluation)',
-      'bytes up': byte_text(sum(one['bytes_up'] for one in records)),
-      'bytes down': byte_text(sum(one['bytes_down'] for one in records)),
+      'bytes up': least + byte_text(sum(one['bytes_up'] for one in records)),
+      'bytes down': least + byte_text(
+          sum(one['bytes_down'] for one in records)),
   }
   return fields
 
 
-def rounds_to(records: Sequence[Record], target: float) -> str:
+def rounds_to(
+    records: Sequence[Record], target: float, done: int | None = None) -> str:
   """Rounds to a test accuracy, in words, from the records of a metrics file.
 
   What is not known is not told: where the records of rounds before the target
@@ -163,6 +180,7 @@ def rounds_to(records: Sequence[Record], target: float) -> str:
   reached = metrics.rounds_to_target(
       rounds, [one['test/accuracy'] for one in tested], target)
   last = records[-1]['round'] if records else 0
+  last = last if done is None else done
   until = last if reached is None else next(r for r in rounds if r >= reached)
   lost = sorted(set(range(1, until + 1)) - {one['round'] for one in records})
   if lost:

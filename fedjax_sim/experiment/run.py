@@ -281,7 +281,8 @@ def _cost(simulation: Simulation, state) -> dict[str, str]:
 
 def _print_closing(folder: Path, config: ConfigDict) -> None:
   fields = reporting.closing_fields(
-      metrics.read(folder / loop.METRICS_FILE), config.targets)
+      metrics.read(folder / loop.METRICS_FILE), config.targets,
+      workdir.read_json(folder / workdir.RESULTS_FILE)['round'])
   clients = workdir.read_json(folder / results.CLIENTS_FILE)
   if clients is not None:
     fields['clients\' own test accuracy'] = ', '.join(

@@ -81,9 +81,10 @@ def test_results_of_an_earlier_round_are_written_again(whole, tmp_path, capsys):
   assert run(folder) == 0
   for name, content in early.items():
     (folder / name).write_bytes(content)
+  (folder / 'results.json').unlink()  # As whoever goes on begins.
   capsys.readouterr()
   assert run(folder) == 0
-  assert 'are those of round 2' in capsys.readouterr().out
+  assert 'lacks results. So' in capsys.readouterr().out
   assert kills.content(folder) == kills.content(whole)
 
 
@@ -104,6 +105,9 @@ def test_records_that_are_lost_are_said_to_be(copy, capsys):
     out = capsys.readouterr().out
     assert ('has no record of rounds 4 to 5' in out) != again
     assert re.search('rounds to 99.0% +unknown', out)
+    assert re.search('final test accuracy +unknown', out)
+    assert 'the records of rounds 4 to 5; what is below is of the others' in out
+    assert re.search('bytes up +at least ', out)
   verify(copy)
   # It goes on, and the gap stays.
   assert run(copy, rounds=6) == 0
@@ -145,19 +149,19 @@ class _FullDisk:
     opened = builtins.open
     def watched(file, mode='r', *args, **options):
       if set(mode) & set('wax') and str(file) != os.devnull:
-        self._event()
+        self._event(file)
       return opened(file, mode, *args, **options)
     patch.setattr(builtins, 'open', watched)
     patch.setattr(io, 'open', watched)
 
-  def _event(self):
+  def _event(self, *name):
     self._count += 1
     if self._count >= self._number:
-      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *name)
 
   def _before(self, function):
     def watched(*args, **options):
-      self._event()
+      self._event(*([] if isinstance(args[0], int) else args[:1]))
       return function(*args, **options)
     return watched
 
