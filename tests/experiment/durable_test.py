@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from configs import digits_quickstart
-from fedjax_sim.experiment import metrics, plots, workdir
+from fedjax_sim.experiment import metrics, plots, run_sweep, workdir
 from fedjax_sim.experiment import run as run_lib
 from fedjax_sim.experiment.verify import verify
 from tests.experiment import flips, kills
@@ -50,12 +50,15 @@ def copy_fixture(whole, tmp_path):
   return flips.copied(whole, tmp_path / 'run')
 
 
-RESULTS = ['final_params.npz', 'clients.json', 'accuracy.png', 'partition.png',
-           'results.json']
+RESULTS = ('final_params.npz', 'clients.json', 'accuracy.png', 'partition.png',
+           'results.json')
 
 
-@pytest.mark.parametrize('damage', ['missing', 'changed'])
-@pytest.mark.parametrize('name', RESULTS)
+@pytest.mark.parametrize('name, damage', [
+    pytest.param(name, damage, marks=[] if (name, damage) in (
+        ('final_params.npz', 'missing'), ('partition.png', 'changed'))
+        else pytest.mark.slow)
+    for name in RESULTS for damage in ('missing', 'changed')])
 def test_results_are_written_again_from_the_checkpoint(
     whole, copy, name, damage, capsys):
   if damage == 'missing':
@@ -116,6 +119,32 @@ def test_records_that_are_lost_are_said_to_be(copy, capsys):
   assert metrics.missing_rounds(metrics.read(file), 6) == [4, 5]
 
 
+@pytest.mark.slow
+def test_results_of_a_sweep_are_written_again(tmp_path, capsys):
+  config = digits_quickstart.get_config()
+  config.update(rounds=2, model='logistic_regression', devices=1, lanes=5)
+  fields = {'client_lr': [0.1, 0.2]}
+  go = lambda folder: run_sweep.run(config, 'test', fields, str(folder))
+  assert go(tmp_path / 'a') == 0 == go(tmp_path / 'b')
+  place = tmp_path / 'b' / 'client_lr=0.2'
+  params = (place / 'final_params.npz').read_bytes()
+  for damage in (Path.unlink, lambda file: flips.flip(file, 999)):
+    damage(place / 'final_params.npz')
+    capsys.readouterr()
+    with pytest.raises(ValueError, match='final_params.npz is'):
+      verify(tmp_path / 'b')
+    assert go(tmp_path / 'b') == 0
+    assert 'So the results are written again' in capsys.readouterr().out
+    assert (place / 'final_params.npz').read_bytes() == params
+    verify(tmp_path / 'b')
+  config.rounds = 3  # More of them.
+  assert go(tmp_path / 'a') == 0
+  assert metrics.read(
+      tmp_path / 'a' / 'client_lr=0.2' / 'metrics.jsonl')[-1]['round'] == 3
+  assert (tmp_path / 'a' / 'client_lr=0.2' / 'final_params.npz'
+          ).read_bytes() != params
+
+
 def test_a_damaged_record_is_lost_and_no_other(copy, capsys):
   file = copy / 'metrics.jsonl'
   lines = file.read_bytes().splitlines(keepends=True)
@@ -166,7 +195,8 @@ class _FullDisk:
     return watched
 
 
-@pytest.mark.parametrize('number', [3, 8, 20, 50, 90])
+@pytest.mark.parametrize('number', [
+    20, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 8, 50, 90))])
 def test_a_full_disk_at_any_write(whole, tmp_path, number):
   folder = tmp_path / 'run'
   with pytest.MonkeyPatch.context() as patch:
@@ -240,7 +270,3 @@ def test_the_moments_are_spread():
   chosen = kills.moments(times.tolist(), 40)
   assert len(chosen) == 40 and chosen[0] == 1 and chosen[-1] == 190
   assert sum(times[n - 1] >= 9 for n in chosen) >= 20
-
-
-def test_config_is_small():
-  assert digits_quickstart.get_config().rounds > kills.config().rounds
