@@ -33,8 +33,7 @@ def main(argv: list[str]) -> int:
   # After the flags: --help stays fast.
   from fedjax_sim.experiment import processes, run_sweep, sweep_settings
   from fedjax_sim.experiment import run as run_lib
-  if len(argv) > 1:
-    raise app.UsageError(f'unknown argument {argv[1]!r}')
+  del argv
   file = Path(config_flags.get_config_filename(flags.FLAGS['config']))
   name = file.stem
   sys.path.append(str(file.resolve().parent))  # Its specs name files beside it.
@@ -106,6 +105,9 @@ def _parse(argv: list[str]) -> list[str]:
     from fedjax_sim.experiment import config_errors
     message = config_errors.told(error, file_of_config, flags.FLAGS['config'])
     print(f'error: {message}', file=sys.stderr)
+    sys.exit(1)
+  if len(rest) > 1:
+    print(f'error: unknown argument {rest[1]!r}', file=sys.stderr)
     sys.exit(1)
   if _CONFIG.value is None:
     print('error: which experiment? --config=configs/mnist_noniid.py',

@@ -80,8 +80,8 @@ def get_config() -> Config:
   config.targets = (0.97,)  # test accuracies; rounds to each are reported
   config.on_divergence = 'stop'  # at a NaN or infinity: stop or continue
   # Devices that share a round's clients (a CPU has one for each core), and the
-  # clients computed side by side on each. Numbers; 'auto' is measured at the
-  # start.
+  # clients computed side by side on each. Numbers; 'auto' is a good default in
+  # short jobs, and measured in long ones: docs/speed.md.
   config.devices = FieldReference('auto', field_type=object)
   config.lanes = FieldReference('auto', field_type=object)
   config.examples = 'auto'  # or owned: each device holds a part of the clients

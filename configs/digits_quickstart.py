@@ -1,7 +1,7 @@
 """FedAvg on scikit-learn's digits: no download, seconds.
 
 Command: python run.py --config=configs/digits_quickstart.py
-Time: about twenty seconds the first time, then ten, on 2 CPU cores.
+Time: about ten seconds the first time, then five, on 2 CPU cores.
 Result: 90% after 45, 50 and 50 rounds with seeds 0, 1, 2.
 """
 

@@ -13,6 +13,7 @@ import tempfile
 import jax
 import pytest
 
+from fedjax_sim.core import reuse
 from fedjax_sim.simulation import autotune
 
 _QUICK = ('--xla_backend_optimization_level=0',
@@ -59,10 +60,17 @@ def _rank_promotion_raises():
     yield
 
 
+@pytest.fixture(autouse=True)
+def _programs_are_a_tests_own():
+  """A test may change what the functions of a module-level model do."""
+  yield
+  reuse.forget()
+
+
 @pytest.fixture(scope='session', autouse=True)
 def _auto_is_one_device_and_two_lanes():
   """'auto' would measure: slow, and another answer on another day."""
-  def choose(make, cohort_size, devices, lanes, rounds=None):
+  def choose(make, cohort_size, devices, lanes, *job):
     devices = 1 if devices == 'auto' else devices
     lanes = 2 if lanes == 'auto' else lanes
     return make(devices, min(lanes, -(-cohort_size // devices))), 'fixed'

@@ -36,6 +36,8 @@ from fedjax_sim.simulation.drive import drive
 from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.simulation import Simulation
 
+# As in a long job, for which devices and lanes are measured.
+_MANY = 10 ** 9
 _OWN_OPTIONS = ('processes', 'precision', 'graphs', 'convolution',
                 'compile_lock')
 
@@ -58,7 +60,8 @@ def build(link: Link, model) -> Simulation:
       lambda r: link.job.cohorts[r], task.clients, clients.num_clients)
   options = {k: v for k, v in link.job.options.items()
              if k not in _OWN_OPTIONS}
-  return build_lib.build(model, algorithm, clients, sampler, **options)
+  return build_lib.build(
+      model, algorithm, clients, sampler, rounds=_MANY, **options)
 
 
 def join(count: int) -> None:

@@ -28,11 +28,13 @@ class Stage(NamedTuple):
       state, Scalars)`. Messages are in the cohort's order; who is absent has
       zeros and `present` False.
     initial: `(message, num_clients, key) -> state`, `()` for none.
+    tolerant: as in `Reducer`, of the last stage.
   """
 
   name: str
   run: Callable[..., tuple[Message | Aggregate, PyTree, dict]]
   initial: Callable[..., PyTree] = lambda message, num_clients, key: ()
+  tolerant: bool = False
 
 
 def buffered(*stages: Stage | MessageTransform | Reducer) -> Reducer:
@@ -90,7 +92,8 @@ def buffered(*stages: Stage | MessageTransform | Reducer) -> Reducer:
       raise ValueError(_last(named[-1].name))
     return messages, new, metrics
 
-  return Reducer(init, accumulate, trees.add, finalize, initial)
+  return Reducer(init, accumulate, trees.add, finalize, initial,
+                 tolerant=named[-1].tolerant)
 
 
 def _with_bools(buffer: Message) -> Message:
@@ -193,6 +196,6 @@ def _reducer_stage(reducer: Reducer) -> Stage:
     accumulator = reducer.accumulate(
         reducer.init(one, len(messages.present)), messages)
     return reducer.finalize(accumulator, state, broadcast, key)
-  return Stage('reducer', run, reducer.initial)
+  return Stage('reducer', run, reducer.initial, reducer.tolerant)
 
 

@@ -47,7 +47,7 @@ def grouped(reducer: Reducer) -> Reducer:
   adds = reducer.merge is trees.add
   return Reducer(
       init, accumulate, trees.add if adds else jax.vmap(reducer.merge),
-      finalize, initial)
+      finalize, initial, tolerant=reducer.tolerant)
 
 
 def _copies(tree, count: int):

@@ -14,7 +14,8 @@ def median() -> Reducer:
   Yin, Chen, Ramchandran, Bartlett, "Byzantine-Robust Distributed Learning:
   Towards Optimal Statistical Rates" (2018), algorithm 1, option I. Weights do
   not matter. Of an even number it is the mean of the middle two. A NaN counts
-  as an infinity. With nobody present it is zero.
+  as an infinity, and the metrics of whoever sends one are left out. With nobody
+  present it is zero.
   """
   return buffered(coordinate_median())
 
@@ -37,4 +38,4 @@ def coordinate_median() -> Stage:
         jax.tree.map(middle, messages.update), counted.weight, counted.weight,
         counted.count, counted.sums), state, {}
 
-  return Stage('coordinate_median', run)
+  return Stage('coordinate_median', run, tolerant=True)

@@ -112,8 +112,9 @@ def agnostic_fedavg(
   checks.non_negative('domain_lr', domain_lr)
   planned = local_training(model, client_optimizer, **training)
   probe = model._replace(
-      metrics=lambda outputs, examples: _by_domain(
-          model.loss(outputs, examples), domain(examples), num_domains))
+      metrics=lambda outputs, examples, mask: _by_domain(
+          *model.example_losses(outputs, examples, mask), domain(examples),
+          num_domains))
 
   def client(server: AgnosticBroadcast, client_state, data, key):
     sums = local_metrics(probe, server.variables, data)
@@ -121,8 +122,7 @@ def agnostic_fedavg(
                                  for d in range(num_domains)]) for i in (0, 1))
     mean = jnp.vdot(server.factors, counts) / jnp.maximum(counts.sum(), 1)
     scale = server.factors / jnp.where(mean > 0, mean, 1)
-    weighted = model._replace(loss=lambda outputs, examples: model.loss(
-        outputs, examples) * scale[domain(examples)])
+    weighted = model.weighted(lambda examples: scale[domain(examples)])
     train = local_training(weighted, client_optimizer, **training)
     local = train.run(server.variables, data, key, server.round)
     message = difference(
@@ -155,8 +155,8 @@ def agnostic_fedavg(
   return base._replace(broadcast=broadcast, server=server)
 
 
-def _by_domain(losses, domains, num_domains):
+def _by_domain(losses, real, domains, num_domains):
   """MetricSums of each domain: (losses or 0, 1 or 0), float32 [B]."""
-  inside = lambda d: (domains == d).astype(losses.dtype)
+  inside = lambda d: ((domains == d) & real).astype(losses.dtype)
   return {f'domain {d}': (losses * inside(d), inside(d))
           for d in range(num_domains)}

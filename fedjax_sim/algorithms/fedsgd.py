@@ -15,7 +15,7 @@ from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.algorithms.pooled import pooled_gradient
-from fedjax_sim.clients import gradients
+from fedjax_sim.clients import gradients, rows
 from fedjax_sim.clients.local_sgd import WEIGHTINGS
 from fedjax_sim.clients.local_training import Schedule
 from fedjax_sim.core import checks
@@ -79,8 +79,8 @@ def fedsgd(
     return ClientOutput(message, client_state, metrics)
 
   def pooled(server, pool: Pool):
-    if jax.tree.leaves(server.variables.model_state):
-      return None  # BatchNorm's statistics are a client's own.
+    if not rows.are_independent(model, server.variables, pool.examples):
+      return None  # BatchNorm's statistics, for one, are a client's own.
     aggregate, metrics = pooled_gradient(
         model, server.variables, pool, WEIGHTINGS[weighting], micro_batch_size)
     update = _scaled(aggregate.mean, -rate * scale_of(server.round))

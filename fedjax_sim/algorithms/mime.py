@@ -28,7 +28,7 @@ import optax
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.algorithms.pooled import pooled_gradient
-from fedjax_sim.clients import gradients
+from fedjax_sim.clients import gradients, rows
 from fedjax_sim.clients.local_sgd import difference
 from fedjax_sim.clients.local_training import (
     TrainingOptions,
@@ -99,6 +99,8 @@ def mime(
         Message(gradient, train.weight(data)), client_state, metrics)
 
   def pooled(sent: Sent, pool: Pool):
+    if not rows.are_independent(model, sent.variables, pool.examples):
+      return None
     return pooled_gradient(
         model, sent.variables, pool, train.weight, micro_batch_size)
 

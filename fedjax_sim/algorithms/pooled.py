@@ -30,7 +30,7 @@ def pooled_gradient(
   """sum_k w_k grad F_k / sum_k w_k over the cohort, and its training loss.
 
   Args:
-    model: without model state.
+    model: one whose rows are independent.
     variables: where all gradients are taken.
     pool: the cohort's examples.
     weighting: w_k of a client.
@@ -41,28 +41,39 @@ def pooled_gradient(
           ClientData(pool.examples, 0, size, 0, True)))(pool.sizes), 0)
   ends = jnp.cumsum(pool.sizes)
   total = ends[-1]
-  example_weights = weights / jnp.maximum(pool.sizes, 1)
+  example_weights = weights / jnp.maximum(_numbers_counted(model, pool), 1)
   keys = jax.vmap(lambda key: random.named(
       batches.step_key(key, jnp.int32(0)), 'model'))(pool.keys)
 
   def add(i, carry):
-    gradient, loss = carry
     place = i * micro_batch_size + jnp.arange(micro_batch_size, dtype=jnp.int32)
     real = place < total
     slot = jnp.where(real, jnp.searchsorted(ends, place, side='right'), 0)
     place_in_slot = jnp.where(real, place - (ends - pool.sizes)[slot], 0)
     rows = pool.offsets[slot] + place_in_slot
-    part, _, part_loss = gradients.summed_gradient(
+    part = gradients.summed_gradient(
         model, variables, jax.tree.map(lambda x: x[rows], pool.examples),
         jnp.where(real, example_weights[slot], 0),
-        jax.vmap(jax.random.fold_in)(keys[slot], place_in_slot), keys[0])
-    return jax.tree.map(jnp.add, gradient, part), loss + part_loss
+        jax.vmap(jax.random.fold_in)(keys[slot], place_in_slot))
+    return jax.tree.map(jnp.add, carry, part)
 
-  gradient, loss = jax.lax.fori_loop(
+  gradient, metrics = jax.lax.fori_loop(
       0, (total + micro_batch_size - 1) // micro_batch_size, add,
-      (jax.tree.map(jnp.zeros_like, variables.params), jnp.float32(0)))
+      (gradients.zero_sums(variables.params),
+       (jnp.float32(0), jnp.float32(0))))
   weight = jnp.sum(weights)
   aggregate = Aggregate(
       trees.divide_rows(gradient, weight), weight, weight,
       jnp.sum(pool.present, dtype=jnp.int32), sums={})
-  return aggregate, {'loss': (loss, total.astype(jnp.float32))}
+  return aggregate, {'loss': metrics}
+
+
+def _numbers_counted(model: Model, pool: Pool) -> jax.Array:
+  """int32 [S], how many examples of each slot have anything to predict."""
+  everything = jnp.ones(len(jax.tree.leaves(pool.examples)[0]), bool)
+  real = model.counted(pool.examples, everything)
+  if real is everything:
+    return pool.sizes
+  before = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(
+      real, dtype=jnp.int32)])
+  return before[pool.offsets + pool.sizes] - before[pool.offsets]

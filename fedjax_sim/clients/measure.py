@@ -4,6 +4,7 @@ import jax
 from jax import numpy as jnp
 
 from fedjax_sim.clients import batches
+from fedjax_sim.core import masks
 from fedjax_sim.core.types import (
     ClientData,
     MetricSums,
@@ -16,20 +17,33 @@ from fedjax_sim.core.types import (
 def batch_metrics(
     model: Model, variables: Variables, examples: PyTree, mask: jax.Array
 ) -> MetricSums:
-  """(sum, count) of the loss and the model's metrics over a batch."""
+  """(sum, count) of the loss and the model's metrics over a batch.
+
+  Those of some metrics are arrays, of which `finished` makes numbers.
+  """
   outputs, _ = model.run(
       variables, examples['x'], key=jax.random.key(0), train=False, mask=mask)
-  losses = model.loss(outputs, examples)
-  rows = {'loss': (losses, jnp.ones_like(losses)),
-          **model.metrics(outputs, examples)}
-  return jax.tree.map(
-      lambda x: jnp.sum(jnp.where(mask, x, 0), dtype=jnp.float32), rows)
+  rows = {'loss': model.example_losses(outputs, examples, mask),
+          **masks.call(model.metrics, outputs, examples, mask)}
+
+  def total(x):
+    real = mask.reshape(-1, *(1,) * (x.ndim - 1))
+    return jnp.sum(jnp.where(real, x, 0), axis=0, dtype=jnp.float32)
+
+  return jax.tree.map(total, rows)
+
+
+def finished(model: Model, sums: MetricSums) -> MetricSums:
+  """Totals as (sum, count) of scalars, also of metrics that add up arrays."""
+  finish = getattr(model.metrics, 'finish', {})
+  return {name: finish[name](*pair) if name in finish else pair
+          for name, pair in sums.items()}
 
 
 def local_metrics(
     model: Model, variables: Variables, data: ClientData, batch_size: int = 256
 ) -> MetricSums:
-  """MetricSums over all of a client's examples, `batch_size` at once."""
+  """`batch_metrics` over all of a client's examples, `batch_size` at once."""
   step = lambda totals, batch: jax.tree.map(
       jnp.add, totals,
       batch_metrics(model, variables, batch.examples, batch.mask))

@@ -12,6 +12,7 @@ the parameter's annotation says `Callable`; elsewhere it is a call.
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -180,7 +181,7 @@ def _bind(
       tuple(n for n in about.keywords if n in known and n not in arguments),
       tuple({*about.traceable, *space.traceable(builder),
              *getattr(builder, 'traceable', ())}),
-      {} if is_part else space.fields,
+      {} if is_part else {n: n for n in space.same} | dict(space.fields),
       outer and not as_function)
 
 
@@ -262,11 +263,11 @@ class _OfFieldError(ValueError):
 
 def _of_field(bound: Bound, error: ValueError) -> _OfFieldError | None:
   """The error with the config's field, if it begins with what one has set."""
-  name, space, rest = str(error).partition(' ')
-  if not space or name not in bound.context or name not in bound.fields:
+  found = re.match(r'(\w+)(?=[ =])', str(error))
+  if not found or found[1] not in {*bound.context} & {*bound.fields}:
     return None
-  field = bound.fields[name].split(' (')[0]
-  return _OfFieldError(f'{field} {_sentence(rest)}, for '
+  field = bound.fields[found[1]].split(' (')[0]
+  return _OfFieldError(f'{field}{_sentence(str(error)[found.end():])}, for '
                        f'{bound.field}={text_of(bound)}.')
 
 
@@ -293,4 +294,4 @@ def one_line(error: Exception) -> str:
 
 
 def _sentence(text: str) -> str:
-  return ' '.join(text.split()).removesuffix('.')
+  return re.sub(r'\s+', ' ', text).rstrip().removesuffix('.')

@@ -7,6 +7,7 @@ False are no numbers.
 
 import difflib
 import math
+import operator
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 
 # Counts are int32 on the devices.
 LARGEST = 2 ** 31 - 1
+_LARGEST_FLOAT = float(np.finfo(np.float32).max)
 _LONGEST = 80
 
 
@@ -40,8 +42,11 @@ def shown(value: Any) -> str:
 
 def is_whole(value: Any) -> bool:
   """Whether `value` is a whole number by its type: 3, not 3.0 or True."""
-  return not isinstance(value, bool | np.bool) and (
-      hasattr(value, '__index__')) and getattr(value, 'ndim', 0) == 0
+  try:
+    operator.index(value)
+  except TypeError:
+    return False
+  return not isinstance(unwrapped(value), bool)
 
 
 def is_number(value: Any) -> bool:
@@ -52,7 +57,9 @@ def is_number(value: Any) -> bool:
 
 def unwrapped(value: Any) -> Any:
   """A scalar of NumPy as Python's, and anything else as it is."""
-  return value.item() if isinstance(value, np.generic) else value
+  scalar = isinstance(value, np.generic) or (
+      isinstance(value, np.ndarray) and value.ndim == 0)
+  return value.item() if scalar else value
 
 
 def positive_int(name: str, value: Any, maximum: int | None = LARGEST) -> int:
@@ -107,8 +114,10 @@ def rate(name: str, value: Any) -> Any:
 
 def non_negative(name: str, value: Any) -> Any:
   """Returns `value` if it is finite and at least zero."""
-  if not is_traced(value) and not (_is_finite(value) and value >= 0):
-    raise ValueError(f'{name} must be finite and >= 0, got {shown(value)}.')
+  if not is_traced(value) and not (
+      _is_finite(value) and 0 <= value <= _LARGEST_FLOAT):
+    raise ValueError(f'{name} must be finite in float32 and >= 0, got '
+                     f'{shown(value)}.')
   return value
 
 

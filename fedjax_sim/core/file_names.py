@@ -1,6 +1,8 @@
 """Names that come with data and become names of files."""
 
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 _MOST_BYTES = 200  # File systems take 255, and suffixes are added.
@@ -41,6 +43,13 @@ def distinct_file_names(what: str, names: Iterable[Any]) -> None:
           f'{what}: {seen[folded]!r} and {name!r} would be one file where case '
           'is ignored; rename one.')
     seen[folded] = name
+
+
+def as_path(what: str, value: Any) -> Path:
+  """`value` as a path, or ValueError if it is neither text nor a path."""
+  if not isinstance(value, str | os.PathLike) or '\0' in os.fspath(value):
+    raise ValueError(f'{what} must be a path, got {_shown(value)}.')
+  return Path(value)
 
 
 def _fault(name: Any) -> str:

@@ -126,6 +126,16 @@ class Model(NamedTuple):
                        'a flax.nnx.Module; this one was made otherwise.')
     return self.nnx(variables)
 
+  def weighted(self, weights: Callable[[PyTree], jax.Array]) -> 'Model':
+    """The model with losses times `weights(examples)`, float32 [B]."""
+    def loss(outputs, examples, mask):
+      return weights(examples) * masks.call(
+          self.loss, outputs, examples, mask)
+
+    loss.unweighted = self.loss
+    loss.counts = getattr(self.loss, 'counts', lambda examples: None)
+    return self._replace(loss=loss)
+
   def run(self, variables: Variables, inputs: PyTree, **options):
     """`apply` with all of the variables; `options` are its keywords."""
     if variables.frozen is not None:

@@ -23,6 +23,8 @@ class Namespace:
     context: names of the parameters that are filled in.
     fields: those of them that another field of the config sets -> its name. A
       spec may not set them too.
+    same: names of the parameters that a field of the same name sets, unless a
+      spec does.
     parts: further builders, which only arguments may name.
     parts_context: names of the parameters that are filled in for these.
     combine: makes one thing of the parts of a chain; None if there is no chain.
@@ -35,6 +37,8 @@ class Namespace:
   builders: Mapping[str, Builder]
   context: frozenset[str] = frozenset()
   fields: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  same: frozenset[str] = frozenset(
+      {'rounds', 'num_clients', 'seed', 'data_dir', 'clients_per_round'})
   parts: Mapping[str, Builder] = dataclasses.field(default_factory=dict)
   parts_context: frozenset[str] = frozenset()
   combine: Callable[..., Any] | None = None

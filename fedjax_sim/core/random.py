@@ -6,13 +6,77 @@ runs in never enter, so they can't change a result.
 """
 
 import zlib
+from collections.abc import Sequence
+from typing import Any
 
 import jax
+import numpy as np
 from jax import numpy as jnp
+
+from fedjax_sim.core import checks
+
+# As many seeds as a root key, two words of 32 bits, can tell apart.
+MAX_SEED = 2 ** 64 - 1
+_WORD = 2 ** 32
 
 # `random_order` draws as wide as the padded size, which is sound only where
 # element i of a draw doesn't depend on how many elements are drawn. JAX calls
 # such bits partitionable, and makes them by default.
+
+
+def seed(name: str, value: Any, most: int = MAX_SEED) -> int:
+  """Returns `value` as an int if it is a seed, from 0 to `most`.
+
+  Raises:
+    ValueError: it is a bool, no whole number, or out of range.
+  """
+  if not checks.is_whole(value) or not 0 <= int(value) <= most:
+    bits = (most + 1).bit_length() - 1
+    raise ValueError(f'{name} must be a whole number from 0 to 2**{bits} - 1, '
+                     f'got {checks.shown(value)}.')
+  return int(value)
+
+
+def root_key(value: int) -> jax.Array:
+  """The key that all others of a run come from; seeds never share one.
+
+  It is `jax.random.key(value)` of a seed below 2**32. Of a larger one JAX drops
+  the upper half unless it computes in 64 bits; here it is always kept.
+
+  Raises:
+    ValueError: `value` is no seed.
+  """
+  high, low = divmod(seed('seed', value), _WORD)
+  key = jax.random.key(np.uint32(low))
+  if not high:
+    return key
+  # The words are (high, low), of some generators twice.
+  words = jax.random.key_data(key).at[0::2].set(np.uint32(high))
+  return jax.random.wrap_key_data(words, impl=jax.random.key_impl(key))
+
+
+def root_keys(values: Sequence[int]) -> jax.Array:
+  """`root_key` of each of S seeds: [S]."""
+  return jnp.stack([root_key(value) for value in values])
+
+
+def words(value: int, number: int) -> list[int]:
+  """What NumPy's generators are seeded with, for a seed and what it is for.
+
+  Each has a place of its own, of 32 bits each, since `SeedSequence` runs the
+  words of large numbers together: (s + 2**32, 0) would be (s, 1).
+
+  Args:
+    value: the seed.
+    number: such as the round's, below 2**32.
+
+  Raises:
+    ValueError: one is out of range.
+  """
+  high, low = divmod(seed('seed', value), _WORD)
+  if not 0 <= number < _WORD:
+    raise ValueError(f'a round must be below 2**32, got {number}.')
+  return [low, int(number), high]
 
 
 def named(key: jax.Array, purpose: str) -> jax.Array:

@@ -213,6 +213,8 @@ class Reducer(NamedTuple):
       round; `()` for none.
     plain: whether it is the weighted mean of the updates as they are, which an
       algorithm may compute in another way.
+    tolerant: whether it bears updates that are not finite. Then the metrics of
+      clients with such an update or loss are left out, and the round is good.
   """
 
   init: Callable[[Message, int], PyTree]
@@ -221,6 +223,7 @@ class Reducer(NamedTuple):
   finalize: Callable[..., tuple[Aggregate, PyTree, Scalars]]
   initial: Callable[..., PyTree] = lambda message, num_clients, key: ()
   plain: bool = False
+  tolerant: bool = False
 
 
 class Keys(NamedTuple):

@@ -4,7 +4,7 @@ Arrays come from NumPy, JAX, PyTorch, pandas or plain lists. Each is converted
 once, and what can't be is named by its place, such as `examples['x']`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import jax
@@ -62,8 +62,11 @@ def _convert(value: Any, name: str) -> PyTree:
 
 def as_array(value: Any, name: str) -> np.ndarray:
   """One array of anything that is one, or ValueError naming it."""
-  if isinstance(value, np.ndarray) and value.dtype != object:
+  if type(value) in (np.ndarray, np.memmap) and value.dtype != object:
     return value
+  if isinstance(value, np.ma.MaskedArray) and np.ma.getmaskarray(value).any():
+    raise ValueError(f'{name} is a masked array with values that are masked: '
+                     'leave out these examples, or fill them in.')
   try:
     array = np.asarray(_on_host(value))
   except Exception as error:  # Whatever a foreign array raises.
@@ -87,6 +90,17 @@ def stack(rows: Any, name: str) -> np.ndarray:
           f'{list(arrays[0].shape)} in example 0 and {list(array.shape)} in '
           f'example {i}: pad, crop or resize them.')
   return np.stack(arrays)
+
+
+def as_list(name: str, value: Any) -> list:
+  """The items of a list, an array or any other iterable, or ValueError."""
+  try:
+    if isinstance(value, str | bytes | Mapping | Set) or _is_frame(value):
+      raise TypeError('it has no order of items')
+    return list(value)
+  except TypeError as error:  # Of an array without axes, too.
+    raise ValueError(f'{name} must be a list, got a {type(value).__name__}: '
+                     f'{error}.') from error
 
 
 def is_missing(value: Any) -> bool:

@@ -7,6 +7,9 @@ Letters: N clients, E examples in all.
 """
 
 import collections
+import datetime
+import numbers
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +19,7 @@ import numpy as np
 from fedjax_sim.core import checks
 from fedjax_sim.core.types import PyTree
 from fedjax_sim.data import partition as partition_lib
-from fedjax_sim.data.examples import as_examples, is_missing
+from fedjax_sim.data.examples import as_examples, as_list, is_missing
 
 # JAX computes in 32 bits unless told otherwise, and would narrow these anyway.
 _NARROWER = {np.dtype(wide): np.dtype(narrow) for wide, narrow in (
@@ -24,6 +27,9 @@ _NARROWER = {np.dtype(wide): np.dtype(narrow) for wide, narrow in (
     ('complex128', 'complex64'))}
 
 
+# What can name a client.
+_NAMES = (str, bytes, numbers.Number, np.generic, np.ndarray, datetime.date,
+          uuid.UUID)
 # Examples whose numbers are looked at in one go.
 _ROWS_AT_ONCE = 65_536
 
@@ -273,7 +279,8 @@ def offsets_of(sizes: np.ndarray) -> np.ndarray:
 def _names(client_ids: Sequence[Any] | None, sizes: np.ndarray) -> list[str]:
   if client_ids is None:
     return [str(i) for i in range(len(sizes))]
-  names = [client_name(client) for client in client_ids]
+  names = [client_name(client)
+           for client in as_list('client_ids', client_ids)]
   if len(names) != len(sizes):
     raise ValueError(
         f'client_ids must name each of the {len(sizes)} clients, got '
@@ -290,6 +297,11 @@ def client_name(client_id: Any) -> str:
   if is_missing(client_id):
     raise ValueError(f'client_ids must name every client, got {client_id!r}: '
                      'leave out examples whose client is not known.')
+  parts = client_id if isinstance(client_id, tuple) else (client_id,)
+  if not all(isinstance(part, _NAMES) and np.ndim(part) == 0
+             for part in parts):
+    raise ValueError('client_ids must be text or numbers, got a '
+                     f'{type(client_id).__name__}.')
   if not isinstance(client_id, bytes):
     return str(client_id)
   try:

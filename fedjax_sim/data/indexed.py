@@ -7,7 +7,7 @@ import numpy as np
 
 from fedjax_sim.core.types import PyTree
 from fedjax_sim.data import partition as partition_lib
-from fedjax_sim.data.examples import as_array, stack
+from fedjax_sim.data.examples import as_array, as_list, stack
 from fedjax_sim.data.federated import FederatedData, federate, single
 
 # What datasets call inputs and labels, where nobody says.
@@ -60,15 +60,25 @@ def from_dataset(
     return federate(examples, *partition_lib.natural(ids))
   if partition is None:
     return single(examples)
-  return federate(
-      examples,
-      partition(examples['y']) if callable(partition) else partition)
+  if callable(partition):
+    partition = _called('partition', partition, examples['y'])
+  return federate(examples, partition)
+
+
+def _called(field: str, function: Callable[[Any], Any], argument: Any) -> Any:
+  try:
+    return function(argument)
+  except Exception as error:  # Whatever a function of the user's raises.
+    raise ValueError(f'{field}: the function raised {type(error).__name__}: '
+                     f'{error}') from error
 
 
 def _given(ids: Sequence[Any], size: int) -> Sequence[Any]:
+  ids = as_list('client', ids)
   if len(ids) != size:
-    raise ValueError(f'client must have an id for each of the {size} examples, '
-                     f'got {len(ids)}.')
+    raise ValueError(
+        f'client must be a field, a function, or an id for each of the {size} '
+        f'examples, got {len(ids)}.')
   return ids
 
 
@@ -77,7 +87,7 @@ def _of_item(client: Any) -> Callable[[Any, int], Any] | None:
   if isinstance(client, str | int):
     return lambda item, i: _scalar(_part(item, client, (), 'client', i))
   if callable(client):
-    return lambda item, i: _scalar(client(item))
+    return lambda item, i: _scalar(_called('client', client, item))
   return None
 
 
@@ -92,7 +102,8 @@ def _read(
 ) -> tuple[dict[str, PyTree], list | None]:
   """({'x': [E, ...], 'y': [E, ...]}, E clients or None), in one pass."""
   if not (hasattr(dataset, '__len__') and hasattr(dataset, '__getitem__')) or (
-      isinstance(dataset, str | bytes | Mapping) or hasattr(dataset, 'iloc')):
+      isinstance(dataset, str | bytes | Mapping) or hasattr(dataset, 'columns')
+      or getattr(dataset, 'ndim', 1) == 0):
     raise ValueError(
         'dataset must have examples by number, that is __len__ and '
         f'__getitem__(i), got a {type(dataset).__name__}.')

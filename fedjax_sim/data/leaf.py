@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fedjax_sim.core import file_names
 from fedjax_sim.data.examples import as_array
 from fedjax_sim.data.federated import FederatedData, from_clients, is_numeric
 from fedjax_sim.data.sets import text
@@ -37,7 +38,7 @@ def read_leaf(
       a user comes twice, or x or y are no numbers.
   """
   clients = {}
-  for file in _files(Path(path)):
+  for file in _files(file_names.as_path('path', path)):
     for user, x, y in _users(file):
       where = f'{file}, user {user!r}'
       if user in clients:

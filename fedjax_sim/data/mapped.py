@@ -43,16 +43,17 @@ def write_mapped(
 
   Args:
     folder: must not exist yet; appears once it is complete.
-    clients: (client id, examples): what `from_clients` takes of a client, as
-      dicts whose values are arrays [n, ...] or again such dicts; n >= 1, alike
-      in names, dtypes and trailing shapes. 64-bit numbers are narrowed to 32.
+    clients: pairs (client id, examples), or a dict of these. Examples are what
+      `from_clients` takes of a client, as dicts whose values are arrays [n,
+      ...] or again such dicts; n >= 1, alike in names, dtypes and trailing
+      shapes. 64-bit numbers are narrowed to 32.
 
   Raises:
     ValueError: the folder exists; there are no clients; or a client, which is
       named, is empty, is not like the first, holds numbers that are not finite,
       or has an array whose name can't be that of a file.
   """
-  folder = Path(folder)
+  folder = file_names.as_path('folder', folder)
   if folder.exists():
     raise ValueError(f'folder must not exist yet, {str(folder)!r} does.')
   folder.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +73,7 @@ def open_mapped(folder: Path | str) -> FederatedData:
   Raises:
     ValueError: there is none, or its files don't fit each other.
   """
-  folder = Path(folder)
+  folder = file_names.as_path('folder', folder)
   leaves = _read_meta(folder)
   offsets = _load(folder / 'offsets.npy', 'iu')
   names = _load(folder / 'client_ids.npy', 'S')
@@ -178,7 +179,7 @@ def _load(file: Path, kinds: str) -> np.ndarray:
 def _write(folder: Path, clients) -> None:
   files, first, sizes, names = {}, None, [], []
   try:
-    for client_id, given in clients:
+    for client_id, given in _pairs(clients):
       flat = _flat_client(client_id, given)
       if first is None:
         first = {path: leaf[:0] for path, leaf in flat.items()}
@@ -203,6 +204,21 @@ def _write(folder: Path, clients) -> None:
       for path, leaf in first.items()})}, indent=1))
 
 
+def _pairs(clients: Any) -> Iterator[tuple[Any, Any]]:
+  """The clients, each a pair; or ValueError."""
+  clients = clients.items() if isinstance(clients, Mapping) else clients
+  try:
+    clients = iter(clients)
+  except TypeError as error:
+    raise ValueError('clients must come one by one, as (client id, examples): '
+                     f'{error}.') from error
+  for client in clients:
+    if not isinstance(client, tuple | list) or len(client) != 2:
+      raise ValueError('clients must be pairs (client id, examples), got a '
+                       f'{type(client).__name__}.')
+    yield tuple(client)
+
+
 def _stored_name(client_id: Any) -> bytes:
   name = federated.client_name(client_id).encode()
   if name.endswith(b'\0'):  # NumPy would drop it.
@@ -217,6 +233,7 @@ def _flat_client(client_id: Any, given: Any) -> Flat:
   if not isinstance(examples, dict):
     raise ValueError(f'{label}examples must be a dict of arrays, got '
                      f'{type(given).__name__}.')
+  federated.num_examples(examples, f'{label}examples')
   flat = {}
   for path, leaf in jax.tree.leaves_with_path(examples):
     if not all(isinstance(key, jax.tree_util.DictKey) for key in path):

@@ -11,12 +11,13 @@ Letters: N clients, E examples in all, L distinct labels.
 
 import bisect
 import math
+import numbers
 import zlib
 from typing import Any
 
 import numpy as np
 
-from fedjax_sim.core import checks
+from fedjax_sim.core import checks, random
 from fedjax_sim.data.partition_summary import (
     as_labels,
     as_partition,
@@ -41,7 +42,7 @@ def iid(
   Args:
     labels_or_num_examples: [E] labels, of which only the length counts, or E.
     num_clients: N, at most E.
-    seed: whole number >= 0.
+    seed: whole number from 0 to 2**64 - 1.
 
   Returns:
     N arrays that use every example once; their sizes differ by at most one.
@@ -77,7 +78,7 @@ def shards(
     labels: [E], whole numbers or strings.
     num_clients: N.
     shards_per_client: k.
-    seed: whole number >= 0.
+    seed: whole number from 0 to 2**64 - 1.
     num_shards: s, by default N * k, and only that is valid.
 
   Returns:
@@ -131,7 +132,7 @@ def dirichlet(
     labels: [E], whole numbers or strings.
     num_clients: N.
     alpha: concentration, positive.
-    seed: whole number >= 0.
+    seed: whole number from 0 to 2**64 - 1.
     min_size: the fewest examples a client may have; 0 allows empty clients.
     max_tries: how many draws to make before giving up.
 
@@ -143,7 +144,10 @@ def dirichlet(
       the message tells the best draw's smallest size and what to change.
   """
   labels = as_labels(labels)
-  checks.positive('alpha', alpha)
+  # On the host, in float64: not bound to what float32 holds.
+  if not (isinstance(alpha, numbers.Real) and not isinstance(alpha, bool)
+          and 0 < alpha < math.inf):
+    raise ValueError(f'alpha must be positive and finite, got {alpha!r}.')
   checks.at_least('min_size', min_size, 0)
   checks.positive_int('max_tries', max_tries)
   _check_enough(len(labels), num_clients, min_size)
@@ -181,7 +185,7 @@ def quantity(
   Args:
     num_examples: E.
     num_clients: N.
-    seed: whole number >= 0.
+    seed: whole number from 0 to 2**64 - 1.
     sigma: standard deviation of log(size), >= 0; 0 gives equal sizes.
     min_size: the fewest examples a client may have.
 
@@ -247,7 +251,7 @@ def split(
   Args:
     partition: N int arrays.
     test_fraction: in [0, 1).
-    seed: whole number >= 0; without effect if not `shuffle`.
+    seed: whole number from 0 to 2**64 - 1; without effect if not `shuffle`.
     shuffle: draw the test examples at random. If False, they are each client's
       last ones, and both parts keep their order.
 
@@ -263,7 +267,7 @@ def split(
         'leave nothing to train on.')
   rng = _rng(seed, 'split')
   train, test = [], []
-  for client in partition:
+  for client in as_partition(partition):
     client = np.asarray(client)
     client = rng.permutation(client) if shuffle else client
     cut = len(client) - _test_size(len(client), test_fraction)
@@ -274,8 +278,8 @@ def split(
 
 def _rng(seed: int, purpose: str) -> np.random.Generator:
   """A stream for one purpose: `split` must not repeat what `iid` drew."""
-  checks.at_least('seed', seed, 0, maximum=None)
-  return np.random.default_rng([int(seed), zlib.crc32(purpose.encode())])
+  return np.random.default_rng(
+      random.words(seed, zlib.crc32(purpose.encode())))
 
 
 def _check_enough(num_examples: int, num_clients: int, min_size: int) -> None:

@@ -3,13 +3,13 @@
 Letters: N clients, E examples in all, L distinct labels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fedjax_sim.core import checks
-from fedjax_sim.data.examples import is_missing
+from fedjax_sim.data.examples import as_list, is_missing
 
 
 class Summary(NamedTuple):
@@ -55,19 +55,16 @@ def as_partition(partition: Any) -> list[np.ndarray]:
   Raises:
     ValueError: it is no sequence of such, naming the client.
   """
-  if isinstance(partition, str | bytes | Mapping) or not hasattr(
-      partition, '__iter__'):
-    raise ValueError('partition must be a list with an array of indices for '
-                     f'each client, got a {type(partition).__name__}.')
   arrays = []
-  for i, client in enumerate(partition):
+  for i, client in enumerate(as_list('partition', partition)):
     if not isinstance(client, np.ndarray):
       try:
         array = np.asarray(client)
-      except ValueError as error:  # Ragged.
+      except Exception as error:  # Ragged, or no array of numbers.
         raise ValueError(f'partition: client {i} must be a 1-D integer array: '
                          f'{error}') from error
       client = array.astype(np.int64) if array.shape == (0,) else array
+    _check_index_array(i, client)
     arrays.append(client)
   return arrays
 
@@ -92,10 +89,7 @@ def check(
   checks.at_least('num_examples', num_examples, 0)
   checks.positive_int('num_clients', len(partition))
   for i, client in enumerate(partition):
-    if not _is_index_array(client):
-      raise ValueError(
-          f'partition: client {i} must be a 1-D integer array, got '
-          f'{describe(client)}.')
+    _check_index_array(i, client)
     if not allow_empty and not len(client):
       raise ValueError(f'partition: client {i} is empty.')
   indices = np.concatenate(partition, dtype=np.int64)
@@ -120,6 +114,7 @@ def summary(
   Raises:
     ValueError: no clients, or an index without a label.
   """
+  partition = as_partition(partition)
   checks.positive_int('num_clients', len(partition))
   sizes = sizes_of(partition)
   entropy = distinct = None
@@ -171,7 +166,7 @@ def as_labels(labels: Any, name: str = 'labels') -> np.ndarray:
   _check_none_missing(labels, name)
   try:
     array = np.asarray(labels)
-  except ValueError as error:  # Ragged.
+  except Exception as error:  # Ragged, or no array of numbers.
     raise ValueError(f'{name} must be a 1-D array: {error}') from error
   if array.ndim == 1 and array.dtype.kind == 'O':
     array = np.asarray(array.tolist())  # Strings, as pandas holds them.
@@ -191,7 +186,7 @@ def _check_none_missing(labels: Any, name: str) -> None:
           f"{int(np.argmax(labels == 'nan'))} has 'nan', NumPy's text for a "
           'missing one: leave such examples out, or rename the client.')
     return
-  if not hasattr(labels, '__len__'):
+  if not hasattr(labels, '__len__') or not np.ndim(labels):
     return  # Said by the caller.
   missing = [i for i, value in enumerate(labels) if is_missing(value)]
   if missing:
@@ -207,9 +202,11 @@ def describe(value: Any) -> str:
   return f'a {type(value).__name__}'
 
 
-def _is_index_array(client: Any) -> bool:
-  return (isinstance(client, np.ndarray) and client.ndim == 1
-          and client.dtype.kind in 'iu')
+def _check_index_array(i: int, client: Any) -> None:
+  if not (isinstance(client, np.ndarray) and client.ndim == 1
+          and client.dtype.kind in 'iu'):
+    raise ValueError(f'partition: client {i} must be a 1-D integer array, got '
+                     f'{describe(client)}.')
 
 
 def _check_unique(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedjax_sim.core import checks
+from fedjax_sim.core import checks, random
 
 
 class Sampler(NamedTuple):
@@ -39,18 +39,18 @@ def uniform(num_clients: int, clients_per_round: int, seed: int) -> Sampler:
   Args:
     num_clients: N.
     clients_per_round: M, at most N.
-    seed: whole number >= 0.
+    seed: whole number from 0 to 2**64 - 1.
 
   Raises:
     ValueError: an argument is out of range. So does `sample`, for a round that
       is not a whole number >= 0.
   """
   cohort = cohort_size(num_clients, clients_per_round=clients_per_round)
-  checks.at_least('seed', seed, 0, maximum=None)
+  random.seed('seed', seed)
 
   def sample(round_number: int) -> np.ndarray:
     checks.at_least('round', round_number, 0)
-    entropy = np.random.SeedSequence([int(seed), int(round_number)])
+    entropy = np.random.SeedSequence(random.words(seed, round_number))
     rng = np.random.Generator(np.random.Philox(entropy))
     # Generator.choice runs Floyd's algorithm on a hash set where M is below
     # N / 50 (and N above 10,000); else it takes O(N) <= O(50 M).

@@ -23,7 +23,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from fedjax_sim.core import files
+from fedjax_sim.core import file_names, files
 from fedjax_sim.data import mapped
 from fedjax_sim.data.federated import FederatedData, is_numeric
 from fedjax_sim.data.sets import raw_files
@@ -71,14 +71,15 @@ def read_sqlite(
       `fields` name none of its arrays, or a client is empty, too large or
       refused by `mapped.write_mapped`.
   """
-  path = Path(path)
+  path = file_names.as_path('path', path)
   if not path.is_file():
     raise ValueError(f'path must be an SQLite file, there is none at '
                      f'{str(path)!r}.')
   if transform is not None and (folder is None or fields is not None):
     raise ValueError('transform takes the place of fields and needs a folder '
                      'for what it makes.')
-  folder = Path(folder) if folder is not None else _cached(path, fields)
+  folder = (_cached(path, fields) if folder is None
+            else file_names.as_path('folder', folder))
   if folder.exists():
     return mapped.open_mapped(folder)
   take = transform or _renaming(path, fields)
@@ -101,7 +102,8 @@ def iterate_sqlite(
     ValueError: the file is of another layout; or naming the row that is
       damaged, too large, or of other counts than it says.
   """
-  uri = f'{Path(path).resolve().as_uri()}?mode=ro'
+  path = file_names.as_path('path', path)
+  uri = f'{path.resolve().as_uri()}?mode=ro'
   try:
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
       connection.setlimit(
@@ -161,14 +163,15 @@ def write_sqlite(
     ValueError: a client's arrays have different lengths, or a dtype that the
       layout can't hold; or two clients have one id.
   """
-  with files.replacing(path) as file:
+  with files.replacing(file_names.as_path('path', path)) as file:
     with contextlib.closing(sqlite3.connect(file.name)) as connection:
       connection.execute(_TABLE)
       try:
         connection.executemany(
             'INSERT INTO federated_data VALUES (?, ?, ?)',
-            ((_as_bytes(client_id), _pack(client_id, examples),
-              _size(client_id, examples)) for client_id, examples in clients))
+            ((_as_bytes(client_id), _pack(client_id, examples), size)
+             for client_id, examples in clients
+             for size in [_size(client_id, examples)]))
       except sqlite3.IntegrityError as error:
         raise ValueError(f'client ids must be distinct: {error}.') from error
       connection.commit()
@@ -206,11 +209,15 @@ def _as_bytes(client_id) -> bytes:
 
 
 def _size(client_id, examples: Examples) -> int:
-  sizes = {name: len(leaf) for name, leaf in examples.items()}
+  if not isinstance(examples, Mapping) or not examples:
+    raise ValueError(f'client {client_id}: examples must be a dict of arrays, '
+                     f'got {examples!r:.60}.')
+  sizes = {name: len(leaf) if np.ndim(leaf) else None
+           for name, leaf in examples.items()}
   if not all(isinstance(name, str) for name in sizes):
     raise ValueError(f'client {client_id}: the names of arrays must be text, '
                      f'got {list(sizes)}.')
-  if len(set(sizes.values())) != 1:
+  if len(set(sizes.values())) != 1 or None in sizes.values():
     raise ValueError(f'client {client_id}: all arrays must have one entry per '
                      f'example, got {sizes}.')
   return next(iter(sizes.values()))

@@ -87,6 +87,9 @@ def _column(df: Any, field: str, name: Hashable) -> np.ndarray:
 
 def _series(df: Any, field: str, name: Hashable) -> Any:
   columns = list(df.columns)
+  if not isinstance(name, Hashable):
+    raise ValueError(f'{field} must name a column of the frame, got a '
+                     f'{type(name).__name__}.')
   if columns.count(name) != 1:
     near = difflib.get_close_matches(str(name), map(str, columns), n=1)
     hint = f' Did you mean {near[0]!r}?' if near else ''

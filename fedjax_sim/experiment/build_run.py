@@ -1,6 +1,6 @@
 """From a config to data, model and algorithm, ready to run."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +20,7 @@ from fedjax_sim.experiment.build_algorithm import (
   make_optimizers,
 )
 from fedjax_sim.experiment.check_config import cohort_size, validate
-from fedjax_sim.models import adapters
+from fedjax_sim.models import adapters, output_check
 from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation import evaluation
 from fedjax_sim.simulation.simulation import Simulation
@@ -49,18 +49,25 @@ class Shape(NamedTuple):
   lanes: int | str
 
 
-def build(config: ConfigDict, shape: Shape) -> Experiment:
+def build(
+    config: ConfigDict, shape: Shape,
+    say: Callable[[str], None] = lambda text: None,
+) -> Experiment:
   """Loads data and puts everything together.
+
+  `say` is told what takes a while, before it begins.
 
   Raises:
     ValueError: a field is out of range, or the data can't be had.
   """
   validate(config)
   with field_names.in_errors(config):
-    return _build(config, shape)
+    return _build(config, shape, say)
 
 
-def _build(config: ConfigDict, shape: Shape) -> Experiment:
+def _build(
+    config: ConfigDict, shape: Shape, say: Callable[[str], None]
+) -> Experiment:
   """`build`, of a config whose fields are in range."""
   dataset = load_dataset(config)
   labels = dataset.train['y']
@@ -76,7 +83,7 @@ def _build(config: ConfigDict, shape: Shape) -> Experiment:
       model, algorithm, train,
       make_sampler(config, num_clients),
       test=evaluation.some_of(dataset.test, config.test_examples),
-      seed=config.seed, rounds=config.rounds, **shape._asdict(),
+      seed=config.seed, rounds=config.rounds, say=say, **shape._asdict(),
       eval_batch_size=config.eval_batch_size, examples=config.examples,
       client_state=config.client_state)
   return Experiment(
@@ -117,13 +124,14 @@ def try_out(
   examples = jax.tree.map(lambda x: x[:1], examples)
   with builders.blamed('model', config.model):
     variables = jax.eval_shape(model.init, key, examples['x'])
-    outputs = jax.eval_shape(
+    jax.eval_shape(
         lambda v: model.run(v, examples['x'], key=key, train=False,
                             mask=np.ones(1, bool))[0], variables)
-  for name in ('loss', 'metrics'):
+  without = model._replace(metrics=lambda outputs, examples: {})
+  for name, one in (('loss', without), ('metrics', model)):
     if config[name]:  # The model's own are checked with the data.
       with builders.blamed(name, config[name]):
-        jax.eval_shape(getattr(model, name), outputs, examples)
+        output_check.check_functions(one, variables, examples)
   for field, optimizer in make_optimizers(config, num_clients).items():
     with builders.blamed(field, config[field]):
       jax.eval_shape(

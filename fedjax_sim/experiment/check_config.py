@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from fedjax_sim.core import builders, checks
+from fedjax_sim.core import builders, checks, random
 from fedjax_sim.core.builders import AnyBound
 from fedjax_sim.data import sampling
 from fedjax_sim.experiment import best, field_names, moved_fields, spec_fields
@@ -73,7 +73,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     'server_lr': checks.positive,
     'server_lr_decay': checks.positive,
     'rounds': _at_least(1),
-    'seed': _at_least(0, 2 ** 63 - 1),
+    'seed': random.seed,
     'eval_every': _at_least(1),
     'eval_batch_size': _at_least(1),
     'test_examples': _at_least(0),
@@ -157,6 +157,7 @@ def _validate(config: ConfigDict) -> None:
     raise ValueError(
         'client_eval_every must be 0 unless client_test_fraction holds out '
         f'examples of the clients, got {config.client_eval_every}.')
+  _check_micro_batches(config, bound['algorithm'])
   if config.aggregate and (config.uplink or config.reduce):
     raise ValueError(
         'aggregate stands for uplink and reduce, which must be empty beside '
@@ -171,6 +172,22 @@ def _check_together(config: ConfigDict) -> None:
       raise ValueError(
           f'{field} must be {unused} beside {other}={config[other]!r}, which '
           f'is used instead, got {config[field]!r}.')
+
+
+# Algorithms that take a gradient over all of a client's data in any case.
+_FULL_GRADIENT = ('mime', 'mimelite', 'scaffold')
+
+
+def _check_micro_batches(config: ConfigDict, algorithm: AnyBound) -> None:
+  """ValueError for a size of micro-batches where no full batch is cut."""
+  is_known = getattr(algorithm, 'name', '') in spec_fields.spaces()[
+      'algorithm'].builders
+  if (config.micro_batch_size != 256 and not config.full_batch and is_known
+      and 'batch_size' in builders.taken(algorithm)
+      and algorithm.name not in _FULL_GRADIENT):
+    raise ValueError(
+        'micro_batch_size must be 256 without full_batch, since only a full '
+        f'batch is cut into micro-batches, got {config.micro_batch_size}.')
 
 
 def cohort_size(config: ConfigDict, num_clients: int) -> int:

@@ -54,9 +54,9 @@ def _line(error: BaseException, file: str) -> int | None:
 
 def _of_flag(error: Exception, config: Config | None) -> str | None:
   """For a flag such as --config.rounds=x, what the field must be."""
-  name = str(error).strip('"\'')
-  if isinstance(error, KeyError | AttributeError) and name.isidentifier():
-    return check_config.unknown_field(name)
+  name = re.search(r'\w+', str(error))
+  if isinstance(error, KeyError | AttributeError) and name:
+    return check_config.unknown_field(name[0])
   found = re.match(r'flag --config\.(\w+)=(.*?): ', str(error), re.DOTALL)
   if found is None or config is None or found[1] not in config:
     return None

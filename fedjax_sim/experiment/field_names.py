@@ -5,8 +5,8 @@ import re
 from collections.abc import Collection, Iterator
 
 # What functions call some of the fields that they are given.
-_ARGUMENTS = {'test_fraction': 'client_test_fraction',
-              'checkpoints': 'keep_checkpoints', 'keep': 'keep_checkpoints'}
+_ARGUMENTS = {'test_fraction': 'client_test_fraction', 'epochs': 'local_epochs',
+              'steps': 'local_steps'}
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from fedjax_sim.experiment import (
   client_checkpoints,
   loop,
   metrics,
+  notice,
   processes,
   reporting,
   results,
@@ -73,8 +74,12 @@ def run(
   folder = Path(
       workdir_path or Path('runs') / f'{name}-{workdir.short_hash(plain)}')
   if dry_run:
-    print('compiling the rounds, to tell what they take', flush=True)
-    experiment = build(config, Shape(config.devices, config.lanes))
+    with notice.Notice() as waiting:
+      waiting.say('reading the data')
+      experiment = build(config, Shape(config.devices, config.lanes),
+                         waiting.say)
+      waiting.say('compiling the rounds')
+      _ = experiment.simulation.program.compiled
     state = experiment.simulation.init()
     reporting.print_fields(_header(config, experiment, folder, state)
                            | _cost(experiment.simulation, state))
@@ -110,11 +115,12 @@ def _run_in(
             '--config.rounds=')
       _print_closing(folder, config)
       return EXIT_DONE
-    if 'auto' in shape:
-      print('devices and lanes: measuring what is fastest, unless it is known',
-            flush=True)
-    experiment = build(config, shape)
-    simulation = experiment.simulation
+    with notice.Notice() as waiting:
+      waiting.say('reading the data')
+      experiment = build(config, shape, waiting.say)
+      simulation = experiment.simulation
+      waiting.say('compiling the rounds')
+      _ = simulation.program.compiled
     if processes.is_first():
       workdir.write_record(
           folder, plain, Shape(simulation.placement.size,

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from fedjax_sim.core import random
 from fedjax_sim.core.types import PyTree
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.data.partition import Partition
@@ -288,7 +289,7 @@ def client_evaluator(session: Session) -> Callable[..., ClientMetrics]:
   simulation = session.simulation
   return evaluation.client_evaluator(
       simulation.model, simulation.algorithm, simulation.train,
-      session.client_test, key=jax.random.key(simulation.seed),
+      session.client_test, key=random.root_key(simulation.seed),
       lanes=simulation.lanes)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from fedjax_sim.core import checks
+from fedjax_sim.core import checks, random
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
@@ -62,13 +62,13 @@ def sweep(
   checks.positive_int('rounds', rounds)
   checks.positive_int('eval_every', eval_every)
   for name, values, check in (
-      ('seeds', seeds, lambda n, v: checks.at_least(n, v, 0, None)),
+      ('seeds', seeds, random.seed),
       ('learning_rates', learning_rates, checks.positive)):
+    for value in values:
+      check(name, value)
     if not values or len(set(values)) != len(values):
       raise ValueError(f'{name} must be distinct, and at least one, got '
                        f'{list(values)}.')
-    for value in values:
-      check(name, value)
   cohort = sampling.cohort_size(
       train.num_clients, clients_per_round=clients_per_round,
       client_fraction=client_fraction)

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
+from fedjax_sim.core import random
 from fedjax_sim.experiment import (
   build_sweep,
   callbacks,
@@ -169,5 +169,5 @@ def _write_results(
       results.write_clients(folders[i], evaluation.evaluate_clients(
           sweep.model, sweep.make_algorithm(**member.hyperparameters), last,
           sweep.federations[member.federation], tests[member.federation],
-          key=jax.random.key(member.seed)))
+          key=random.root_key(member.seed)))
     results.complete(folders[i], config.rounds, config.targets)

@@ -123,6 +123,7 @@ def _client_update(
     state = client_steps.widened(
         state, jax.eval_shape(client_step, state, batch)[0])
     _, result = jax.eval_shape(client_step, state, batch)
+    _check_result(result)
     sums = jax.tree.map(lambda x: jnp.zeros((), jnp.float32), result)
 
     def step(carry, batch):
@@ -139,6 +140,22 @@ def _client_update(
     return ClientOutput(message, client_state, metrics)
 
   return update
+
+
+def _check_result(result) -> None:
+  """ValueError unless a step's result is a dict of real scalars, or empty."""
+  if isinstance(result, dict | tuple) and not result:
+    return
+  fits = isinstance(result, dict) and all(
+      isinstance(name, str) and getattr(x, 'shape', None) == ()
+      and not jnp.issubdtype(x.dtype, jnp.complexfloating)
+      for name, x in result.items())
+  if not fits:
+    came = jax.tree.map(lambda x: f'{x.dtype}{list(x.shape)}', result)
+    raise ValueError(
+        'with_step_result, client_step must return (step state, step result), '
+        'the result a dict of scalars, {name: float32[]}, whose means are '
+        f'reported, got {came}. Take the mean over the batch.')
 
 
 def _as_float(x) -> jax.Array:

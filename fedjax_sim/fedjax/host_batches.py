@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from fedjax_sim.core import checks
+from fedjax_sim.core import checks, random
 from fedjax_sim.core.types import PyTree
 from fedjax_sim.data.federated import num_examples
 from fedjax_sim.fedjax.batch_counts import Repeat
@@ -50,7 +50,7 @@ def shuffle_repeat_batch(
   size = num_examples(examples)
   repeat = Repeat(batch_size, num_epochs, num_steps, drop_remainder).check()
   if not skip_shuffle:
-    checks.at_least('seed', seed, 0, maximum=None)
+    random.seed('seed', seed, 2 ** 32 - 1)
   return _full_batches(
       examples, size, batch_size, int(repeat.steps(size)),
       None if skip_shuffle else seed)
@@ -58,12 +58,12 @@ def shuffle_repeat_batch(
 
 def _full_batches(examples, size, batch_size, count, seed):
   # The legacy generator, since it is the one whose orders FedJAX has.
-  random = np.random.RandomState(seed)  # noqa: NPY002
+  generator = np.random.RandomState(seed)  # noqa: NPY002
   order, rows = np.arange(size, dtype=np.int32), np.zeros(0, np.int32)
   for _ in range(count):
     while len(rows) < batch_size:
       if seed is not None:
-        random.shuffle(order)
+        generator.shuffle(order)
       rows = np.concatenate([rows, order])
     batch, rows = rows[:batch_size], rows[batch_size:]
     yield jax.tree.map(lambda x, batch=batch: x[batch], examples)

@@ -1,6 +1,6 @@
 """Models: adapters for flax modules and plain functions, and our own."""
 
-from fedjax_sim.models import losses
+from fedjax_sim.models import declared, losses, output_check
 from fedjax_sim.models import named_metrics as metrics
 from fedjax_sim.models.adapters import (
     as_float,
@@ -57,6 +57,7 @@ __all__ = [
     'conv_general_dilated',
     'course_mlp',
     'cross_entropy',
+    'declared',
     'f1',
     'from_functions',
     'from_linen',
@@ -74,6 +75,7 @@ __all__ = [
     'mse',
     'multilabel_cross_entropy',
     'nll_of_softmax',
+    'output_check',
     'poisson',
     'r2',
     'rmse',

@@ -91,6 +91,10 @@ def _with_options(
         raise TypeError(
             f'{function.__name__} has no option {name!r}, only '
             f'{", ".join(known) or "none"}.')
+    if len(given) == 1:
+      raise TypeError(
+          f'{function.__name__} takes outputs and examples, or its options as '
+          f'keywords ({", ".join(known) or "it has none"}), got one argument.')
     if given:
       return function(*given, **{**options, **more})
     return _with_options(function, {**options, **more}, attributes)

@@ -50,6 +50,7 @@ def choose(
     devices: int | str,
     lanes: int | str,
     rounds: int | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> tuple[Any, str]:
   """A simulation over devices and lanes that fit into memory.
 
@@ -62,7 +63,8 @@ def choose(
     cohort_size: M, the most lanes that can be of use.
     devices: D, or 'auto'.
     lanes: W of each device, or 'auto'.
-    rounds: of the job; None if that isn't known, which counts as long.
+    rounds: of the job; None if that isn't known, which counts as short.
+    say: told what takes a while, before it begins.
 
   Returns:
     (the simulation, in words how it was chosen).
@@ -75,14 +77,18 @@ def choose(
   if len(choices) == 1:
     given = 'auto' not in (devices, lanes)
     return first, 'given' if given else 'the only choice'
-  if rounds is not None and job_size.seconds(first, rounds) < _LONG_SECONDS:
-    return _first_that_fits(make, first, choices), 'default of a short job'
+  say('compiling the rounds')
+  if rounds is None or job_size.seconds(first, rounds) < _LONG_SECONDS:
+    return _first_that_fits(make, first, choices), (
+        'default' if rounds is None else 'default of a short job')
   key = _key(first, choices)
   # Of several processes the first one's file counts.
   known = sharding.from_first(_read().get(key))
   if isinstance(known, list) and tuple(known) in choices:
     known = tuple(known)
     return make(*known) if known != choices[0] else first, 'measured earlier'
+  say(f'measuring up to {len(choices)} ways to lay a round out, which takes a '
+      'minute or two')
   measured = measuring.fastest(make, choices)
   best, least = measured.best, min(measured.seconds.values())
   told = 'relative time by devices x lanes ' + ', '.join(

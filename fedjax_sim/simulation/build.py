@@ -2,17 +2,22 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from fedjax_sim.core import checks, compilation
+from fedjax_sim.core import checks, compilation, random
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
 from fedjax_sim.data import mapped, sampling
 from fedjax_sim.data.federated import FederatedData
-from fedjax_sim.simulation import autotune, check_examples, evaluation
+from fedjax_sim.simulation import (
+  autotune,
+  check_examples,
+  check_model,
+  evaluation,
+)
 from fedjax_sim.simulation import engine as engine_lib
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation.placement import (
@@ -51,13 +56,16 @@ def build(
     examples: str = 'auto',
     client_state: str = 'auto',
     eval_batch_size: int = 1000,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Simulation:
   """Puts a simulation together; see `fedjax_sim.simulate` for the arguments.
 
-  Where `rounds` is None the job is taken to be long: 'auto' is measured.
+  `rounds` tells whether the job is long enough for 'auto' to be measured; None
+  is not. `say` is told what takes a while, before it begins.
   """
   _check_kinds(model, algorithm, train, sampler)
   compilation.keep_programs()
+  seed = random.seed('seed', seed)
   checks.one_of('examples', examples, EXAMPLES)
   checks.one_of('client_state', client_state, client_states.CHOICES)
   if sampler.num_clients != train.num_clients:
@@ -70,6 +78,7 @@ def build(
     lanes = min(lanes, sampler.max_cohort)
   sets = _evaluation_sets(test, more_sets or {})
   check_examples.check_examples(model, train, sets)
+  check_model.check_model(model, train.examples)
   batched = {name: evaluation.in_batches(tree, eval_batch_size)
              for name, tree in sets.items()}
   evaluate = evaluation.of_sets(model)
@@ -90,8 +99,8 @@ def build(
         client_state, states, train.num_clients, devices):
       state_buffer = stored_states.buffer_size(
           states, train.num_clients, devices, sampler.max_cohort)
-    key = jax.jit(lambda: jax.random.key(seed),
-                  out_shardings=placement.everywhere)()
+    key = _everywhere(placement)(
+        np.asarray(jax.random.key_data(random.root_key(seed))))
     engine = engine_lib.build_engine(
         algorithm, train, shapes, placement=placement,
         examples=placement.split() if owned or held is None
@@ -116,8 +125,15 @@ def build(
   if owned and devices == 'auto':  # One device would own all.
     devices = min(len(jax.devices()), train.num_clients)
   chosen, reason = autotune.choose(
-      make, sampler.max_cohort, devices, lanes, rounds)
+      make, sampler.max_cohort, devices, lanes, rounds, say)
   return dataclasses.replace(chosen, lanes_reason=reason)
+
+
+@functools.cache
+def _everywhere(placement: sharding.Placement):
+  """A function that makes a key of its data, on all devices of processes."""
+  return jax.jit(
+      jax.random.wrap_key_data, out_shardings=placement.everywhere)
 
 
 def _check_kinds(model, algorithm, train, sampler) -> None:

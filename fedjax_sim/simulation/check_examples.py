@@ -17,6 +17,7 @@ from fedjax_sim.simulation.lookups import lookups
 
 # Columns of bytes below this are taken for images that were flattened.
 _FEW_COLUMNS = 32
+_LOOKED_AT = 65_536  # Examples.
 
 
 class Named(NamedTuple):
@@ -218,10 +219,11 @@ def _warn_of_layout(part: Named) -> None:
           f'{name} is of shape {list(leaf.shape)}. Models here take images as '
           '[E, height, width, channels]; if these are [E, channels, height, '
           'width], use x.transpose(0, 2, 3, 1).', stacklevel=2)
+    few = leaf[:_LOOKED_AT]  # There may be more than memory holds.
     if leaf.dtype == np.uint8 and leaf.ndim <= 2 and (
-        leaf.ndim == 1 or leaf.shape[1] < _FEW_COLUMNS or leaf.max() < 128):
+        leaf.ndim == 1 or leaf.shape[1] < _FEW_COLUMNS or few.max() < 128):
       warnings.warn(
-          f'{name} is uint8 of shape {list(leaf.shape)}, from {leaf.min()} to '
-          f'{leaf.max()}. Models here take uint8 for pixels and divide by 255; '
+          f'{name} is uint8 of shape {list(leaf.shape)}, from {few.min()} to '
+          f'{few.max()}. Models here take uint8 for pixels and divide by 255; '
           'if these are other numbers, use x.astype(np.float32), or np.int32 '
           'for tokens.', stacklevel=2)

@@ -62,8 +62,9 @@ def first_wrong(
 def _check_whole(name: str, labels: np.ndarray) -> None:
   if labels.dtype.kind in 'iu':
     return
-  whole = labels.dtype == bool or first_wrong(
-      labels, lambda y: y != np.floor(y)) is None
+  whole = labels.dtype == bool or (
+      jax.dtypes.issubdtype(labels.dtype, np.floating)
+      and first_wrong(labels, lambda y: y != np.floor(y)) is None)
   mend = 'use y.astype(np.int32).' if whole else _OTHER_LOSSES
   raise ValueError(
       f'{name} must be whole numbers, the classes, got {labels.dtype}'

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import jax
+import numpy as np
 
 from fedjax_sim.core.types import MetricSums, PyTree
 from fedjax_sim.simulation import records as records_lib
@@ -105,8 +106,8 @@ class Runs(Protocol):
   def bytes_per_client(self) -> Traffic:
     """Bytes that a client receives and sends in a round, uncompressed."""
 
-  def cohort(self, member: int, round_number: int) -> list[str]:
-    """The client ids of a round (from 0)."""
+  def clients_of(self, window: Window, member: int, i: int) -> np.ndarray:
+    """The client id in each slot of round i of a window, [D, blocks, W]."""
 
 
 class Progress(NamedTuple):
@@ -241,8 +242,8 @@ def _records(
     one = jax.tree.map(lambda x, i=i: x[i], outputs)
     number = window.start + i
     if error is None and not records_lib.is_good(one):
-      error = DivergenceError(
-          number + 1, runs.cohort(member, number), list(found))
+      error = records_lib.divergence(
+          number + 1, one, runs.clients_of(window, member, i), list(found))
     found.append(
         records_lib.record(number + 1, one, window.evaluate[i])
         | runs.notes(window, member, i) | {'seconds': seconds})

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from fedjax_sim.core import checks
+from fedjax_sim.core import checks, reuse
 from fedjax_sim.core.types import FederatedAlgorithm, PyTree, Variables
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.simulation.placement import client_owners, sharding
@@ -64,7 +64,7 @@ def build_engine(
     num_states: int | None = None,
     evaluate: Evaluate = no_evaluation,
 ) -> Engine:
-  """Builds the engine.
+  """Builds the engine; the same one for the same parts and shapes.
 
   Args:
     algorithm: the algorithm.
@@ -86,10 +86,32 @@ def build_engine(
   ragged = bool(np.ptp(sizes) > 0 or cohort_size % (lanes * devices))
   if num_states is None:
     num_states = client_owners.clients_per_device(data.num_clients, devices)
-  rounds = Rounds(
-      algorithm=algorithm, num_clients=data.num_clients, devices=devices,
-      max_size=int(sizes.max()), ragged=ragged, cohort_size=cohort_size,
-      num_states=num_states, evaluate=evaluate)
+  return _build(
+      dict(algorithm=algorithm, num_clients=data.num_clients, devices=devices,
+           max_size=int(sizes.max()), ragged=ragged, cohort_size=cohort_size,
+           num_states=num_states, evaluate=evaluate),
+      _one_example(data), int(np.sum(sizes > 0)), variables, placement,
+      examples, owned)
+
+
+@reuse.reused(size=8)
+def _build(
+    parts: dict, example: PyTree, num_with_examples: int, variables: Variables,
+    placement: sharding.Placement, examples: jax.sharding.NamedSharding,
+    owned: bool,
+) -> Engine:
+  """`build_engine`, from what the program depends on.
+
+  Args:
+    parts: the fields of `Rounds`.
+    example: shapes of one.
+    num_with_examples: clients that have any.
+    variables: the model's shapes.
+    placement: the devices.
+    examples: how the examples lie on them.
+    owned: whether each device computes the clients it owns.
+  """
+  rounds = Rounds(**parts)
   everywhere, split = placement.everywhere, placement.split()
   state = SimulationState(everywhere, everywhere, split, split)
   slots = placement.split(axis=1)
@@ -99,15 +121,15 @@ def build_engine(
                 everywhere, everywhere, everywhere, split, everywhere),
       out_specs=(state, everywhere), donate_argnums=1)
   init = lambda variables, key: rounds.init(
-      _one_example(data), variables, key, int(np.sum(sizes > 0)))
+      example, variables, key, num_with_examples)
   first = jax.eval_shape(init, variables, jax.random.key(0))
   states = first.clients, first.transforms
   return Engine(
       init=jax.jit(init, out_shardings=state),
       states=states,
-      owners=client_owners.owners(data.num_clients, devices)
+      owners=client_owners.owners(rounds.num_clients, rounds.devices)
       if owned or jax.tree.leaves(states) else None,
-      trace=compiled.trace)
+      trace=reuse.reused(size=4)(compiled.trace))
 
 
 def first_state(

@@ -1,14 +1,14 @@
 """Evaluation: on a test set, every example once, and client by client."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax import numpy as jnp
 
-from fedjax_sim.clients.measure import batch_metrics, local_metrics
-from fedjax_sim.core import checks, random
+from fedjax_sim.clients.measure import batch_metrics, finished, local_metrics
+from fedjax_sim.core import checks, random, reuse
 from fedjax_sim.core.types import (
   ClientData,
   FederatedAlgorithm,
@@ -18,8 +18,9 @@ from fedjax_sim.core.types import (
   Variables,
 )
 from fedjax_sim.data.federated import FederatedData
+from fedjax_sim.models import output_check
 from fedjax_sim.simulation.placement import client_states
-from fedjax_sim.simulation.rounds import SimulationState
+from fedjax_sim.simulation.rounds import Evaluate, SimulationState
 
 
 class EvalData(NamedTuple):
@@ -81,27 +82,33 @@ def fill_up(data: EvalData, multiple: int) -> EvalData:
 
 
 def evaluator(model: Model) -> Callable[[Variables, EvalData], MetricSums]:
-  """The function that the engine runs inside its rounds."""
+  """What sums up a model's metrics over a set; `measure.finished` ends it."""
+  # Inlined; so it is traced once, and not again where shapes are asked for.
+  of_batch = jax.jit(
+      lambda variables, batch: batch_metrics(model, variables, *batch),
+      inline=True)
 
   def evaluate(variables: Variables, data: EvalData) -> MetricSums:
     def step(totals, batch):
-      metrics = batch_metrics(model, variables, *batch)
-      return jax.tree.map(jnp.add, totals, metrics), None
+      return jax.tree.map(jnp.add, totals, of_batch(variables, batch)), None
 
     first = jax.tree.map(lambda x: x[0], data)
-    shapes = jax.eval_shape(
-        lambda v, b: batch_metrics(model, v, *b), variables, first)
+    shapes = jax.eval_shape(of_batch, variables, first)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     return jax.lax.scan(step, zeros, data)[0]
 
   return evaluate
 
 
-def of_sets(model: Model) -> Callable[[Variables, PyTree], dict]:
-  """`evaluator` for several sets: `{'test': EvalData, …}`."""
+@reuse.reused(size=16)
+def of_sets(model: Model) -> Evaluate:
+  """What the engine runs inside its rounds: `{'test': EvalData, …}`."""
   one = evaluator(model)
-  return lambda variables, sets: {
-      name: one(variables, data) for name, data in sets.items()}
+  return Evaluate(
+      lambda variables, sets: {
+          name: one(variables, data) for name, data in sets.items()},
+      lambda totals: {
+          name: finished(model, sums) for name, sums in totals.items()})
 
 
 def report(sums: MetricSums) -> dict[str, float]:
@@ -118,7 +125,10 @@ def evaluate(
     batch_size: int = 1000,
 ) -> dict[str, float]:
   """Mean loss and metrics over examples [E, ...], each counted once."""
-  sums = jax.jit(evaluator(model))(variables, in_batches(examples, batch_size))
+  output_check.check_functions(model, variables, examples)
+  data = in_batches(examples, batch_size)
+  sums = jax.jit(lambda variables, data: finished(
+      model, evaluator(model)(variables, data)))(variables, data)
   return report(jax.device_get(sums))
 
 
@@ -126,28 +136,42 @@ class ClientMetrics(NamedTuple):
   """Metrics of every client of a federation.
 
   Attributes:
-    values: name -> float64 [N], a client's mean; NaN for one without data.
+    values: name -> float64 [N], a client's mean; NaN for one without data, or
+      of whom there is none: the area under the curve of a single class.
     num_examples: int [N].
+    higher_is_better: name -> whether it is; a metric that nobody said it of is
+      left out.
+    defined: name -> bool [N], who has such a value; left out where all have.
   """
 
   values: dict[str, np.ndarray]
   num_examples: np.ndarray
+  higher_is_better: Mapping[str, bool] = {}
+  defined: Mapping[str, np.ndarray] = {}
 
   def summary(self) -> dict[str, float]:
-    """Over clients with data: mean, 10th, 50th, 90th percentile, worst.
+    """Over clients with a value: mean, 10th, 50th, 90th percentile, worst.
 
-    The mean is over clients, each counting the same; the worst is the largest
-    loss, and the smallest value of every other metric.
+    The mean is over clients, each counting the same. The worst is the smallest
+    value of a metric of which larger ones are better, the largest of one of
+    which smaller ones are; without a direction there is none. The number of
+    clients with a value is told where it is not that of those with data.
     """
     result = {}
+    with_data = self.num_examples > 0
     for name, values in self.values.items():
-      values = values[self.num_examples > 0]
-      worst = np.max(values) if name == 'loss' else np.min(values)
+      values = values[with_data & self.defined.get(name, True)]
+      if not len(values):
+        continue
       low, median, high = np.percentile(values, [10, 50, 90])
       result |= {
           f'{name}/mean': float(np.mean(values)), f'{name}/p10': float(low),
-          f'{name}/p50': float(median), f'{name}/p90': float(high),
-          f'{name}/worst': float(worst)}
+          f'{name}/p50': float(median), f'{name}/p90': float(high)}
+      if name in self.higher_is_better:
+        worst = np.min if self.higher_is_better[name] else np.max
+        result[f'{name}/worst'] = float(worst(values))
+      if len(values) < with_data.sum():
+        result[f'{name}/clients'] = len(values)
     return result
 
 
@@ -176,7 +200,8 @@ def evaluate_clients(
     train: the federation that was trained on, N clients; or some of its
       clients, which `clients` names; or what other clients have to personalize
       with.
-    test: the same N clients' test data; a client may have none.
+    test: the same clients' test data, in any order: clients are told by their
+      ids. One may have no examples.
     key: for a `personalize` that draws.
     clients: int [N], which clients of the federation that was trained on these
       are, whose states they have; None if it is the same.
@@ -188,6 +213,9 @@ def evaluate_clients(
 
   Raises:
     ValueError: `train`, `test` and the state do not hold the same clients.
+
+  Returns:
+    The metrics of the clients of `train`, in its order.
   """
   return client_evaluator(
       model, algorithm, train, test, key=key, new_clients=new_clients,
@@ -209,10 +237,7 @@ def client_evaluator(
 
   It is compiled once. The arguments are those of `evaluate_clients`.
   """
-  if train.num_clients != test.num_clients:
-    raise ValueError(
-        'train and test must hold the same clients, got '
-        f'{train.num_clients} and {test.num_clients}.')
+  test_places = _same_clients(train, test)
   device = lambda data: (jax.tree.map(jnp.asarray, data.examples),
                          jnp.asarray(data.offsets, jnp.int32))
 
@@ -220,14 +245,15 @@ def client_evaluator(
   def run(server, places, states, train_arrays, test_arrays):
     def one_client(args):
       client, client_state = args
-      data_of = lambda arrays, data: ClientData(
-          arrays[0], arrays[1][client],
-          arrays[1][client + 1] - arrays[1][client], data.max_size, True)
+      data_of = lambda arrays, data, place: ClientData(
+          arrays[0], arrays[1][place],
+          arrays[1][place + 1] - arrays[1][place], data.max_size, True)
       variables = algorithm.personalize(
-          server, client_state, data_of(train_arrays, train),
+          server, client_state, data_of(train_arrays, train, client),
           random.client_key(key, client, jnp.int32(0)))
-      return local_metrics(
-          model, variables, data_of(test_arrays, test), batch_size)
+      return finished(model, local_metrics(
+          model, variables,
+          data_of(test_arrays[:2], test, test_arrays[2][client]), batch_size))
 
     if new_clients:
       initial = algorithm.client_init(algorithm.evaluated(server))
@@ -235,7 +261,7 @@ def client_evaluator(
                          places, batch_size=lanes)
     return jax.lax.map(one_client, (places, states), batch_size=lanes)
 
-  arrays = device(train), device(test)
+  arrays = device(train), (*device(test), jnp.asarray(test_places))
 
   def evaluate_now(
       state: SimulationState, clients: Sequence[int] | None = None
@@ -252,7 +278,11 @@ def client_evaluator(
     with np.errstate(invalid='ignore', divide='ignore'):
       values = {name: np.where(count > 0, np.float64(total) / count, np.nan)
                 for name, (total, count) in sums.items()}
-    return ClientMetrics(values, np.asarray(test.sizes))
+    directions = {name: model.direction(name) for name in values}
+    return ClientMetrics(
+        values, np.asarray(test.sizes)[test_places],
+        {name: x for name, x in directions.items() if x is not None},
+        {name: count > 0 for name, (_, count) in sums.items()})
 
   return evaluate_now
 
@@ -275,6 +305,21 @@ def before_and_after(
       personalize=lambda state, own, data, key: algorithm.evaluated(state))
   return tuple(evaluate_clients(model, one, *args, **options)
                for one in (general, algorithm))
+
+
+def _same_clients(train: FederatedData, test: FederatedData) -> np.ndarray:
+  """int32 [N], where the clients of `train` are in `test`."""
+  places = {name: i for i, name in enumerate(test.client_ids)}
+  missing = [name for name in train.client_ids if name not in places]
+  surplus = places.keys() - set(train.client_ids)
+  if missing or surplus:
+    parts = [f'{len(names)} only in {where} (such as {names[0]!r})'
+             for where, names in (('train', missing),
+                                  ('test', sorted(surplus, key=str)))
+             if names]
+    raise ValueError('train and test must hold the same clients, told by their '
+                     f'client_ids, got {" and ".join(parts)}.')
+  return np.array([places[name] for name in train.client_ids], np.int32)
 
 
 def _numbers(

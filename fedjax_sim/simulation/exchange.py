@@ -28,6 +28,7 @@ from fedjax_sim.core.types import (
 )
 from fedjax_sim.simulation.exchange_types import (
   AggregatorState,
+  Faults,
   Heard,
   Held,
   Result,
@@ -117,13 +118,13 @@ class Exchange:
     pooled = self.pooled(around, said)
     if pooled:
       aggregate, metrics = self.pooled_mean(*pooled)
-      totals, told = Totals(metrics, None), {}
+      totals, faults, told = Totals(metrics, None), None, {}
     else:
-      aggregate, state, clients, totals, told = self.reduced(
+      aggregate, state, clients, totals, faults, told = self.reduced(
           around, said, state._replace(transform=transform), clients)
     aggregates = (*heard.aggregates, aggregate)
-    return Result(Heard(broadcasts, aggregates), state, clients, totals, told,
-                  _if_traced(bits_down))
+    return Result(Heard(broadcasts, aggregates), state, clients, totals,
+                  faults, told, _if_traced(bits_down))
 
   def broadcast(
       self, around: Surroundings, server: ServerState, state, heard: Heard
@@ -166,7 +167,7 @@ class Exchange:
     """The aggregate of the messages that clients send.
 
     Returns:
-      (Aggregate, AggregatorState, Held, Totals, metrics).
+      (Aggregate, AggregatorState, Held, Totals, Faults, metrics).
     """
     cohort = None
     if self.aggregator.transform is not None:
@@ -175,10 +176,11 @@ class Exchange:
     send = functools.partial(self.send, around.key, state.transform, cohort)
     output, sent, bits = self.shapes(work, send, around.slots, clients)
     reducer = _reducer(self.aggregator, sent)
-    accumulator, clients, totals = self.blocks(
+    none = jnp.zeros(around.slots.present.shape, bool)
+    accumulator, clients, totals, faults = self.blocks(
         work, send, reducer, around.slots,
         (reducer.init(sent, self.cohort_size), clients,
-         trees.zeros(Totals(output.metrics, bits))))
+         trees.zeros(Totals(output.metrics, bits)), Faults(none, none)))
     aggregate, reduced, metrics = reducer.finalize(
         self.merge(accumulator, reducer), state.reducer, broadcast,
         self.named(around.key, 'finalize'))
@@ -186,7 +188,7 @@ class Exchange:
     aggregate, transform, more = self.decoded(
         aggregate, state.transform, around.key, cohort, output.message)
     return (aggregate, AggregatorState(transform, reduced), clients,
-            self.total(totals), metrics | more)
+            self.total(totals), self.every_device(faults), metrics | more)
 
   def shapes(self, work, send, slots: Slot, clients: Held):
     """Shapes of a client's output, of its message as it is sent, and bits."""
@@ -220,32 +222,45 @@ class Exchange:
   def blocks(self, work, send, reducer: Reducer, slots: Slot, carry):
     """This device's blocks: only those that hold anybody; they come first."""
     used = jnp.sum(slots.present[:, 0], dtype=jnp.int32)
-    return jax.lax.fori_loop(
-        0, used, lambda i, carry: self.block(
-            work, send, reducer, carry, jax.tree.map(lambda x: x[i], slots)),
-        carry)
+
+    def body(i, carry):
+      *carry, faults = carry
+      *carry, new = self.block(
+          work, send, reducer, carry, jax.tree.map(lambda x: x[i], slots))
+      return *carry, jax.tree.map(lambda x, y: x.at[i].set(y), faults, new)
+
+    return jax.lax.fori_loop(0, used, body, carry)
 
   def block(self, work, send, reducer: Reducer, carry, slots: Slot):
-    """W clients side by side, their messages accumulated."""
+    """W clients side by side, their messages accumulated; and `Faults` [W]."""
     accumulator, clients, totals = carry
 
     def one_client(slot, client_state, memory):
       output = work(slot, client_state)
-      return send(slot, output.message, memory), output.state, output.metrics
+      sent, memory, bits = send(slot, output.message, memory)
+      rejected = output.message.present & ~jnp.asarray(sent.present)
+      faults = Faults(_is_bad(output.metrics),
+                      _is_bad((sent.update, sent.weight)))
+      if reducer.tolerant:
+        rejected |= faults.loss | faults.update
+      return ((sent, memory, bits), output.state, output.metrics, rejected,
+              faults)
 
     held = jax.tree.map(lambda x: x[slots.state_index], clients)
-    (messages, memories, bits), states, metrics = over_lanes(one_client)(
-        slots, *held)
+    (messages, memories, bits), states, metrics, rejected, faults = (
+        over_lanes(one_client)(slots, *held))
     messages = messages._replace(slot=slots)
     # Who is absent writes outside of the arrays, that is, nowhere.
     target = jnp.where(messages.present, slots.state_index, self.num_states)
     clients = jax.tree.map(
         lambda x, y: x.at[target].set(y, mode='drop'), clients,
         Held(states, memories))
-    new = Totals(
-        _kept(slots.present, metrics), _kept(messages.present, bits))
+    new = Totals(_kept(slots.present & ~rejected, metrics),
+                 _kept(messages.present, bits))
     totals = jax.tree.map(lambda t, x: t + x.sum(0), totals, new)
-    return reducer.accumulate(accumulator, messages), clients, totals
+    counted = Faults(slots.present & ~rejected, messages.present & ~rejected)
+    return (reducer.accumulate(accumulator, messages), clients, totals,
+            jax.tree.map(jnp.logical_and, faults, counted))
 
   def work(
       self, around: Surroundings, broadcast, slot: Slot, client_state
@@ -314,6 +329,12 @@ class Exchange:
     """The sum over devices."""
     return sharding.total(tree) if self.devices > 1 else tree
 
+  def every_device(self, tree: PyTree) -> PyTree:
+    """Bools [...] of each device as [D, ...]."""
+    if self.devices == 1:
+      return jax.tree.map(lambda x: x[None], tree)
+    return sharding.every(tree)
+
   def merge(self, accumulator, reducer: Reducer):
     """The accumulators of all devices as one."""
     if self.devices == 1:
@@ -349,6 +370,17 @@ def _reducer(aggregator: Aggregator, message: Message) -> Reducer:
 
 def _kept(present: jax.Array, rows: PyTree) -> PyTree:
   return trees.where(present, rows, jax.tree.map(jnp.zeros_like, rows))
+
+
+def _is_bad(tree: PyTree) -> jax.Array:
+  """bool [], whether there is a NaN or an infinity.
+
+  The largest absolute value tells both, faster than looking at each.
+  """
+  floats = [x for x in map(jnp.asarray, jax.tree.leaves(tree))
+            if jnp.issubdtype(x.dtype, jnp.floating) and x.size]
+  largest = [jnp.max(jnp.abs(x)) for x in floats]
+  return ~jnp.all(jnp.array([x < jnp.inf for x in largest], bool))
 
 
 def _if_traced(bits):

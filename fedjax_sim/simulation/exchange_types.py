@@ -42,13 +42,26 @@ class Totals(NamedTuple):
   """Sums over clients.
 
   Attributes:
-    metrics: MetricSums of their training.
+    metrics: MetricSums of the training of those whose messages were not
+      rejected.
     bits: float32 [], what they have sent; None where each sends the same,
       which is known beforehand.
   """
 
   metrics: MetricSums
   bits: jax.Array | None
+
+
+class Faults(NamedTuple):
+  """What of the slots [D, blocks, W] was NaN or infinite, of those that count.
+
+  Attributes:
+    loss: bool, the metrics of training.
+    update: bool, the message as it is sent, or its weight.
+  """
+
+  loss: jax.Array
+  update: jax.Array
 
 
 class Result(NamedTuple):
@@ -59,6 +72,7 @@ class Result(NamedTuple):
     state: of the aggregation.
     clients: the clients' new states.
     totals: of all devices' clients.
+    faults: of all slots; None where the cohort trained as a whole.
     metrics: part of the aggregation -> name -> value.
     bits_down: float32 [], what each client was sent; None where it is known
       beforehand.
@@ -68,6 +82,7 @@ class Result(NamedTuple):
   state: AggregatorState
   clients: Held
   totals: Totals
+  faults: Faults | None
   metrics: dict[str, Any]
   bits_down: jax.Array | None
 

@@ -35,6 +35,8 @@ def plan_rounds(
     num_rounds: int,
     devices: int = 1,
     owners: np.ndarray | None = None,
+    start: int = 0,
+    once: bool = False,
 ) -> Plan:
   """Deals cohorts to devices and packs them into blocks, most work first.
 
@@ -53,6 +55,13 @@ def plan_rounds(
     owners: int [N], ascending, the device that must compute a client and
       holds its state; None deals each round's clients so that devices have
       like work.
+    start: number of the first round, from 0.
+    once: whether clients keep states, so that none may be in a cohort twice:
+      one of its states would be lost.
+
+  Raises:
+    ValueError: a cohort holds what is no client, or too many clients, or one
+      twice that may be there once.
   """
   shape = num_rounds, devices, num_blocks * lanes
   clients = np.zeros(shape, np.int32)
@@ -60,7 +69,7 @@ def plan_rounds(
   places = np.zeros(shape, np.int32)
   present = np.zeros(shape, bool)
   for i, cohort in enumerate(cohorts):
-    cohort = np.asarray(cohort)
+    cohort = check_cohort(cohort, start + i, len(work), once)
     if owners is None and len(cohort) > devices * shape[2]:
       raise _does_not_fit(len(cohort), num_blocks, lanes)
     order = np.argsort(-work[cohort], kind='stable')
@@ -89,6 +98,38 @@ def plan_rounds(
   return Plan(Slot(*(x.reshape(blocks) for x in (
       clients, occurrences, present, begin, sizes, state_index, places))),
               flags)
+
+
+def check_cohort(
+    cohort: np.ndarray, round_number: int, num_clients: int, once: bool
+) -> np.ndarray:
+  """The cohort of a round, int [M], if that is what it is.
+
+  Args:
+    cohort: what a sampler has drawn.
+    round_number: from 0.
+    num_clients: N.
+    once: as in `plan_rounds`.
+  """
+  cohort = np.asarray(cohort)
+  where = f'the cohort of round {round_number + 1}'
+  if cohort.ndim != 1 or not (
+      np.issubdtype(cohort.dtype, np.integer) or not len(cohort)):
+    raise ValueError(f'{where} must be an array of whole numbers, got '
+                     f'{cohort.dtype}{list(cohort.shape)}.')
+  wrong = cohort[(cohort < 0) | (cohort >= num_clients)]
+  if len(wrong):
+    raise ValueError(f'{where} must hold numbers of clients, from 0 to '
+                     f'{num_clients - 1}, got {wrong[0]}.')
+  if once and len(cohort):
+    numbers, counts = np.unique(cohort, return_counts=True)
+    if counts.max() > 1:
+      raise ValueError(
+          f'{where} holds client {numbers[counts.argmax()]} {counts.max()} '
+          'times, but the algorithm or a transform keeps a state of each '
+          'client, of which only one can be kept: sample without replacement, '
+          'or take an algorithm and transforms without such states.')
+  return cohort.astype(np.int64)
 
 
 def _does_not_fit(clients: int, num_blocks: int, lanes: int) -> ValueError:

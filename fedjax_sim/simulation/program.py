@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import jax
 
-from fedjax_sim.core import compilation
+from fedjax_sim.core import compilation, reuse
 from fedjax_sim.simulation.placement import device_memory
 
 
@@ -36,7 +36,11 @@ class Program:
     Raises:
       ValueError: it doesn't fit into the device's memory.
     """
-    program = self.traced.lower().compile(
-        compiler_options=compilation.options())
+    program = _compiled(self.traced, compilation.options())
     device_memory.check(program, self.devices, self.lanes)
     return program
+
+
+@reuse.reused(size=8)
+def _compiled(traced: jax.stages.Traced, options) -> jax.stages.Compiled:
+  return traced.lower().compile(compiler_options=options)

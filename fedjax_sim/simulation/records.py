@@ -1,39 +1,124 @@
 """A round's record, as the host keeps it, and what a bad round raises."""
 
+from collections.abc import Mapping, Sequence
+
 import jax
 import numpy as np
 
 from fedjax_sim.core.types import MetricSums
 from fedjax_sim.simulation import evaluation
+from fedjax_sim.simulation.exchange_types import Faults
 from fedjax_sim.simulation.rounds import RoundOutputs
 
 # None is a number that is not finite, once it has been in a file.
 Record = dict[str, float | int | None]
 
 
+# Clients that an error names.
+_MOST_NAMED = 20
+_CAUSES = (
+    'Likely causes: the learning rate is too large (try a smaller client_lr, '
+    'or clip gradients); half-precision overflows (try float32 or bfloat16); '
+    'the loss has no finite value for some of these examples (a logarithm or '
+    'root of 0, values that are finite but huge).')
+
+
 class DivergenceError(ArithmeticError):
-  """The loss or the model became NaN or infinite.
+  """Something that a round computes became NaN or infinite.
 
   Attributes:
-    round: the round after which it was seen, counted from 1.
-    clients: the client ids of that round's cohort.
+    round: the round in which it was seen, counted from 1.
+    clients: the ids of the clients whose loss or update it is; empty where it
+      is none of theirs, or not known (where the cohort trained as a whole).
+    parts: client id -> 'loss', 'update' or 'loss and update'.
+    sets: the evaluation sets that gave it, where the model is finite.
     records: of the dispatch before that round, good ones.
   """
 
   def __init__(
-      self, round_number: int, clients: list[str], records: list[Record]):
-    self.round, self.clients, self.records = round_number, clients, records
-    super().__init__(
-        f'The loss or the model became NaN or infinite in round {round_number},'
-        f' with clients {", ".join(clients)}. A smaller client_lr, or gradient '
-        'clipping, is the usual cure.')
+      self, round_number: int, parts: Mapping[str, str], sets: Sequence[str],
+      records: list[Record], text: str,
+  ):
+    self.round, self.clients, self.parts = round_number, [*parts], dict(parts)
+    self.sets, self.records = list(sets), records
+    super().__init__(text)
+
+
+def divergence(
+    round_number: int, outputs: RoundOutputs, ids: np.ndarray,
+    records: list[Record],
+) -> DivergenceError:
+  """What a bad round raises.
+
+  Args:
+    round_number: of the round, from 1.
+    outputs: of this round, on the host.
+    ids: str [D, blocks, W], the client in each slot.
+    records: of the dispatch before it.
+  """
+  parts = _parts(outputs.faults, ids)
+  sets = []
+  if _is_finite(outputs.train) and outputs.finite:
+    sets = [name for name, sums in outputs.test.items()
+            if not _is_finite(sums)]
+  if sets:
+    text = (
+        f'The evaluation on {" and ".join(map(repr, sets))} gave NaN or '
+        f'infinity after round {round_number}, while the model and training '
+        'were finite. Likely causes: examples of that set, or a loss or metric '
+        'without a finite value for some of them.')
+  elif parts:
+    text = (f'NaN or infinity in round {round_number}: '
+            f'{_clients_told(parts)}. {_CAUSES}')
+  elif outputs.faults is None:
+    text = (f'NaN or infinity in round {round_number}, in the loss or the '
+            f'update of its cohort, which trained as a whole. {_CAUSES}')
+  else:
+    text = (
+        f'The model became NaN or infinite in round {round_number}, while the '
+        'losses and updates of all clients were finite. Likely causes: a large '
+        'server_lr, the server optimizer, or what aggregation makes of the '
+        'updates.')
+  return DivergenceError(round_number, parts, sets, records, text)
 
 
 def is_good(outputs: RoundOutputs) -> bool:
   """Whether one round left neither a NaN nor an infinity."""
   # A round in which nobody trained has no loss, and that is no divergence.
-  sums = jax.tree.leaves((outputs.train, outputs.test))
-  return bool(outputs.finite and np.all(np.isfinite(sums)))
+  return bool(outputs.finite) and _is_finite((outputs.train, outputs.test))
+
+
+def _is_finite(sums) -> bool:
+  return bool(np.all([np.all(np.isfinite(x)) for x in jax.tree.leaves(sums)]))
+
+
+def _parts(faults: Faults | None, ids: np.ndarray) -> dict[str, str]:
+  """Client id -> what of it was not finite."""
+  if faults is None:
+    return {}
+  found = {}
+  for client, loss, update in zip(
+      ids.ravel(), np.ravel(faults.loss), np.ravel(faults.update), strict=True):
+    if loss or update:
+      before = found.get(client, (False, False))
+      found[client] = (before[0] or loss, before[1] or update)
+  return {client: ' and '.join(
+      name for name, bad in zip(('loss', 'update'), parts, strict=True) if bad)
+          for client, parts in sorted(
+              found.items(), key=lambda item: (len(str(item[0])), item[0]))}
+
+
+def _clients_told(parts: Mapping[str, str]) -> str:
+  """Such as 'the loss of client 3, the update of clients 4, 7'."""
+  said = []
+  for part in ('loss', 'update', 'loss and update'):
+    clients = [client for client, one in parts.items() if one == part]
+    if clients:
+      more = len(clients) - _MOST_NAMED
+      named = ', '.join(map(str, clients[:_MOST_NAMED])) + (
+          f' and {more} more' if more > 0 else '')
+      said.append(f'the {part} of client{"s" * (len(clients) > 1)} {named}')
+  return '; '.join(said)
 
 
 def record(number: int, outputs: RoundOutputs, evaluated: bool) -> Record:

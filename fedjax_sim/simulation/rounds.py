@@ -5,6 +5,7 @@ server's step. Nothing crosses between host and device inside.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,33 +14,41 @@ from jax import numpy as jnp
 
 from fedjax_sim.core import costs, frozen, random, trees
 from fedjax_sim.core.types import (
-    FederatedAlgorithm,
-    Message,
-    MetricSums,
-    PyTree,
-    ServerState,
-    Slot,
-    Variables,
+  FederatedAlgorithm,
+  Message,
+  MetricSums,
+  PyTree,
+  ServerState,
+  Slot,
+  Variables,
 )
 from fedjax_sim.simulation import exchange
 from fedjax_sim.simulation.exchange import Exchange
 from fedjax_sim.simulation.exchange_types import (
-    AggregatorState,
-    Heard,
-    Held,
-    Surroundings,
+  AggregatorState,
+  Faults,
+  Heard,
+  Held,
+  Surroundings,
 )
 from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.plan import Plan
 
-# (Variables, name of an evaluation set -> its data) -> metrics of each set.
-Evaluate = Callable[[Variables, PyTree], dict[str, MetricSums]]
+
+class Evaluate(NamedTuple):
+  """What is evaluated, in two steps: sums that devices add up, then numbers.
+
+  Attributes:
+    sums: `(Variables, name of an evaluation set -> its data) -> MetricSums of
+      each set`, which may be arrays.
+    finish: `(the total of these) -> MetricSums of each set`, scalars.
+  """
+
+  sums: Callable[[Variables, PyTree], dict[str, MetricSums]]
+  finish: Callable[[dict], dict[str, MetricSums]]
 
 
-def no_evaluation(variables: Variables, eval_data: PyTree) -> dict:
-  """Of no sets."""
-  del variables, eval_data
-  return {}
+no_evaluation = Evaluate(lambda variables, eval_data: {}, lambda totals: totals)
 
 
 class SimulationState(NamedTuple):
@@ -75,6 +84,8 @@ class RoundOutputs(NamedTuple):
     bits_up: float32 [], what clients have sent; None where each sends the
       same in every round, which `traffic` tells.
     bits_down: float32 [], what each of them was sent; likewise.
+    faults: `Faults` [D, blocks, W], whose loss or update was not finite; None
+      where the cohort trained as a whole.
   """
 
   train: MetricSums
@@ -85,6 +96,7 @@ class RoundOutputs(NamedTuple):
   started: jax.Array | None = None
   bits_up: jax.Array | None = None
   bits_down: jax.Array | None = None
+  faults: Faults | None = None
 
 
 class Walked(NamedTuple):
@@ -272,21 +284,22 @@ class Rounds:
   ) -> RoundOutputs:
     """What is reported; evaluates where the plan says so."""
     variables = self.algorithm.evaluated(state.server)
-    shapes = jax.eval_shape(self.evaluate, variables, eval_data)
+    shapes = jax.eval_shape(self.evaluate.sums, variables, eval_data)
     test = jax.lax.cond(
-        evaluate, lambda: self.evaluate(variables, eval_data),
+        evaluate, lambda: self.evaluate.sums(variables, eval_data),
         lambda: trees.zeros(shapes))
     started = None
     if slots.arrives is not None:
       started = self.total(jnp.sum(slots.works, dtype=jnp.int32))
     last = results[-1]
     return RoundOutputs(
-        train=last.totals.metrics, test=self.total(test),
+        train=last.totals.metrics, test=self.evaluate.finish(self.total(test)),
         count=last.heard.aggregates[-1].count,
         finite=trees.all_finite(state.server.variables),
         aggregation=_metrics(self.exchanges, results), started=started,
         bits_up=_sum_of([r.totals.bits for r in results]),
-        bits_down=_sum_of([r.bits_down for r in results]))
+        bits_down=_sum_of([r.bits_down for r in results]),
+        faults=_any_of([r.faults for r in results]))
 
   def total(self, tree):
     """The sum over devices."""
@@ -299,6 +312,14 @@ def _metrics(exchanges, results) -> dict[str, jax.Array]:
           for one, result in zip(exchanges, results, strict=True)
           for part, values in result.metrics.items()
           for name, value in values.items()}
+
+
+def _any_of(faults: list[Faults | None]) -> Faults | None:
+  """Of all exchanges that tell."""
+  known = [x for x in faults if x is not None]
+  if not known:
+    return None
+  return jax.tree.map(lambda *x: functools.reduce(jnp.logical_or, x), *known)
 
 
 def _sum_of(bits: list[jax.Array | None]) -> jax.Array | None:

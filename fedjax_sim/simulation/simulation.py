@@ -147,7 +147,7 @@ class Simulation:
     """As the program takes it, each place for a client with a first state."""
     if variables is None:
       variables = jax.jit(self.model.init)(
-          random.named(jax.random.key(self.seed), 'model'),
+          random.named(random.root_key(self.seed), 'model'),
           first_inputs(self.train))
     else:
       variables = variables._replace(frozen=self.frozen)
@@ -161,7 +161,8 @@ class Simulation:
         cohorts, evaluate, self.local_steps, self.train.offsets,
         lanes=self.lanes, num_blocks=self.num_blocks,
         num_rounds=self.capacity, devices=self.placement.size,
-        owners=self.engine.owners)
+        owners=self.engine.owners, start=start,
+        once=bool(jax.tree.leaves(self.engine.states)))
     return client_owners.rebase(plan, self.train) if self.owned else plan
 
   def window(
@@ -199,22 +200,23 @@ class Simulation:
 
   def trace(self) -> jax.stages.Traced:
     """The program, from the shapes of what it will take."""
-    examples = self.examples
+    shapes = lambda tree: jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+    examples = shapes(self.examples)
     if examples is None:
       examples = jax.tree.map(
           lambda x: jax.ShapeDtypeStruct(
               (self.placement.size * self.example_buffer, *x.shape[1:]),
               x.dtype),
           self.train.examples)
-    shapes = lambda tree: jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+    number = jax.ShapeDtypeStruct((), np.int32)
     state = jax.eval_shape(
         self.engine.init, jax.eval_shape(
             self.model.init, jax.random.key(0), first_inputs(self.train)),
         self.key)
     return self.engine.trace(
-        examples, shapes(state), shapes(self.plan(0, [])), np.int32(0),
-        np.int32(0), self.key, self.eval_data, self.frozen)
+        examples, shapes(state), shapes(self.plan(0, [])), number, number,
+        shapes(self.key), shapes(self.eval_data), shapes(self.frozen))
 
   def done(self, state: SimulationState) -> dict[int, int]:
     """See `drive.Runs`, like the following."""
@@ -282,10 +284,9 @@ class Simulation:
         'lanes': self.lanes,
     }
 
-  def cohort(self, member: int, round_number: int) -> list[str]:
+  def clients_of(self, window: Window, member: int, i: int) -> np.ndarray:
     del member
-    clients = self.sampler.sample(round_number)
-    return [self.train.client_ids[c] for c in clients]
+    return ids(self.train, window.plan.slots.client[i])
 
   def bytes_per_client(self) -> traffic.Traffic:
     """Bytes that a client receives and sends in a round, uncompressed."""
@@ -303,6 +304,12 @@ class Simulation:
     gradient = jax.jit(functools.partial(gradients.batch_gradient, self.model))
     cost = gradient.lower(variables, batch).compile().cost_analysis()
     return cost['flops'] / size
+
+
+def ids(data: FederatedData, numbers: np.ndarray) -> np.ndarray:
+  """The ids of clients, of the shape of their numbers."""
+  return np.array([data.client_ids[k] for k in numbers.ravel()],
+                  object).reshape(numbers.shape)
 
 
 def _with(plan: plan_lib.Plan, **fields: np.ndarray) -> plan_lib.Plan:

@@ -17,7 +17,12 @@ from fedjax_sim.core import checks, compilation, frozen, random
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
-from fedjax_sim.simulation import check_examples, evaluation, sweep_program
+from fedjax_sim.simulation import (
+  check_examples,
+  check_model,
+  evaluation,
+  sweep_program,
+)
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation import traffic as traffic_lib
 from fedjax_sim.simulation.placement import sharding
@@ -162,24 +167,35 @@ class Sweep:
   ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Keys and hyperparameters of the members in the places."""
     held = [members[max(i, 0)] for i in owner]
-    keys = jax.vmap(jax.random.key)(
-        np.array([m.seed for m in held], np.uint32))
+    keys = random.root_keys([m.seed for m in held])
     numbers = {name: np.array([m.hyperparameters[name] for m in held],
                               np.float32) for name in self.example}
     split = self.placement.split()
     return jax.device_put(keys, split), sharding.to_devices(numbers, split)
 
+  @functools.cached_property
+  def keeps_states(self) -> bool:
+    """Whether the algorithm or a transform keeps a state of each client."""
+    first = jax.tree.map(lambda x: x[:1], self.federations[0].examples)
+
+    def init(key):
+      return self.make_rounds(self.example).init(
+          first, self.model.init(key, first['x']), key)
+
+    state = jax.eval_shape(init, jax.random.key(0))
+    return bool(jax.tree.leaves((state.clients, state.transforms)))
+
   def plan(
-      self, cohorts: Sequence[np.ndarray], federation: int
+      self, cohorts: Sequence[np.ndarray], federation: int, start: int = 0
   ) -> plan_lib.Plan:
-    """Plans rounds with these cohorts of a federation, without evaluation."""
+    """Plans rounds from `start` with these cohorts, without evaluation."""
     data = self.federations[federation]
     before = sum(f.num_examples for f in self.federations[:federation])
     return plan_lib.plan_rounds(
         cohorts, [], self.local_steps(federation), data.offsets + before,
         lanes=self.lanes,
         num_blocks=plan_lib.blocks_for(self.cohort_size, self.lanes),
-        num_rounds=self.capacity)
+        num_rounds=self.capacity, start=start, once=self.keeps_states)
 
   def local_steps(self, federation: int) -> np.ndarray:
     """int [N], of every client."""
@@ -243,6 +259,7 @@ def build(
   sets = {} if test is None else {'test': check_examples.as_set('test', test)}
   for data in federations:
     check_examples.check_examples(model, data, sets)
+  check_model.check_model(model, federations[0].examples)
   evaluate, eval_data = no_evaluation, {}
   if test is not None:
     evaluate = evaluation.of_sets(model)

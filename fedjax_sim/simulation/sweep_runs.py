@@ -15,7 +15,7 @@ import numpy as np
 from fedjax_sim.core import frozen
 from fedjax_sim.core.types import MetricSums, Slot
 from fedjax_sim.data import sampling
-from fedjax_sim.simulation import evaluation, sweep_program
+from fedjax_sim.simulation import evaluation, simulation, sweep_program
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation import traffic as traffic_lib
 from fedjax_sim.simulation.placement import sharding
@@ -36,6 +36,7 @@ class Window(NamedTuple):
     slots: Slot [places, R, 1, blocks, W] on the devices.
     evaluate: for each round.
     padded_share: member -> for each round, see `plan.padded_share`.
+    clients: member -> int [R, 1, blocks, W], the client in each slot.
   """
 
   start: int
@@ -43,6 +44,7 @@ class Window(NamedTuple):
   slots: Slot
   evaluate: list[bool]
   padded_share: dict[int, np.ndarray]
+  clients: dict[int, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,7 +101,8 @@ class SweepRuns:
       name = self.members[i].seed, self.members[i].federation
       if name not in plans:
         plan = self.sweep.plan(
-            [self._sampler(i).sample(r) for r in range(start, stop)], name[1])
+            [self._sampler(i).sample(r) for r in range(start, stop)], name[1],
+            start)
         plans[name] = plan, plan_lib.padded_share(
             plan, self.sweep.local_steps(name[1]))
       padded[i] = plans[name][1]
@@ -111,7 +114,8 @@ class SweepRuns:
     return Window(
         start, stop,
         sharding.to_devices(stacked, self.sweep.placement.split()),
-        [evaluate(r) for r in range(start, stop)], padded)
+        [evaluate(r) for r in range(start, stop)], padded,
+        {i: one.client for i, one in slots.items()})
 
   def advance(
       self, state: SweepState, window: Window, turn, first: int, last: int):
@@ -163,10 +167,9 @@ class SweepRuns:
     return {'padded_steps': float(window.padded_share[member][i]),
             'imbalance': 0.0, 'devices': 1, 'lanes': self.sweep.lanes}
 
-  def cohort(self, member: int, round_number: int) -> list[str]:
+  def clients_of(self, window: Window, member: int, i: int) -> np.ndarray:
     data = self.sweep.federations[self.members[member].federation]
-    clients = self._sampler(member).sample(round_number)
-    return [data.client_ids[c] for c in clients]
+    return simulation.ids(data, window.clients[member][i])
 
   def bytes_per_client(self) -> traffic_lib.Traffic:
     return self.sweep.bytes_per_client()

@@ -5,7 +5,7 @@ from flax import linen as nn
 from jax import numpy as jnp
 
 from fedjax_sim.clients import batches, gradients
-from fedjax_sim.models import from_linen
+from fedjax_sim.models import from_linen, losses
 from tests import toys
 
 SIZE = 23
@@ -71,11 +71,11 @@ def test_examples_drop_independently():
   keys = gradients.example_keys(batch.key, batch.rows)
   assert len({bytes(k) for k in np.asarray(jax.random.key_data(keys))}) == 1
   run = lambda keys: gradients.summed_gradient(
-      model, variables, batch.examples, jnp.ones(SIZE), keys, batch.key)[2]
+      model, variables, batch.examples, jnp.ones(SIZE), keys)[1][0]
   own = gradients.example_keys(batch.key, jnp.arange(SIZE))
   one = gradients.summed_gradient(
       model, variables, jax.tree.map(lambda x: x[:1], batch.examples),
-      jnp.ones(1), keys[:1], batch.key)[2]
+      jnp.ones(1), keys[:1])[1][0]
   np.testing.assert_allclose(run(keys), SIZE * one, rtol=1e-5)
   assert abs(run(own) - SIZE * one) > 1e-2
 
@@ -91,21 +91,71 @@ def test_lanes_of_unequal_size():
     assert_close(jax.tree.map(lambda x, i=i: x[i], got), run(real))
 
 
-def test_statistics_of_micro_batches_follow_one_another():
-  """BatchNorm's running mean after three micro-batches, by its recursion."""
-  class Norm(nn.Module):
+class Norm(nn.Module):
 
-    @nn.compact
-    def __call__(self, x, train=False):
-      x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
-      return nn.Dense(3)(x)
+  @nn.compact
+  def __call__(self, x, train=False):
+    x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+    return nn.Dense(3)(x)
 
-  model = from_linen(Norm())
+
+class Centered(nn.Module):
+  """Centres a batch without a state, and leaves padding out."""
+
+  @nn.compact
+  def __call__(self, x, mask):
+    real = mask[:, None]
+    mean = jnp.where(real, x, 0).sum(0) / jnp.maximum(mask.sum(), 1)
+    return nn.Dense(3)(x - mean[None])
+
+
+def contrasted(outputs, examples, mask):
+  """Each row against all others: InfoNCE with the label's column."""
+  alike = jnp.where(mask[None], outputs @ outputs.T, -jnp.inf)
+  return jax.nn.logsumexp(alike, axis=1) - outputs[:, 0]
+
+
+MIXING = {
+    'statistics': lambda: from_linen(Norm()),
+    'centered': lambda: from_linen(Centered()),
+    'a loss': lambda: from_linen(nn.Dense(3), loss=contrasted),
+}
+
+
+@pytest.mark.parametrize('name', MIXING)
+@pytest.mark.parametrize('real', [9, SIZE])
+def test_models_that_mix_rows_see_the_full_batch_in_one_piece(
+    name, real, monkeypatch):
+  monkeypatch.setattr(gradients, 'MICRO_BATCH_SIZE', 8)
+  model = MIXING[name]()
   variables = model.init(jax.random.key(0), jnp.zeros((2, 4)))
-  batch = batch_of(21, size=21)
-  _, state, _ = gradients.large_batch_gradient(model, variables, batch, 7)
-  mean = np.zeros(4)
-  for i in range(3):
-    mean = 0.9 * mean + 0.1 * np.mean(batch.source['x'][7 * i:7 * i + 7], 0)
-  np.testing.assert_allclose(
-      state['batch_stats']['BatchNorm_0']['mean'], mean, atol=1e-6)
+  # One batch of these examples alone, without a row of padding.
+  alone = jax.tree.map(lambda x: x[:real], batch_of(real)._replace(
+      source=None, key=None, step=None))
+  want = gradients.batch_gradient(model, variables, alone._replace(
+      source=batch_of(real).source, key=batch_of(real).key))
+  got = gradients.large_batch_gradient(
+      model, variables, batch_of(real, poison=1e6), 8)
+  assert_close(got, want, 1e-5)
+  with pytest.raises(ValueError, match='micro_batch_size must be 8, its '
+                     'default, or at least 23.*got 5.*depends on the others'):
+    gradients.large_batch_gradient(model, variables, batch_of(real), 5)
+
+
+def test_examples_without_a_label_are_in_no_mean():
+  model = from_linen(nn.Dense(3), loss=losses.cross_entropy(ignore_label=-100))
+  variables = model.init(jax.random.key(0), jnp.zeros((2, 4)))
+  batch = batch_of(SIZE, size=SIZE)
+  labelled = np.arange(SIZE) % 3 > 0
+  some = batch._replace(source=batch.source | {
+      'y': jnp.where(labelled, batch.source['y'], -100)})
+  few = jnp.asarray(np.flatnonzero(labelled))
+  want = gradients.batch_gradient(
+      model, variables, batch._replace(rows=few, mask=jnp.ones(len(few), bool)))
+  assert want[2]['loss'][1] == len(few) < SIZE
+  for got in (gradients.batch_gradient(model, variables, some),
+              gradients.large_batch_gradient(model, variables, some, 5)):
+    assert_close(got, want)
+  nothing = some._replace(mask=jnp.asarray(~labelled))
+  gradient, _, metrics = gradients.batch_gradient(model, variables, nothing)
+  assert not np.any(gradient['kernel']) and metrics['loss'] == (0, 0)

@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import fedjax_sim as fs
+from fedjax_sim.data.sets import dataset as dataset_lib
 from fedjax_sim.experiment import spec_fields
 
 PAGE = pathlib.Path(__file__).parents[2] / 'docs' / 'data.md'
@@ -15,7 +16,10 @@ PAGE = pathlib.Path(__file__).parents[2] / 'docs' / 'data.md'
 
 def test_every_block_runs(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  monkeypatch.setattr(fs.data, 'tfds', lambda name: None)
+  made = fs.data.Dataset(
+      'made', {'x': np.zeros((2, 4)), 'y': np.arange(2)}, None, 2,
+      dataset_lib.NaturalClients(['a', 'b'], [[0], [1]]))
+  monkeypatch.setattr(fs.data, 'tfds', lambda name, **options: made)
   text = {'users': ['u'], 'num_samples': [1],
           'user_data': {'u': {'x': ['to be or'], 'y': ['n']}}}
   leaf = tmp_path / 'shakespeare' / 'data' / 'train'
@@ -29,7 +33,7 @@ def test_every_block_runs(tmp_path, monkeypatch):
   names = {'x': x, 'y': y, 'users': ['b', 'a'] * 100, 'folder': arrays,
            'dataset': list(zip(x, y, strict=True)), 'config': config}
   blocks = re.findall('```py\n(.*?)```', PAGE.read_text(), re.DOTALL)
-  assert len(blocks) == 6
+  assert len(blocks) == 7
   for block in blocks:
     exec(block, names)
   assert names['federation'].client_ids == ['ann']

@@ -5,6 +5,7 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from fedjax_sim import data
 from fedjax_sim.data import examples as examples_lib
@@ -146,7 +147,22 @@ def test_bfloat16_is_mapped(tmp_path):
      r"examples\['x'\] has no value in example 1"),
     (lambda: data.federate({'x': {1, 2}, 'y': [0, 1]}, [[0, 1]]),
      r"examples\['x'\] must"),
-    (lambda: data.federate({'x': X, 'y': Y}, 'iid'), 'must be a list with'),
+    (lambda: data.federate({'x': X, 'y': Y}, 'iid'), 'must be a list'),
+    (lambda: data.federate({'x': X, 'y': Y}, None), 'got a NoneType'),
+    (lambda: data.federate((X, Y), [[0], [1]], {'a', 'b'}), 'client_ids must'),
+    (lambda: data.federate((X, Y), [[0], [1]], ['a', print]), 'text or'),
+    (lambda: data.federate((X, Y), [[0], [1]], ['a', ['b']]), 'text or'),
+    (lambda: data.single((np.ma.masked_array(X, X > 3), Y)), 'are masked'),
+    (lambda: data.partition.split([1, 2], 0.5, seed=0), 'client 0 must be'),
+    (lambda: data.read_leaf(X), 'path must be a path'),
+    (lambda: data.read_sqlite(3), 'path must be a path'),
+    (lambda: data.open_mapped(None), 'folder must be a path'),
+    (lambda: data.write_mapped('/nowhere', 3), 'clients must come one by one'),
+    (lambda: data.write_mapped('/nowhere', [3]), 'clients must be pairs'),
+    (lambda: data.write_sqlite('/nowhere', [('a', X)]), 'dict of arrays'),
+    (lambda: data.from_dataset([(X[0], 1)], client=lambda item: item['who']),
+     'client: the function raised TypeError'),
+    (lambda: data.tfds(3), 'named by text, got 3'),
     (lambda: data.federate({'x': X, 'y': Y}, [[0, 1.5]]), 'client 0 must be a'),
     (lambda: data.federate({'x': X, 'y': Y}, [[[0], [1, 2]]]), 'client 0 must'),
 ])
@@ -290,6 +306,14 @@ def test_partitions_of_datasets():
   assert sorted(by_labels.client(i)['y'].tolist() for i in range(3)) == [
       [0, 0], [1, 1], [2, 2]]
   assert data.from_dataset(dataset).client_ids == ['0']
+
+
+def test_items_may_be_images_of_pillow():
+  pixels = np.arange(6 * 20, dtype=np.uint8).reshape(6, 4, 5)
+  got = data.from_dataset(MapStyle(
+      lambda i: {'image': Image.fromarray(pixels[i]), 'label': int(Y[i])}))
+  assert got.examples['x'].dtype == np.uint8
+  np.testing.assert_array_equal(got.examples['x'], pixels)
 
 
 def test_numbers_as_clients_may_be_tensors():

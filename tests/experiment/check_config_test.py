@@ -62,6 +62,10 @@ def test_what_is_wrong_is_told(changes, message):
     ({'sampler': 'uniform(clients_per_round=3)'}, 'clients_per_round must not'),
     ({'local_steps': 3, 'local_epochs': 2}, 'local_epochs must be 1 beside'),
     ({'full_batch': True, 'batch_size': 20}, 'batch_size must be 10 beside'),
+    ({'micro_batch_size': 64},
+     'micro_batch_size must be 256 without full_batch'),
+    ({'micro_batch_size': 64, 'algorithm': 'ditto(lam=0.1)'},
+     'micro_batch_size must be 256 without full_batch'),
 ])
 def test_a_field_without_effect_is_refused(changes, message):
   with pytest.raises(ValueError, match=message):

@@ -133,8 +133,8 @@ def test_measured_lanes_are_kept_when_a_run_goes_on(tmp_path, monkeypatch):
   record = workdir.read_json(tmp_path / 'config.json')
   assert record['resolved'] == {'devices': 1, 'lanes': 3}
   monkeypatch.undo()
-  def given(make, cohort, *wanted):
-    assert wanted == (1, 3, 6)
+  def given(make, cohort, devices, lanes, *job):
+    assert (devices, lanes) == (1, 3)
     return make(1, 3), 'given'
   monkeypatch.setattr(autotune, 'choose', given)
   run(tmp_path, lanes='auto')
@@ -180,7 +180,7 @@ def test_dry_run_of_several_models_counts_the_work_on_one(tmp_path, capsys):
     ('model', 'resnet', 'mnist_2nn'),
     ('partition', 'dirichlett', 'dirichlet'),
     ('algorithm', 'fedproxx', 'fedprox'),
-    ('loss', 'mse', 'cross_entropy'),
+    ('loss', 'cros_entropy', 'cross_entropy'),
     ('client_optimizer', 'sdg', 'sgd'),
     ('weighting', 'size', 'examples'),
     ('on_divergence', 'pause', 'continue'),

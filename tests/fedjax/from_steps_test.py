@@ -173,3 +173,19 @@ def test_a_model_with_state_is_refused():
 def test_bad_arguments(bad):
   with pytest.raises(ValueError, match=list(bad)[-1]):
     build(**bad)
+
+
+@pytest.mark.parametrize('result, came', [
+    (lambda x: {'loss': x['x'][:, 0]}, r'float32\[5\]'),
+    (lambda x: x['x'].mean(), r'float32\[\]'),
+    (lambda x: {'a': {'b': x['x'].mean()}}, 'float32'),
+])
+def test_step_results_that_are_no_scalars_by_name_are_refused(result, came):
+  algorithm = fedjax.from_steps(
+      lambda shared, key: shared, lambda state, batch: (state, result(batch)),
+      with_step_result=True, batch_size=5,
+      server_update=lambda params, opt_state, mean: (params, opt_state))
+  with pytest.raises(ValueError, match=f'dict of scalars.*got.*{came}'):
+    simulate_lib.simulate(
+        MODEL, algorithm, toys.softmax_data(SIZES), rounds=1,
+        clients_per_round=2, devices=1, lanes=1)

@@ -132,6 +132,8 @@ def test_a_loss_of_keywords_alone_is_the_loss_with_these_options():
   assert (wide.options, losses.huber.options) == ({'delta': 2}, {'delta': 1})
   with pytest.raises(TypeError, match="huber has no option 'beta', only delta"):
     losses.huber(beta=1)
+  with pytest.raises(TypeError, match=r'its options as keywords \(delta\)'):
+    losses.huber(2.0)
 
 
 def test_ignored_labels_are_told_and_their_outputs_have_no_gradient():

@@ -6,6 +6,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 from jax import lax
 from jax import numpy as jnp
 
@@ -96,8 +97,7 @@ def test_check_outputs_accepts_what_fits_and_computes_nothing():
     (dict(y=jnp.zeros((), jnp.int32)), r'got int32\[\]'),
     (dict(y=jnp.zeros(15, jnp.int32)), r'\[15, 4\].*got \[16, 4\]'),
     (dict(loss=lambda outputs, examples: outputs.mean()),
-     r'floats of shape \[16\].*got float32\[\]'),
-    (dict(loss=lambda outputs, examples: examples['y']), r'got int32\[16\]'),
+     r'floats of shape \[B\].*got float32\[\]'),
 ])
 def test_check_outputs_names_what_does_not_fit(change, message):
   model = models.logistic_regression(4)
@@ -106,6 +106,107 @@ def test_check_outputs_names_what_does_not_fit(change, message):
   batch['y'] = change.get('y', batch['y'])
   with pytest.raises(ValueError, match=message):
     models.check_outputs(model, KEY(0), batch, change.get('num_classes', 4))
+
+
+POINTS = {'x': np.zeros((6, 4), np.float32), 'y': np.zeros(6, np.float32)}
+
+
+def check(outputs=1, **functions):
+  model = models.from_linen(nn.Dense(outputs), **{
+      'loss': models.mse, **functions})
+  variables = jax.eval_shape(model.init, KEY(0), POINTS['x'])
+  models.output_check.check_functions(model, variables, POINTS)
+
+
+@pytest.mark.parametrize('loss, came, advice', [
+    (lambda o, e: (o - e['y'][None]) ** 2, r'float32\[B, B\]',
+     r'outputs are \[B, 1\].*squeeze their last axis'),
+    (lambda o, e: (o[:, 0][None] - e['y'][:, None]) ** 2, r'float32\[B, B\]',
+     'squeeze their last axis'),
+    (lambda o, e: jnp.mean((o[:, 0] - e['y']) ** 2), r'float32\[\]',
+     'without a mean or sum over axis 0'),
+    (lambda o, e: (o - e['y'][:, None]) ** 2, r'float32\[B, 1\]',
+     r'Squeeze its last axis: loss\[:, 0\]'),
+    (lambda o, e: o * jnp.ones((1, 7)), r'float32\[B, 7\]',
+     r'loss.mean\(axis=1\)'),
+    (lambda o, e: o[:, :, None] * jnp.ones((1, 2, 3)), r'float32\[B, 2, 3\]',
+     r'loss.mean\(axis=\(1, 2\)\)'),
+    (lambda o, e: o.mean(0), r'float32\[1\]', 'first axis must be'),
+    (lambda o, e: (o[:, 0] > 0).astype(int), r'int32\[B\]', 'Cast it'),
+    (lambda o, e: o[:, 0] > 0, r'bool\[B\]', 'Cast it'),
+    (lambda o, e: (o[:, 0], {}), 'a tuple of 2', 'Return one array'),
+    (lambda o, e: {'loss': o[:, 0]}, 'a dict of 1', 'Return one array'),
+    (lambda o, e: None, 'None', 'Return one array'),
+    (lambda o, e: 0.5, r'float32\[\]', 'without a mean'),
+])
+def test_losses_that_are_no_value_of_each_example_are_refused(
+    loss, came, advice):
+  with pytest.raises(ValueError, match=(
+      rf'the loss must be floats of shape \[B\].*got {came}.*{advice}')):
+    check(loss=loss)
+
+
+@pytest.mark.parametrize('metrics, message', [
+    (lambda o, e: o[:, 0], r'a dict .*got float32\[B\]'),
+    (lambda o, e: {'a': o[:, 0]}, r"'a' must be a pair .*float32\[B\]"),
+    (lambda o, e: {'a': o[:, 0].mean()}, r"'a' must be a pair .*float32\[\]"),
+    (lambda o, e: {'a': (o[:, 0], 1.0)},
+     r"count of metric 'a' .*got float32\[\]"),
+    (lambda o, e: {'a': (o, jnp.ones(len(o)))},
+     r"sum of metric 'a' .*got float32\[B, 1\]"),
+    (lambda o, e: {'a': (o[:, 0].sum(), len(o))}, "sum of metric 'a'"),
+    (lambda o, e: {'loss': (o[:, 0], o[:, 0])}, "not be called 'loss'"),
+    (lambda o, e: {'a/b': (o[:, 0], o[:, 0])}, "without '/', got 'a/b'"),
+    (lambda o, e: {3: (o[:, 0], o[:, 0])}, 'must be text .*got 3'),
+])
+def test_metrics_that_are_no_pairs_for_each_example_are_refused(
+    metrics, message):
+  with pytest.raises(ValueError, match=message):
+    check(metrics=metrics)
+
+
+def test_functions_that_fail_are_named_with_what_they_were_given():
+  with pytest.raises(ValueError, match=(
+      r"loss failed on outputs float32\[B, 1\] and examples "
+      r"\{'x': 'float32\[B, 4\]', 'y': 'float32\[B\]'\}: KeyError: 'z'")):
+    check(loss=lambda outputs, examples: examples['z'])
+  with pytest.raises(ValueError, match='metrics failed on .*TypeError'):
+    check(metrics=lambda outputs: {})
+
+
+def test_outputs_that_are_no_floats_are_refused():
+  model = models.from_functions(
+      lambda key, x: {'w': jnp.zeros((4, 2))},
+      lambda p, x: jnp.argmax(x @ p['w'], 1), loss=lambda o, e: 0.0 * o)
+  variables = model.init(KEY(0), POINTS['x'])
+  with pytest.raises(ValueError, match=r'outputs must be floats.*int32\[B\]'):
+    models.output_check.check_functions(model, variables, POINTS)
+
+
+@pytest.mark.parametrize('apply, message', [
+    (lambda *args, **options: args[2], r'\(outputs, model_state\), got float'),
+    (lambda *args, **options: (args[2], {'new': args[2]}), 'state from {} to'),
+])
+def test_what_else_than_outputs_and_state_comes_back_is_told(apply, message):
+  model = models.from_linen(nn.Dense(1), loss=models.mse)
+  variables = model.init(KEY(0), POINTS['x'])
+  with pytest.raises(ValueError, match=message):
+    models.output_check.check_functions(
+        model._replace(apply=apply), variables, POINTS)
+
+
+def test_what_fits_passes_also_in_half_precision_and_with_the_mask():
+  def loss(outputs, examples, mask):
+    assert mask.shape == examples['y'].shape
+    return outputs[:, 0].astype(jnp.bfloat16)
+
+  check(loss=loss, metrics=lambda o, e, mask: {
+      'hits': (mask, jnp.ones_like(mask, int))})
+  # Outputs as wide as the batches that are tried first.
+  for outputs in (13, 17):
+    check(outputs, loss=lambda o, e: o.sum(1))
+    with pytest.raises(ValueError, match=r'the loss .*\[B, \d+\]'):
+      check(outputs, loss=lambda o, e: o)
 
 
 def test_importing_starts_no_backend():

@@ -28,7 +28,7 @@ def _measured(monkeypatch, tmp_path):
 
 
 def build(lanes_choice, sizes=(30, 4, 17, 9, 12, 5), rate=0.1, epochs=1,
-          rounds=None):
+          rounds=10**9):
   model = toys.softmax_model()
   return build_lib.build(
       model, algorithms.fedavg(
@@ -87,8 +87,8 @@ def test_what_does_not_fit_is_not_chosen(monkeypatch):
   monkeypatch.setattr(measuring, '_time', lambda sim, *args: 1 / sim.lanes)
   monkeypatch.setattr(
       device_memory, 'needed',
-      lambda program, d: programs.append(program) or len(programs))
-  monkeypatch.setattr(device_memory, 'available', lambda device: 1)
+      lambda program, d: programs.append(program) or 1e9 * len(programs))
+  monkeypatch.setattr(device_memory, 'available', lambda device: 1e9)
   assert build('auto').lanes == 1
 
 
@@ -127,16 +127,17 @@ def test_a_short_job_is_not_measured_a_long_one_is(monkeypatch):
   monkeypatch.setattr(measuring, 'fastest', None)
   short = build('auto', rounds=100_000)
   assert (short.lanes, short.lanes_reason) == (1, 'default of a short job')
+  assert build('auto', rounds=None).lanes_reason == 'default'
   with pytest.raises(TypeError):  # None is called.
     build('auto', rounds=100_000_000)
 
 
 def test_a_short_job_takes_what_fits(monkeypatch):
   """There is no room for the first program."""
-  needs = iter([2, 1])
+  needs = iter([2e9, 1e9])
   monkeypatch.setattr(
       device_memory, 'needed', lambda program, d: next(needs))
-  monkeypatch.setattr(device_memory, 'available', lambda device: 1)
+  monkeypatch.setattr(device_memory, 'available', lambda device: 1e9)
   assert build('auto', rounds=3).lanes == 2
 
 

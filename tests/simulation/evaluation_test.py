@@ -102,20 +102,79 @@ def test_some_of_the_clients_have_their_own_states():
 def test_summary_over_clients():
   values = np.array([0.1, 0.2, np.nan, 0.3, 0.4, 0.5])
   got = evaluation.ClientMetrics(
-      {'accuracy': values, 'loss': values},
-      np.array([1, 1, 0, 1, 1, 1])).summary()
+      {'accuracy': values, 'loss': values, 'mae': values, 'other': values},
+      np.array([1, 1, 0, 1, 1, 1]),
+      {'accuracy': True, 'loss': False, 'mae': False}).summary()
   assert got['accuracy/mean'] == pytest.approx(0.3)
   assert got['accuracy/p50'] == pytest.approx(0.3)
   assert got['accuracy/p10'] == pytest.approx(0.14)
-  assert got['accuracy/worst'] == 0.1 and got['loss/worst'] == 0.5
+  assert got['accuracy/worst'] == 0.1
+  assert got['loss/worst'] == got['mae/worst'] == 0.5
+  # Nobody said which direction is better.
+  assert 'other/p90' in got and 'other/worst' not in got
 
 
-def test_other_clients_are_refused():
+def test_clients_of_whom_there_is_no_value_are_left_out_and_counted():
+  values = np.array([0.5, np.nan, 0.7])
+  sizes, defined = np.array([1, 1, 1]), np.array([True, False, True])
+  got = evaluation.ClientMetrics(
+      {'auc': values}, sizes, {'auc': True}, {'auc': defined}).summary()
+  assert got['auc/mean'] == pytest.approx(0.6) and got['auc/clients'] == 2
+  # What has diverged is no such value.
+  got = evaluation.ClientMetrics({'auc': values}, sizes).summary()
+  assert np.isnan(got['auc/mean']) and 'auc/clients' not in got
+
+
+@pytest.mark.parametrize('ids, message', [
+    (('0',), r"1 only in train \(such as '1'\)\.$"),
+    (('0', '1', 'b', 'a'), r"2 only in test \(such as 'a'\)\.$"),
+    (('1', 'c'), r"1 only in train \(such as '0'\) and 1 only in test "
+                 r"\(such as 'c'\)\.$"),
+])
+def test_other_clients_are_refused(ids, message):
   train, algorithm, state = client_setup([5, 8])
-  with pytest.raises(ValueError, match='same clients'):
+  test = toys.softmax_data([3] * len(ids))._replace(client_ids=list(ids))
+  message = 'must hold the same clients.*' + message
+  with pytest.raises(ValueError, match=message):
     evaluation.evaluate_clients(
-        MODEL, algorithm, state, train, toys.softmax_data([3]),
-        key=jax.random.key(0))
+        MODEL, algorithm, state, train, test, key=jax.random.key(0))
+
+
+@pytest.mark.parametrize('new_clients', [False, True])
+def test_clients_are_told_by_their_ids(new_clients):
+  train, algorithm, state = client_setup([5, 8, 3, 6], personal=not new_clients)
+  if not new_clients:
+    state = state._replace(clients={
+        k: np.stack([variables(s).params[k] for s in range(4)]) for k in 'wb'})
+  train = train._replace(client_ids=['a', 'b', 'c', 'd'])
+  sizes = [4, 0, 7, 2]
+  test = federate(toys.softmax_data([13], seed=5).examples,
+                  toys.partition_of(sizes), train.client_ids, allow_empty=True)
+  order = [2, 0, 3, 1]
+  other = federate(
+      test.examples, [np.arange(*test.offsets[k:k + 2]) for k in order],
+      [test.client_ids[k] for k in order], allow_empty=True)
+  run = lambda test: evaluation.evaluate_clients(
+      MODEL, algorithm, state, train, test, key=jax.random.key(0),
+      new_clients=new_clients)
+  expected, got = run(test), run(other)
+  np.testing.assert_array_equal(got.num_examples, sizes)
+  assert len(np.unique(expected.values['loss'])) == 4
+  np.testing.assert_allclose(
+      got.values['loss'], expected.values['loss'], rtol=1e-6)
+
+
+def test_states_without_a_client_in_train_are_refused():
+  # On one device there is none that only fills up.
+  train, algorithm, state = client_setup([5, 8, 3], personal=True)
+  one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  state = state._replace(clients=jax.device_put(
+      {k: np.stack([variables(s).params[k] for s in range(3)]) for k in 'wb'},
+      one))
+  two = federate(train.examples, toys.partition_of([5, 8]))
+  with pytest.raises(ValueError, match='must hold the 3 clients that were'):
+    evaluation.evaluate_clients(
+        MODEL, algorithm, state, two, two, key=jax.random.key(0))
 
 
 def own_counter():

@@ -22,6 +22,7 @@ and two label files of QMNIST, by ways 1, 2 and 4.
 """
 
 import functools
+import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -136,14 +137,30 @@ def digits() -> Dataset:
   after 22 digits; all later ones are by writers that training never sees. So
   accuracies are lower than after a random split.
   """
-  from sklearn import datasets  # Takes a second to import.
-
-  bunch = datasets.load_digits()
-  images = np.rint(bunch.images[..., None] * (255 / _DIGITS_TOP))
-  examples = {'x': images.astype(np.uint8), 'y': bunch.target.astype(np.int32)}
+  levels, labels = _scikit_digits()
+  images = np.rint(levels.reshape(-1, 8, 8, 1) * (255 / _DIGITS_TOP))
+  examples = {'x': images.astype(np.uint8), 'y': labels.astype(np.int32)}
   train = {key: value[:_DIGITS_TRAIN] for key, value in examples.items()}
   test = {key: value[_DIGITS_TRAIN:] for key, value in examples.items()}
   return Dataset(name='digits', train=train, test=test, num_classes=10)
+
+
+def _scikit_digits() -> tuple[np.ndarray, np.ndarray]:
+  """(grey levels [E, 64], labels [E]), from scikit-learn's file.
+
+  Importing scikit-learn takes a second, more than all else before a first
+  round; its own reader is the way where the file is not where it used to be.
+  """
+  found = importlib.util.find_spec('sklearn')
+  folder = Path(found.origin).parent if found and found.origin else Path()
+  file = folder / 'datasets' / 'data' / 'digits.csv.gz'
+  if file.is_file():
+    rows = np.loadtxt(file, delimiter=',')
+    return rows[:, :-1], rows[:, -1]
+  from sklearn import datasets
+
+  bunch = datasets.load_digits()
+  return bunch.data, bunch.target
 
 
 def _of_text(

@@ -38,7 +38,9 @@ def parse(text_: str) -> Name:
   Raises:
     ValueError: it has other parts, or one that can't be a folder's name.
   """
-  path, _, version = str(text_).partition(':')
+  if not isinstance(text_, str):
+    raise ValueError(f'a set of TFDS must be named by text, got {text_!r:.60}.')
+  path, _, version = text_.partition(':')
   parts = path.split('/')
   if len(parts) > 2:
     raise ValueError('a set of TFDS must be named name, name/config or '
@@ -52,7 +54,7 @@ def root(data_dir: str | os.PathLike | None = None) -> Path:
   """The folder of all sets: `data_dir`, $TFDS_DATA_DIR, or TFDS's default."""
   place = (data_dir or os.environ.get('TFDS_DATA_DIR')
            or '~/tensorflow_datasets')
-  return Path(place).expanduser()
+  return file_names.as_path('data_dir', place).expanduser()
 
 
 def find(name: Name, folder: Path) -> Path:
@@ -163,7 +165,11 @@ def _check_features(path: Path) -> None:
   if not path.is_file():
     raise ValueError(f'{path.parent} is no prepared set of TFDS: it lacks '
                      f'{path.name}.')
-  for name in classes(text.parse_json(text.read_text(path), path)):
+  try:
+    names = list(classes(text.parse_json(text.read_text(path), path)))
+  except RecursionError as error:
+    raise ValueError(f'{path} is nested too deep.') from error
+  for name in names:
     if not name.startswith(_FEATURES):
       raise ValueError(f'{path} must have features of TFDS only, got {name!r}.')
 

@@ -118,7 +118,11 @@ class DeviceStates(NamedTuple):
 
   @property
   def padding(self) -> int:
-    return jax.device_count() - 1
+    leaf = next(iter(jax.tree.leaves(self.clients)), None)
+    if not isinstance(leaf, jax.Array):  # Taken from the devices.
+      return jax.device_count() - 1
+    lying = leaf.sharding
+    return 0 if lying.is_fully_replicated else len(lying.device_set) - 1
 
   def load(self, plan, clients):
     del plan, clients

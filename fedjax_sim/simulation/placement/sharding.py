@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax import numpy as jnp
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -84,6 +85,15 @@ def spread(run: Callable, placement: Placement, in_specs, out_specs, **jit):
 def total(tree: PyTree) -> PyTree:
   """The sum over devices, leaf by leaf."""
   return jax.lax.psum(tree, AXIS)
+
+
+def every(tree: PyTree) -> PyTree:
+  """Each device's bools [...] as [D, ...], on every device."""
+  def gather(x):
+    rows = jnp.zeros((jax.lax.axis_size(AXIS), *x.shape), jnp.int32)
+    own = rows.at[jax.lax.axis_index(AXIS)].set(x.astype(jnp.int32))
+    return jax.lax.psum(own, AXIS).astype(bool)
+  return jax.tree.map(gather, tree)
 
 
 def merge(

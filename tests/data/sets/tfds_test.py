@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as module
 
+from configs import digits_quickstart
 from fedjax_sim import data
 from fedjax_sim.data.sets import (
   downloads,
@@ -15,6 +16,7 @@ from fedjax_sim.data.sets import (
   tfds_folders,
   tfrecord,
 )
+from fedjax_sim.experiment import build_run
 from tests.data.sets import small_tfds
 
 SIZES = {'train': 10, 'test': 4}
@@ -87,6 +89,23 @@ def test_a_part_of_training_where_there_is_no_test_split(tmp_path):
   for fraction in (0, 1):
     with pytest.raises(ValueError, match='test_fraction must leave'):
       data.tfds('small', test_fraction=fraction, **options)
+
+
+def test_a_config_names_a_set_and_its_clients(tmp_path):
+  write_images(tmp_path)
+  config = digits_quickstart.get_config()
+  config.dataset = 'tfds("small", client="writer_id")'
+  config.data_dir = str(tmp_path / 'root')
+  config.partition, config.num_clients = 'natural', 0
+  config.client_test_fraction = 0.0
+  dataset = build_run.load_dataset(config)
+  names, partition, _ = build_run.deal(config, dataset)
+  assert names == ['w0', 'w1']
+  assert [part.tolist() for part in partition] == [
+      [0, 2, 4, 6, 8], [1, 3, 5, 7, 9]]
+  config.dataset = 'tfds("small")'
+  with pytest.raises(ValueError, match='natural.*client="a feature"'):
+    build_run.deal(config, build_run.load_dataset(config))
 
 
 # Tables
@@ -360,6 +379,8 @@ def test_counts_that_disagree_are_told(tmp_path):
     ('dataset_info.json', 'text', 'no prepared set'),
     ('features.json', 'text', 'no JSON'),
     ('features.json', '{}', 'no prepared'),
+    *(('features.json', '[' * n + ']' * n, 'features.json|no prepared')
+      for n in (300, 900, 100_000)),
     ('features.json', '{"pythonClassName": "os.system"}',
      "features of TFDS only, got 'os.system'"),
     ('features.json', None, 'lacks features.json')])

@@ -39,7 +39,7 @@ UNEQUAL = [1, 37, 10, 20, 5, 11, 30, 2, 19, 8, 3]
 
 @pytest.fixture(autouse=True)
 def _auto_is_as_many_devices_as_clients(monkeypatch):
-  def choose(make, cohort_size, devices, lanes, rounds=None):
+  def choose(make, cohort_size, devices, lanes, *job):
     devices = min(cohort_size, 8) if devices == 'auto' else devices
     return make(devices, min(lanes, -(-cohort_size // devices))), 'test'
   monkeypatch.setattr(autotune, 'choose', choose)

@@ -1,0 +1,138 @@
+"""Which models are found to compute each row by itself."""
+
+import jax
+import numpy as np
+import pytest
+from flax import linen as nn
+from jax import numpy as jnp
+
+from fedjax_sim import models
+from fedjax_sim.clients import row_flow, rows
+
+IMAGES = {'x': np.zeros((2, 28, 28, 1), np.uint8), 'y': np.zeros(2, np.int32)}
+COLOURS = {'x': np.zeros((2, 32, 32, 3), np.uint8), 'y': np.zeros(2, np.int32)}
+LINES = {'x': np.zeros((2, 6), np.int32), 'y': np.zeros((2, 6), np.int32)}
+POINTS = {'x': np.zeros((2, 4), np.float32), 'y': np.zeros(2, np.int32)}
+
+
+def shapes(model, examples):
+  return jax.eval_shape(model.init, jax.random.key(0), examples['x'])
+
+
+class Attention(nn.Module):
+
+  @nn.compact
+  def __call__(self, tokens, train=False):
+    x = nn.Embed(50, 8)(tokens)
+    x = x + nn.SelfAttention(2)(nn.LayerNorm()(x))
+    x = nn.RNN(nn.LSTMCell(8))(nn.Dropout(0.1, deterministic=not train)(x))
+    return nn.Dense(50)(x)
+
+
+class Convolutions(nn.Module):
+
+  @nn.compact
+  def __call__(self, x):
+    x = nn.max_pool(nn.relu(nn.Conv(4, (3, 3))(x)), (2, 2), (2, 2))
+    x = nn.avg_pool(nn.GroupNorm(2)(x), (2, 2))
+    return nn.Dense(10)(jax.checkpoint(nn.gelu)(x.reshape(len(x), -1)))
+
+
+@pytest.mark.parametrize('model, examples', [
+    (models.mnist_2nn(), IMAGES), (models.mnist_cnn(), IMAGES),
+    (models.cifar_cnn(), COLOURS), (models.course_mlp(), IMAGES),
+    (models.logistic_regression(), IMAGES), (models.shakespeare_lstm(), LINES),
+    (models.word_lstm(50), LINES),
+    (models.from_linen(Attention(), preprocess=None), LINES),
+    (models.from_linen(Convolutions()), IMAGES),
+    *((models.from_linen(nn.Dense(1), loss=loss), POINTS)
+      for loss in (models.mse, models.binary_cross_entropy))])
+def test_rows_of_usual_models_are_proved_to_be_independent(model, examples):
+  assert rows.is_proved(model, shapes(model, examples), examples)
+
+
+def test_so_are_losses_as_an_accelerator_computes_them(monkeypatch):
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  model = models.mnist_2nn()
+  assert rows.is_proved(model, shapes(model, IMAGES), IMAGES)
+
+
+def of_rows(function):
+  """A model that does something to the outputs of a dense layer."""
+  return models.from_functions(
+      lambda key, x: {'w': jax.random.normal(key, (4, 3))},
+      lambda params, x, mask: function(x @ params['w'], mask))
+
+
+MIXING = {
+    'mean': lambda o, mask: o - o.mean(0, keepdims=True),
+    'softmax': lambda o, mask: jax.nn.softmax(o, axis=0),
+    'product': lambda o, mask: (o @ o.T) @ o,
+    'next': lambda o, mask: o + jnp.roll(o, 1, axis=0),
+    'reversed': lambda o, mask: o[::-1],
+    'sorted': lambda o, mask: jnp.sort(o, axis=0),
+    'merged': lambda o, mask: o.T.reshape(o.shape),
+    'pairs': lambda o, mask: (o[:, None] - o[None]).max(1),
+    'first': lambda o, mask: o - o[:1],
+    'running': lambda o, mask: jax.lax.scan(
+        lambda c, x: (c + x, c), jnp.zeros(3), o)[1],
+    'loop': lambda o, mask: jax.lax.fori_loop(
+        0, 2, lambda i, x: x - x.mean(0, keepdims=True), o),
+}
+
+
+@pytest.mark.parametrize('name', MIXING)
+def test_what_rows_take_from_each_other_is_found_and_refused(name):
+  model = of_rows(MIXING[name])
+  assert not rows.is_proved(model, shapes(model, POINTS), POINTS)
+  found = rows.try_out(model, shapes(model, POINTS), POINTS)
+  if name in ('first', 'running'):  # Padding comes last.
+    assert found == rows.Findings(mixes=True, leaks=False)
+    return
+  assert found == rows.Findings(mixes=True, leaks=True)
+  with pytest.raises(ValueError, match=r'rows of padding.*take mask \(bool'):
+    rows.checked(model, shapes(model, POINTS), POINTS)
+
+
+def test_padding_that_is_left_out_may_stay():
+  def centered(outputs, mask):
+    real = jnp.where(mask[:, None], outputs, 0)
+    return outputs - real.sum(0, keepdims=True) / jnp.maximum(mask.sum(), 1)
+
+  model = of_rows(centered)
+  found = rows.checked(model, shapes(model, POINTS), POINTS)
+  assert found == rows.Findings(mixes=True, leaks=False)
+  assert not rows.are_independent(model, shapes(model, POINTS), POINTS)
+
+
+def test_padding_that_enters_a_state_is_refused():
+  def apply(params, state, x, *, key, train, mask):
+    del key, train, mask
+    return x @ params['w'], {'mean': x.mean(0)}
+
+  base = of_rows(lambda o, mask: o)
+  model = base._replace(
+      init=lambda key, x: base.init(key, x)._replace(
+          model_state={'mean': jnp.zeros(4)}), apply=apply)
+  with pytest.raises(ValueError, match='model state, changes with what stands'):
+    rows.checked(model, shapes(model, POINTS), POINTS)
+
+
+def test_what_can_not_be_proved_is_tried_out():
+  model = of_rows(lambda o, mask: jnp.fft.fft(o).real)
+  assert not rows.is_proved(model, shapes(model, POINTS), POINTS)
+  assert rows.are_independent(model, shapes(model, POINTS), POINTS)
+
+
+def test_a_model_is_looked_at_while_a_program_is_made():
+  model = of_rows(lambda o, mask: o - o.mean(0, keepdims=True))
+  with pytest.raises(ValueError, match='rows of padding'):
+    jax.jit(lambda v: rows.are_independent(model, v, POINTS))(
+        model.init(jax.random.key(0), POINTS['x']))
+
+
+def test_weights_with_an_axis_of_that_size_prove_nothing():
+  weights = jax.ShapeDtypeStruct((row_flow.SIZE, 2), jnp.float32)
+  batch = jax.ShapeDtypeStruct((row_flow.SIZE, 2), jnp.float32)
+  with pytest.raises(row_flow.UnclearError):
+    row_flow.check(jnp.add, weights, batch, data=(False, True))
