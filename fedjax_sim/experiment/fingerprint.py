@@ -15,6 +15,7 @@ import jax
 import jax.extend.core
 import numpy as np
 
+from fedjax_sim.clients import measure
 from fedjax_sim.core.types import PyTree
 from fedjax_sim.data import mapped
 from fedjax_sim.data.federated import FederatedData
@@ -104,10 +105,8 @@ def _program(simulation: Simulation, variables: PyTree) -> str:
     after = rounds.round(
         examples, state, plan, key, {}, variables.frozen)
     measured = jax.tree.map(lambda x: x[:1], examples)
-    outputs, _ = simulation.model.run(
-        variables, measured['x'], key=key, train=False,
-        mask=np.ones(1, bool))
-    return after, simulation.model.metrics(outputs, measured)
+    return after, measure.batch_metrics(
+        simulation.model, variables, measured, np.ones(1, bool))
 
   jaxpr = jax.make_jaxpr(run)(examples, variables, key)
   digest = hashlib.sha256(_without_addresses(str(jaxpr)).encode())

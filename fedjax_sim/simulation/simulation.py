@@ -264,10 +264,11 @@ class Simulation:
     if not self.eval_data:
       return {}
     everywhere = self.placement.everywhere
+    evaluate = evaluation.of_sets(self.model)
 
     def run(server, data, weights):
       variables = self.algorithm.evaluated(frozen.put(server, weights))
-      return sharding.total(evaluation.of_sets(self.model)(variables, data))
+      return evaluate.finish(sharding.total(evaluate.sums(variables, data)))
 
     spread = sharding.spread(
         run, self.placement,

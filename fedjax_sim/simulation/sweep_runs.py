@@ -161,7 +161,8 @@ class SweepRuns:
 
   @functools.cached_property
   def _evaluate(self):
-    return jax.jit(evaluation.of_sets(self.sweep.model))
+    evaluate = evaluation.of_sets(self.sweep.model)
+    return jax.jit(lambda *args: evaluate.finish(evaluate.sums(*args)))
 
   def notes(self, window: Window, member: int, i: int) -> Record:
     return {'padded_steps': float(window.padded_share[member][i]),
