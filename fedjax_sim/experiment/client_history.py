@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedjax_sim.core import files
+from fedjax_sim.experiment.readings import data_frame
 from fedjax_sim.simulation.evaluation import ClientMetrics
 
 FILE = 'client_metrics.csv'
@@ -51,19 +52,6 @@ class ClientHistory(NamedTuple):
         'client': repeat(self.client_ids),
         'examples': repeat(self.num_examples),
         **{name: table.ravel() for name, table in self.values.items()}})
-
-
-def data_frame(columns: Any) -> Any:
-  """A `pandas.DataFrame` of columns, or of records.
-
-  Raises:
-    ValueError: pandas is not installed.
-  """
-  try:
-    import pandas
-  except ImportError as error:
-    raise ValueError('to_pandas needs pandas: pip install pandas.') from error
-  return pandas.DataFrame(columns)
 
 
 def append(

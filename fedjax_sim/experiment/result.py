@@ -1,17 +1,14 @@
 """What `simulate` returns, and what `load` reads from a folder."""
 
-import functools
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from fedjax_sim.core import checks
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree, Variables
 from fedjax_sim.experiment.best import Best
-from fedjax_sim.experiment.client_history import ClientHistory, data_frame
+from fedjax_sim.experiment.client_history import ClientHistory
+from fedjax_sim.experiment.readings import curve, data_frame, predict
 from fedjax_sim.simulation.records import DivergenceError, Record
 from fedjax_sim.simulation.rounds import SimulationState
 
@@ -135,60 +132,3 @@ def load(
   """
   from fedjax_sim.experiment import saving  # It imports orbax.
   return saving.load(Path(folder), model, which)
-
-
-def curve(
-    records: Sequence[Record], name: str
-) -> tuple[np.ndarray, np.ndarray]:
-  """Rounds and values of a metric where it was measured.
-
-  Raises:
-    ValueError: nowhere; lists what was.
-  """
-  points = [(record['round'], record[name])
-            for record in records if record.get(name) is not None]
-  if not points:
-    names = sorted({key for record in records for key in record})
-    raise ValueError(
-        f'no record has metric {name!r}; there are {", ".join(names)}.')
-  rounds, values = zip(*points, strict=True)
-  return np.array(rounds), np.array(values)
-
-
-def predict(
-    model: Model, variables: Variables, inputs: PyTree, batch_size: int = 1000
-) -> np.ndarray:
-  """A model's outputs, batch by batch, compiled once for each batch size.
-
-  Args:
-    model: the model.
-    variables: its weights.
-    inputs: [E, ...], as the examples' `x` in training.
-    batch_size: examples at once.
-
-  Returns:
-    Outputs [E, ...], NumPy; class scores are logits.
-
-  Raises:
-    ValueError: there are no inputs, or they don't fit the model.
-  """
-  checks.positive_int('batch_size', batch_size)
-  inputs = jax.tree.map(np.asarray, inputs)
-  size = len(jax.tree.leaves(inputs)[0])
-  if not size:
-    raise ValueError('inputs must be of at least one example, got 0.')
-  batch_size = min(batch_size, size)
-  outputs = []
-  for start in range(0, size, batch_size):
-    # The last batch is filled up with its own rows, so that one program does.
-    rows = np.minimum(np.arange(start, start + batch_size), size - 1)
-    outputs.append(jax.device_get(_run(
-        model.apply, variables, jax.tree.map(lambda x, r=rows: x[r], inputs),
-        rows == np.arange(start, start + batch_size))))
-  return jax.tree.map(lambda *x: np.concatenate(x)[:size], *outputs)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _run(apply, variables: Variables, inputs: PyTree, mask: np.ndarray):
-  model = Model(init=None, apply=apply, loss=None, metrics=None)
-  return model.run(variables, inputs, key=None, train=False, mask=mask)[0]

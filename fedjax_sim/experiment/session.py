@@ -216,7 +216,9 @@ class _Watch:
     """What a record says besides, before it is written."""
     if not self._session.record_cohort:
       return {}
-    return {'cohort': self._session.simulation.cohort(0, record['round'] - 1)}
+    simulation = self._session.simulation
+    clients = simulation.sampler.sample(record['round'] - 1)
+    return {'cohort': [simulation.train.client_ids[k] for k in clients]}
 
   def log(self, records: Sequence[Record]) -> None:
     """Hands new records to the callbacks that log them."""
