@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from configs import digits_quickstart
-from fedjax_sim.experiment import processes
+from fedjax_sim.experiment import loopback, processes
 from fedjax_sim.experiment import run as run_lib
 from fedjax_sim.experiment.checkpoints import Checkpoints
 
@@ -176,7 +176,7 @@ def test_local_processes_listen_on_loopback_and_bear_strangers():
     ('127.8.0.1:1', True), ('10.0.0.1:1', False), ('node3:1', False),
     ('0.0.0.0:1', False)])
 def test_which_addresses_are_of_this_machine_alone(coordinator, local):
-  assert processes.is_loopback(coordinator) == local
+  assert loopback.is_local(coordinator) == local
 
 
 @pytest.mark.slow
