@@ -57,11 +57,9 @@ def mlflow(**options: Any) -> 'Logger':
     ValueError: mlflow is not installed.
   """
   library = _imported('mlflow', 'mlflow')
-  run = library.start_run(**options)
-  return Logger(
-      lambda record: library.log_metrics(
-          numbers(record), step=record['round'], run_id=run.info.run_id),
-      library.end_run)
+  own = library.start_run(**options).info.run_id
+  return Logger(lambda record: library.log_metrics(
+      numbers(record), step=record['round'], run_id=own), library.end_run)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,10 +21,9 @@ class Result(NamedTuple):
       `StoredStates` where they were stored on disk, in a file that is gone
       with it.
     records: a dict for each round: `round`, `train/loss`, `test/loss`,
-      `test/accuracy` (where evaluated), `clients`, `bytes_up`, `bytes_down`,
-      `seconds`, …. With an evaluation set the first one is of round 0, the
-      model before training. A run that went on has those of its earlier part
-      too.
+      `test/accuracy` (where evaluated), `clients`, `bytes_up`, `seconds`, ….
+      With an evaluation set the first is of round 0, the model before
+      training. A run that went on has those of its earlier part too.
     model: the model.
     algorithm: the algorithm.
     best: the best model, with its `round` and `value`, where it was asked for.
@@ -121,14 +120,11 @@ def load(
 
   Args:
     folder: of `run.py`, `simulate(workdir=)` or `Result.save`.
-    model: the model of a run from Python, which a folder can't hold; of a run
-      of `run.py` it is made from the config.
-    which: 'last', the model after the last checkpoint, or 'best', of a run with
-      `best_metric`.
+    model: that of a run from Python; of one of `run.py` the config makes it.
+    which: 'last' checkpoint, or 'best' of a run with `best_metric`.
 
   Raises:
-    ValueError: the folder holds no such thing, a file of it is damaged, or the
-      model is another one.
+    ValueError: there is no such thing, it is damaged, or of another model.
   """
   from fedjax_sim.experiment import saving  # It imports orbax.
   return saving.load(Path(folder), model, which)
