@@ -117,6 +117,10 @@ def test_half_precision_is_float32_up_to_its_rounding(name, dtype):
     assert records[-1][key] == pytest.approx(exact[-1][key], rel=8 * unit)
 
 
+# Their normal and uniform numbers are drawn in the default precision.
+DRAWN_ANEW = {'noise', 'random_mask'}
+
+
 @pytest.mark.parametrize('name', NAMES)
 def test_double_precision_is_float32_up_to_its_rounding(name):
   with jax.enable_x64(True):
@@ -125,6 +129,8 @@ def test_double_precision_is_float32_up_to_its_rounding(name):
   assert dtypes(got.server.variables) == {'float64'}
   jax.tree.map(lambda a, b: np.testing.assert_equal(a.dtype, b.dtype), got,
                before)
+  if name in DRAWN_ANEW:
+    return
   jax.tree.map(lambda a, b: np.testing.assert_allclose(
       a, b, rtol=1e-4, atol=1e-5), got.server.variables, want.server.variables)
   for key in {'train/loss', 'test/loss'} & records[-1].keys():
