@@ -32,7 +32,8 @@ class Experiment(NamedTuple):
   Attributes:
     simulation: ready to run.
     partition: indices of each client's training examples.
-    labels: int32 [E], of the whole training set; None for sequences.
+    labels: int32 [E], of the whole training set; None for sequences and
+      numbers, which can't be counted.
     client_test: the clients' held-out examples, or None.
   """
 
@@ -87,7 +88,9 @@ def _build(
       eval_batch_size=config.eval_batch_size, examples=config.examples,
       client_state=config.client_state)
   return Experiment(
-      simulation, partition, labels if labels.ndim == 1 else None, client_test)
+      simulation, partition,
+      labels if labels.ndim == 1 and labels.dtype.kind in 'iu' else None,
+      client_test)
 
 
 def shape_before(record: Mapping[str, Any], wanted: Shape) -> Shape:
@@ -207,5 +210,10 @@ def deal(
     names, partition = [str(i) for i in range(len(dealt))], dealt
   if not config.client_test_fraction:
     return names, partition, None
-  return names, *partition_lib.split(
+  own, held_out = partition_lib.split(
       partition, config.client_test_fraction, seed=config.seed)
+  if not any(map(len, held_out)):
+    raise ValueError(
+        'client_test_fraction must be 0 here: no client has two examples, so '
+        f'none has any to be tested on, got {config.client_test_fraction}.')
+  return names, own, held_out
