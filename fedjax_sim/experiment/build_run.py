@@ -32,7 +32,8 @@ class Experiment(NamedTuple):
   Attributes:
     simulation: ready to run.
     partition: indices of each client's training examples.
-    labels: int32 [E], of the whole training set; None for sequences.
+    labels: int32 [E], of the whole training set; None for sequences and
+      numbers, which can't be counted.
     client_test: the clients' held-out examples, or None.
   """
 
@@ -87,7 +88,9 @@ def _build(
       eval_batch_size=config.eval_batch_size, examples=config.examples,
       client_state=config.client_state)
   return Experiment(
-      simulation, partition, labels if labels.ndim == 1 else None, client_test)
+      simulation, partition,
+      labels if labels.ndim == 1 and labels.dtype.kind in 'iu' else None,
+      client_test)
 
 
 def shape_before(record: Mapping[str, Any], wanted: Shape) -> Shape:

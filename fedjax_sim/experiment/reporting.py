@@ -3,12 +3,12 @@
 import importlib.util
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 import numpy as np
 
-from fedjax_sim.experiment import metrics
+from fedjax_sim.experiment import headline, metrics
 from fedjax_sim.simulation.records import DivergenceError, Record
 
 
@@ -91,8 +91,10 @@ class Progress:
     number = str(record['round'])
     if self._stop is not None:
       number = f'{number:>{len(str(self._stop))}}/{self._stop}'
+    others = [name for name in record if name.startswith('test/')
+              and name not in ('test/accuracy', 'test/loss')]
     shown = [f'{name.replace("/", " ")} {record[name]:.4f}'
-             for name in ('test/accuracy', 'test/loss', 'train/loss')
+             for name in ('test/accuracy', *others, 'test/loss', 'train/loss')
              if record.get(name) is not None]
     line = '  '.join([f'round {number}', *shown, *(
         f'<- reached {target:.1%}' for target in reached)])
@@ -119,25 +121,33 @@ def _values(records: Sequence[Record], name: str) -> list[float]:
 
 
 def closing_fields(
-    records: Sequence[Record], targets: Sequence[float]
+    records: Sequence[Record], targets: Sequence[float],
+    higher_is_better: Mapping[str, bool] | None = None,
 ) -> dict[str, str]:
-  """The closing table, from those of metrics.jsonl, of trained models."""
+  """The closing table, from those of metrics.jsonl, of trained models.
+
+  Args:
+    records: in their order.
+    targets: test accuracies.
+    higher_is_better: of the model's metrics; see `headline`.
+  """
   records = [one for one in records if one['round'] > 0]
   if not records:
     return {'rounds': '0'}
-  tested = [one for one in records if one.get('test/accuracy') is not None]
-  rounds = np.array([one['round'] for one in tested])
-  accuracy = np.array([one['test/accuracy'] for one in tested])
   fields = {'rounds': f'{records[-1]["round"]}'}
-  if tested:
-    best = int(np.argmax(accuracy))
+  told = headline.of(records, higher_is_better or {})
+  if told is not None:
+    tested = told.tested(records)
+    values = [one[told.name] for one in tested]
+    best = told.best(values)
     fields |= {
-        'best test accuracy': f'{accuracy[best]:.4f} (round {rounds[best]})',
-        'final test accuracy': f'{accuracy[-1]:.4f}',
-        'mean of the last ten': f'{np.mean(accuracy[-10:]):.4f} '
-                                f'({len(accuracy[-10:])} evaluations)',
+        f'best {told.title}':
+            f'{values[best]:.4f} (round {tested[best]["round"]})',
+        f'final {told.title}': f'{values[-1]:.4f}',
+        'mean of the last ten': f'{np.mean(values[-10:]):.4f} '
+                                f'({len(values[-10:])} evaluations)',
     }
-    for target in sorted(targets):
+    for target in sorted(targets) if told.name == 'test/accuracy' else ():
       fields[f'rounds to {target:.1%}'] = rounds_to(records, target)
   seconds = [one['seconds'] for one in records]
   padded = [one['padded_steps'] for one in records if one.get('padded_steps')]
@@ -149,6 +159,25 @@ def closing_fields(
       'bytes down': byte_text(sum(one['bytes_down'] for one in records)),
   }
   return fields
+
+
+def clients_field(
+    clients: Mapping[str, float | None], higher_is_better: Mapping[str, bool]
+) -> dict[str, str]:
+  """A line on the clients' own metrics, from `ClientMetrics.summary`.
+
+  On the accuracy, or else the first metric whose direction was stated, or else
+  any beside the loss.
+  """
+  names = [name.removesuffix('/mean') for name in clients
+           if name.endswith('/mean')]
+  name = next((x for x in ('accuracy', *higher_is_better, *names)
+               if x in names and x != 'loss'), 'loss')
+  shown = {key.rpartition('/')[2]: value for key, value in clients.items()
+           if key.rpartition('/')[0] == name and value is not None}
+  return {f"clients' own test {name}": ', '.join(
+      f'{key} {value:.4f}' if key != 'clients' else f'of {value} clients'
+      for key, value in shown.items())}
 
 
 def rounds_to(records: Sequence[Record], target: float) -> str:

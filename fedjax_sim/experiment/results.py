@@ -6,13 +6,13 @@ last, says what should be there.
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from fedjax_sim.core import files
-from fedjax_sim.experiment import loop, metrics, plots, workdir
+from fedjax_sim.experiment import headline, loop, metrics, plots, workdir
 from fedjax_sim.experiment.checkpoints import save_npz
 from fedjax_sim.simulation.evaluation import ClientMetrics
 from fedjax_sim.simulation.rounds import SimulationState
@@ -21,13 +21,25 @@ CLIENTS_FILE, PARTITION_FILE = 'clients.json', 'partition.png'
 
 
 def write(
-    folder: Path, state: SimulationState, targets: Sequence[float]) -> None:
-  """The final parameters, and the curve where there is one."""
+    folder: Path, state: SimulationState, targets: Sequence[float],
+    higher_is_better: Mapping[str, bool],
+) -> None:
+  """The final parameters, and the curve where there is one.
+
+  Args:
+    folder: with the metrics.
+    state: after the last round.
+    targets: test accuracies that the curve marks.
+    higher_is_better: of the model's metrics; the curve is that of `headline`.
+  """
   save_npz(folder / 'final_params.npz', state.server.variables._asdict())
   records = metrics.read(folder / loop.METRICS_FILE)
-  if any('test/accuracy' in record for record in records):
-    plots.curves(records, folder / 'accuracy.png', targets=targets,
-                 title=folder.name)
+  told = headline.of(records, higher_is_better)
+  if told is not None:
+    marked = targets if told.name == 'test/accuracy' else ()
+    name = told.name.removeprefix('test/')
+    plots.curves(records, folder / f'{name}.png', told.name, targets=marked,
+                 title=folder.name, higher=told.higher)
 
 
 def write_clients(folder: Path, found: ClientMetrics) -> None:
@@ -52,18 +64,31 @@ def begin(folder: Path) -> None:
 
 
 def complete(
-    folder: Path, round_number: int, targets: Sequence[float] = ()) -> None:
+    folder: Path, round_number: int, targets: Sequence[float] = (),
+    higher_is_better: Mapping[str, bool] | None = None,
+) -> None:
   """Notes that all results of a round are there.
 
   Args:
     folder: holds them.
     round_number: of the state that they are of.
     targets: that the curve marks.
+    higher_is_better: as in `write`, for those who read the metrics later.
   """
   workdir.write_json(folder / workdir.RESULTS_FILE, {
       'round': round_number, 'targets': list(targets),
+      # Pairs: what comes first is told first, and JSON's keys are sorted.
+      'higher_is_better': list((higher_is_better or {}).items()),
       'records': _records(folder),
       'files': {file.name: files.sha256(file) for file in _files(folder)}})
+
+
+def directions(folder: Path) -> dict[str, bool]:
+  """Name of a metric -> whether higher is better, as `complete` noted it."""
+  with contextlib.suppress(ValueError):  # It is damaged.
+    noted = workdir.read_json(folder / workdir.RESULTS_FILE) or {}
+    return dict(noted.get('higher_is_better', ()))
+  return {}
 
 
 def why_not(

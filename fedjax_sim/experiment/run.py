@@ -286,12 +286,11 @@ def _cost(simulation: Simulation, state) -> dict[str, str]:
 
 
 def _print_closing(folder: Path, config: ConfigDict) -> None:
+  stated = results.directions(folder)
   fields = reporting.closing_fields(
-      metrics.read(folder / loop.METRICS_FILE), config.targets)
+      metrics.read(folder / loop.METRICS_FILE), config.targets, stated)
   clients = workdir.read_json(folder / results.CLIENTS_FILE)
-  if clients is not None:
-    fields['clients\' own test accuracy'] = ', '.join(
-        f'{name} {clients[f"accuracy/{name}"]:.4f}'
-        for name in ('mean', 'p10', 'p50', 'p90', 'worst'))
+  if clients:
+    fields |= reporting.clients_field(clients, stated)
   print()
   reporting.print_fields(fields)

@@ -43,7 +43,7 @@ def save(result: Result, folder: Path) -> None:
   with checkpoints.Checkpoints(folder / 'checkpoints', keep=1) as saved:
     saved.save(int(result.state.server.round), result.state)
   metrics.append(folder / loop.METRICS_FILE, result.records)
-  results.write(folder, result.state, ())
+  results.write(folder, result.state, (), {})
   if result.best is not None and result.best.variables is not None:
     result.best.write(folder / best.FILE)
   workdir.write_record(folder, {'made by': 'fedjax_sim.Result.save'}, {}, None)

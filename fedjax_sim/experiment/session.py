@@ -267,7 +267,8 @@ def write_results(session: Session, ended: Ended) -> None:
   state = simulation.state_of(ended.state, 0)
   if folder is None or not processes.is_first():
     return
-  results.write(folder, state, session.targets)
+  stated = simulation.model.higher_is_better
+  results.write(folder, state, session.targets, stated)
   draw_partition(session)
   done = simulation.done(ended.state)[0]
   if session.client_test is not None:
@@ -275,7 +276,7 @@ def write_results(session: Session, ended: Ended) -> None:
     if found is None:
       found = client_evaluator(session)(state)
     results.write_clients(folder, found)
-  results.complete(folder, done, session.targets)
+  results.complete(folder, done, session.targets, stated)
 
 
 def draw_partition(session: Session) -> None:

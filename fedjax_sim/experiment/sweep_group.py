@@ -12,6 +12,7 @@ from fedjax_sim.core import random
 from fedjax_sim.experiment import (
   build_sweep,
   callbacks,
+  headline,
   loop,
   metrics,
   results,
@@ -131,7 +132,8 @@ def _run_together(
       for i, records in progress.records.items():
         for writer in writers[i:i + 1]:
           writer.log(records)
-      _tell(progress, folders, config.rounds)
+      _tell(progress, folders, config.rounds,
+            runs.sweep.model.higher_is_better)
 
     outcome = loop.train(
         runs, state, run_lib.cadence(config), files=files, checkpoints=saved,
@@ -142,18 +144,21 @@ def _run_together(
   return not outcome.interrupted
 
 
-def _tell(progress: Progress, folders: Sequence[Path], stop: int) -> None:
+def _tell(
+    progress: Progress, folders: Sequence[Path], stop: int,
+    higher_is_better: Mapping[str, bool],
+) -> None:
   """A line for each dispatch that evaluated, and for each run that diverged."""
   for i, error in progress.diverged.items():
     print(f'{folders[i].name}: diverged in round {error.round}')
-  best = [(records[-1]['test/accuracy'], i)
-          for i, records in progress.records.items()
-          if records and 'test/accuracy' in records[-1]]
-  if best:
-    accuracy, i = max(best)
-    number = progress.records[i][-1]['round']
-    print(f'round {number}/{stop}  {len(progress.records)} runs, now best: '
-          f'test accuracy {accuracy:.4f} ({folders[i].name})', flush=True)
+  last = {i: records[-1] for i, records in progress.records.items() if records}
+  told = headline.of(last.values(), higher_is_better)
+  if told is not None:
+    values = {i: record[told.name] for i, record in last.items()
+              if record.get(told.name) is not None}
+    i = list(values)[told.best(list(values.values()))]
+    print(f'round {last[i]["round"]}/{stop}  {len(progress.records)} runs, now '
+          f'best: {told.title} {values[i]:.4f} ({folders[i].name})', flush=True)
 
 
 def _write_results(
@@ -167,10 +172,11 @@ def _write_results(
     if metrics.last_round(file) < config.rounds:
       continue  # It has diverged.
     last = runs.state_of(state, i)
-    results.write(folders[i], last, config.targets)
+    stated = sweep.model.higher_is_better
+    results.write(folders[i], last, config.targets, stated)
     if tests:
       results.write_clients(folders[i], evaluation.evaluate_clients(
           sweep.model, sweep.make_algorithm(**member.hyperparameters), last,
           sweep.federations[member.federation], tests[member.federation],
           key=random.root_key(member.seed)))
-    results.complete(folders[i], config.rounds, config.targets)
+    results.complete(folders[i], config.rounds, config.targets, stated)

@@ -29,6 +29,28 @@ def test_closing_table():
   assert (fields['bytes up'], fields['bytes down']) == ('120 B', '240 B')
 
 
+def test_the_best_of_an_error_is_the_lowest():
+  records = rows([0.5, 0.8, 0.2, 0.7])
+  for record in records:
+    record['test/mae'] = record.pop('test/accuracy')
+  fields = reporting.closing_fields(records, [0.6], {'mae': False})
+  assert fields['best test mae'] == '0.2000 (round 3)'
+  assert not any('accuracy' in name or 'rounds to' in name for name in fields)
+  # Nobody said what is better: the loss is told.
+  fields = reporting.closing_fields(records, [0.6])
+  assert fields['best test loss'] == '0.2000 (round 2)'
+
+
+def test_a_line_on_clients_is_of_what_there_is():
+  found = {'loss/mean': 1.0, 'auc/mean': 0.5, 'auc/p10': None,
+           'auc/worst': 0.25, 'auc/clients': 7}
+  assert reporting.clients_field(found, {'auc': True}) == {
+      "clients' own test auc": 'mean 0.5000, worst 0.2500, of 7 clients'}
+  found['accuracy/mean'] = 0.75
+  assert reporting.clients_field(found, {'auc': True}) == {
+      "clients' own test accuracy": 'mean 0.7500'}
+
+
 def test_a_target_out_of_reach():
   fields = reporting.closing_fields(rows([0.5]), [0.97])
   assert fields['rounds to 97.0%'] == 'not reached'
