@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedjax_sim.core import checks
+from fedjax_sim.core import argument_kinds, checks
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree, Variables
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
@@ -47,6 +47,7 @@ class Result(NamedTuple):
     return np.array(rounds), np.array(values)
 
 
+@argument_kinds.checked
 def simulate(
     model: Model,
     algorithm: FederatedAlgorithm,

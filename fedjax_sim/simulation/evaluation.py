@@ -8,7 +8,7 @@ import numpy as np
 from jax import numpy as jnp
 
 from fedjax_sim.clients.measure import batch_metrics, finished, local_metrics
-from fedjax_sim.core import checks, random, reuse
+from fedjax_sim.core import argument_kinds, checks, random, reuse
 from fedjax_sim.core.types import (
   ClientData,
   FederatedAlgorithm,
@@ -175,6 +175,7 @@ class ClientMetrics(NamedTuple):
     return result
 
 
+@argument_kinds.checked
 def evaluate_clients(
     model: Model,
     algorithm: FederatedAlgorithm,
@@ -219,6 +220,8 @@ def evaluate_clients(
   """
   test_places = _same_clients(train, test)
   states = client_states.DeviceStates((), ())
+  checks.positive_int('lanes', lanes)
+  checks.positive_int('batch_size', batch_size)
   numbers = np.arange(train.num_clients)
   if not new_clients:
     states = client_states.of(state)
