@@ -8,7 +8,7 @@ from jax import numpy as jnp
 
 from fedjax_sim.aggregation import kinds
 from fedjax_sim.aggregation.means import weighted_mean
-from fedjax_sim.core import random
+from fedjax_sim.core import precision, random
 from fedjax_sim.core.types import (
     Aggregate,
     Aggregator,
@@ -87,7 +87,7 @@ def chain(*transforms: MessageTransform) -> MessageTransform:
     return message._replace(sums=sums), new
 
   def decode(update, states, key, like):
-    sent = Message(like, jax.ShapeDtypeStruct((), jnp.float32))
+    sent = Message(like, jax.ShapeDtypeStruct((), precision.scalar()))
     for name, part, before in reversed(list(_sent(named, sent))):
       update = part.decode(
           update, states[name], random.named(key, name), before.update)

@@ -4,7 +4,7 @@ import jax
 from jax import numpy as jnp
 
 from fedjax_sim.aggregation.transform import transform
-from fedjax_sim.core import checks, specs
+from fedjax_sim.core import checks, precision, specs
 from fedjax_sim.core.types import Aggregate, Message, MessageTransform, PyTree
 
 
@@ -58,7 +58,7 @@ def adaptive_clip(
     length = _length(message.update)
     return message._replace(
         update=_shortened(message.update, norm, length),
-        sums={'below': (length <= norm).astype(jnp.float32)}), memory
+        sums={'below': (length <= norm).astype(precision.scalar())}), memory
 
   def server(aggregate: Aggregate, norm, key, cohort):
     del key, cohort
@@ -69,16 +69,18 @@ def adaptive_clip(
 
   return transform(
       'adaptive_clip',
-      init=lambda message, num_clients, key: jnp.float32(norm),
+      init=lambda message, num_clients, key: jnp.asarray(
+          norm, precision.scalar()),
       client=client, server=server)
 
 
 def _length(update: PyTree) -> jax.Array:
   return jnp.sqrt(sum(
-      jnp.sum(jnp.square(x.astype(jnp.float32)))
+      jnp.sum(jnp.square(precision.wide(x)))
       for x in jax.tree.leaves(update)))
 
 
 def _shortened(update: PyTree, norm, length: jax.Array) -> PyTree:
   factor = norm / jnp.maximum(length, norm)
-  return jax.tree.map(lambda x: (factor * x).astype(x.dtype), update)
+  return jax.tree.map(
+      lambda x: (factor * x).astype(x.dtype), update)

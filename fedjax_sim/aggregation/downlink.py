@@ -6,7 +6,7 @@ from jax import numpy as jnp
 from fedjax_sim.aggregation import kinds
 from fedjax_sim.aggregation.chain import nobody
 from fedjax_sim.aggregation.transform import transform
-from fedjax_sim.core import costs, trees
+from fedjax_sim.core import costs, precision, trees
 from fedjax_sim.core.types import Keys, Message, MessageTransform, PyTree
 
 
@@ -39,7 +39,8 @@ def downlink(part: MessageTransform) -> MessageTransform:
     others = jax.tree.map(lambda x: None if is_float(x) else x, message)
     decoded, bits = _there_and_back(part, floats, key)
     received = jax.tree.map(
-        lambda x, new: new if is_float(x) else x, message, decoded)
+        lambda x, new: precision.narrow(new, x) if is_float(x) else x, message,
+        decoded)
     return received, state, bits + 8 * trees.num_bytes(others)
 
   return transform(f'downlink {part.name}', broadcast=broadcast)
@@ -47,8 +48,9 @@ def downlink(part: MessageTransform) -> MessageTransform:
 
 def _there_and_back(part: MessageTransform, update: PyTree, key):
   """What arrives of an update, and the bits that it took."""
-  message = Message(update, jnp.float32(1), cost=costs.of(update),
-                    slot=jax.tree.map(lambda x: x[0], nobody(1)))
+  message = Message(
+      update, jnp.ones((), precision.scalar()), cost=costs.of(update),
+      slot=jax.tree.map(lambda x: x[0], nobody(1)))
   state, memory = part.init(message, 1, key), part.client_init(message)
   if jax.tree.leaves((state, memory)):
     raise ValueError(

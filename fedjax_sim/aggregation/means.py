@@ -4,7 +4,7 @@ import jax
 from jax import numpy as jnp
 
 from fedjax_sim.aggregation import tally
-from fedjax_sim.core import checks, specs, trees
+from fedjax_sim.core import checks, precision, specs, trees
 from fedjax_sim.core.types import Aggregate, Message, Reducer
 
 
@@ -44,7 +44,8 @@ def fixed_mean(n: float) -> Reducer:
     del broadcast, key
     total, counted = accumulator
     mean = jax.tree.map(lambda x: (x / n).astype(x.dtype), total)
-    return _aggregate(mean, jnp.float32(n), counted), state, {}
+    return _aggregate(
+        mean, jnp.asarray(n, precision.scalar()), counted), state, {}
 
   return Reducer(
       _init, _sum_of(lambda messages: messages.update), trees.add, finalize)
@@ -52,7 +53,7 @@ def fixed_mean(n: float) -> Reducer:
 
 def _init(message: Message, num_slots: int):
   del num_slots
-  return trees.zeros(message.update), tally.init(message)
+  return precision.wide_zeros(message.update), tally.init(message)
 
 
 def _sum_of(rows):

@@ -5,6 +5,7 @@ from jax import numpy as jnp
 
 from fedjax_sim.aggregation import tally
 from fedjax_sim.aggregation.buffered import Stage, buffered
+from fedjax_sim.core import precision
 from fedjax_sim.core.types import Aggregate, Message, Reducer
 
 
@@ -28,6 +29,7 @@ def coordinate_median() -> Stage:
         tally.init(jax.tree.map(lambda x: x[0], messages)), messages)
 
     def middle(x):
+      x = precision.wide(x)
       here = messages.present.reshape(-1, *(1,) * (x.ndim - 1))
       ordered = jnp.sort(jnp.where(here & ~jnp.isnan(x), x, jnp.inf), axis=0)
       low, high = (counted.count - 1) // 2, counted.count // 2

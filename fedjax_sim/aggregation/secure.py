@@ -23,7 +23,7 @@ from jax import numpy as jnp
 from fedjax_sim.aggregation import tally
 from fedjax_sim.aggregation.chain import aggregator
 from fedjax_sim.aggregation.transform import transform
-from fedjax_sim.core import checks, costs, trees
+from fedjax_sim.core import checks, costs, precision, trees
 from fedjax_sim.core.types import (
     Aggregate,
     Aggregator,
@@ -72,7 +72,8 @@ def fixed_point(scale: float) -> MessageTransform:
 
   def decode(update: PyTree, state, key, like: PyTree):
     return jax.tree.map(
-        lambda u, x: (u.astype(jnp.float32) / scale).astype(x.dtype),
+        lambda u, x: (u.astype(jnp.float32) / scale).astype(
+            precision.wide_dtype(x.dtype)),
         update, like)
 
   def server(aggregate: Aggregate, state, key, cohort):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 from jax import numpy as jnp
 
-from fedjax_sim.core import trees
+from fedjax_sim.core import precision, trees
 from fedjax_sim.core.types import Message, PyTree
 
 
@@ -25,8 +25,8 @@ class Tally(NamedTuple):
 
 def init(message: Message) -> Tally:
   """Zeros for messages of these shapes."""
-  return Tally(trees.zeros(message.weight), jnp.int32(0),
-               trees.zeros(message.sums))
+  return Tally(precision.wide_zeros(message.weight), jnp.int32(0),
+               precision.wide_zeros(message.sums))
 
 
 def add(tally: Tally, messages: Message) -> Tally:
@@ -37,7 +37,8 @@ def add(tally: Tally, messages: Message) -> Tally:
 
 
 def sum_present(messages: Message, rows: PyTree) -> PyTree:
-  """Sums rows [W, ...] over the lanes that are present."""
+  """Sums rows [W, ...], wide, over the lanes that are present."""
   kept = trees.where(
       messages.present, rows, jax.tree.map(jnp.zeros_like, rows))
-  return jax.tree.map(lambda x: jnp.sum(x, axis=0, dtype=x.dtype), kept)
+  return jax.tree.map(
+      lambda x: jnp.sum(x, axis=0, dtype=precision.wide_dtype(x.dtype)), kept)

@@ -25,11 +25,13 @@ from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.algorithms.personal_models import PersonalModel
 from fedjax_sim.clients.local_sgd import Broadcast, Gradient, difference
 from fedjax_sim.clients.local_training import (
+    LocalTraining,
     TrainingOptions,
     local_training,
     takes_training,
+    whole_work,
 )
-from fedjax_sim.core import checks, specs, trees
+from fedjax_sim.core import checks, optimizer_checks, precision, specs, trees
 from fedjax_sim.core.types import (
     Aggregator,
     ClientOutput,
@@ -73,18 +75,19 @@ def apfl(
   Returns:
     The algorithm. Of the model state (statistics of BatchNorm) a client keeps
     that of its mixture. One that has not taken part is evaluated with what its
-    first round would give it.
+    first round would give it, without stragglers and `client_schedule`.
 
   Raises:
     ValueError: an argument is out of range.
   """
-  if not checks.is_traced(alpha):
-    checks.fraction('alpha', alpha)
-  checks.optimizer('client_optimizer', client_optimizer)
+  checks.fraction('alpha', alpha)
+  checks.boolean('adaptive', adaptive)
+  optimizer_checks.check('client_optimizer', client_optimizer)
   checks.not_given('proximal', training, 'w and v have different centres')
   each = {name: client_optimizer for name in ('w', 'v', 'alpha')}
-  train = local_training(
-      model, optax.partition(each, {name: name for name in each}), **training)
+  of_each = optax.partition(each, {name: name for name in each})
+  train = local_training(model, of_each, **training)
+  shown = local_training(model, of_each, **whole_work(training))
 
   def joint(gradient: Gradient) -> Gradient:
     """The gradients of w, v and a on a batch, from that of one model."""
@@ -95,15 +98,18 @@ def apfl(
       grads, w_state, metrics = gradient(Variables(w, states['w']), batch)
       mixed_grads, v_state, _ = gradient(
           Variables(_mix(a, v, w), states['v']), batch)
+      mixed_grads = precision.wide(mixed_grads)
       in_alpha = sum(jax.tree.leaves(jax.tree.map(
-          lambda v, w, g: jnp.vdot(v - w, g), v, w, mixed_grads)))
-      grads = {'w': grads, 'alpha': in_alpha.astype(jnp.float32),
+          lambda v, w, g: jnp.vdot(v - w, g), precision.wide(v),
+          precision.wide(w), mixed_grads)))
+      grads = {'w': grads, 'alpha': in_alpha.astype(precision.scalar()),
                'v': jax.tree.map(lambda g: (a * g).astype(g.dtype),
                                  mixed_grads)}
       return grads, {'w': w_state, 'v': v_state}, metrics
     return joint_gradient
 
-  def train_both(server: Broadcast, state: Mixture, data, key):
+  def train_both(
+      train: LocalTraining, server: Broadcast, state: Mixture, data, key):
     w = server.variables
     v = personal_models.start_of(state.personal, w)
     start = Variables(
@@ -116,7 +122,8 @@ def apfl(
     return local, Variables(params['w'], states['w']), Mixture(personal, a)
 
   def client(server: Broadcast, state: Mixture, data, key):
-    local, variables, state = train_both(server, state, data, key)
+    local, variables, state = train_both(
+        train, server, state, data, key)
     message = difference(variables, server.variables, train.weight(data))
     return ClientOutput(message, state, local.metrics)
 
@@ -124,18 +131,20 @@ def apfl(
       client, server_optimizer, aggregator, train.planned_steps)
 
   def personalize(state, mixture: Mixture, data, key) -> Variables:
-    first = train_both(base.broadcast(state), mixture, data, key)[2]
+    first = train_both(shown, base.broadcast(state), mixture, data, key)[2]
     (personal, _), a = trees.where(mixture.personal.started, mixture, first)
     return Variables(_mix(a, personal.params, state.variables.params),
                      personal.model_state, state.variables.frozen)
 
   return base._replace(
       client_init=lambda variables: Mixture(
-          personal_models.none_yet(variables), jnp.float32(alpha)),
+          personal_models.none_yet(variables),
+          jnp.asarray(alpha, precision.scalar())),
       personalize=personalize)
 
 
 def _mix(alpha, personal: PyTree, shared: PyTree) -> PyTree:
   return jax.tree.map(
-      lambda v, w: (alpha * v + (1 - alpha) * w).astype(w.dtype), personal,
-      shared)
+      lambda v, w: (
+          alpha * precision.wide(v) + (1 - alpha) * precision.wide(w)).astype(
+              w.dtype), personal, shared)

@@ -15,7 +15,7 @@ from fedjax_sim import aggregation
 from fedjax_sim.clients import batches
 from fedjax_sim.clients.local_sgd import run_sgd
 from fedjax_sim.clients.local_training import Schedule
-from fedjax_sim.core import checks, frozen
+from fedjax_sim.core import checks, frozen, optimizer_checks, precision
 from fedjax_sim.core.types import (
   Aggregate,
   ClientOutput,
@@ -51,6 +51,7 @@ def centralized_sgd(
     steps_per_round: steps between two looks at the model; None is an epoch.
     client_schedule: round (from 0) -> factor on its steps; None is 1.
   """
+  optimizer_checks.check('client_optimizer', client_optimizer)
   if steps_per_round is not None:
     checks.positive_int('steps_per_round', steps_per_round)
 
@@ -74,18 +75,21 @@ def centralized_sgd(
         first_step=trainer.num_steps, step_scale=scale,
         opt_state=trainer.opt_state)
     # A weight of one makes the mean exact: nothing is rounded on the way.
-    message = Message(frozen.without(local.variables), jnp.float32(1))
+    message = Message(
+        frozen.without(local.variables), jnp.ones((), precision.scalar()))
     trainer = TrainerState(local.opt_state, trainer.num_steps + num_steps)
     return ClientOutput(message, trainer, local.metrics)
 
   def server(state: ServerState, aggregate: Aggregate, key):
     del key
-    return state._replace(variables=aggregate.mean)
+    return state._replace(variables=precision.narrow(
+        aggregate.mean, frozen.without(state.variables)))
 
   return FederatedAlgorithm(
       init=init,
       client_init=lambda variables: TrainerState(
-          client_optimizer.init(variables.params), jnp.int32(0)),
+          client_optimizer.init(precision.wide(variables.params)),
+          jnp.int32(0)),
       broadcast=lambda state: (
           state.variables, state.extra, state.round),
       client=client,

@@ -22,9 +22,11 @@ from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.algorithms.personal_models import PersonalModel
 from fedjax_sim.clients.local_sgd import Broadcast, difference
 from fedjax_sim.clients.local_training import (
+    LocalTraining,
     TrainingOptions,
     local_training,
     takes_training,
+    whole_work,
 )
 from fedjax_sim.core import checks, frozen, random, specs, trees
 from fedjax_sim.core.types import (
@@ -62,24 +64,27 @@ def ditto(
 
   Returns:
     The algorithm. A client is evaluated with v_k; one that has not taken part,
-    with what its first round would make v_k.
+    with what its first round would make v_k, without stragglers and
+    `client_schedule`.
 
   Raises:
     ValueError: an argument is out of range.
   """
   checks.non_negative('lam', lam)
   train = local_training(model, client_optimizer, **training)
-  personal_train = local_training(
-      model, personal_optimizer or client_optimizer,
-      **training | {'proximal': 0.0})
+  own = lambda **settings: local_training(
+      model, personal_optimizer or client_optimizer, **settings)
+  in_a_round = own(**training | {'proximal': 0.0})
+  shown = own(**whole_work(training, proximal=0.0))
 
   def train_personal(
-      server: Broadcast, personal: PersonalModel, data, key) -> Variables:
+      train: LocalTraining, server: Broadcast, personal: PersonalModel, data,
+      key) -> Variables:
     pull = lambda grads, params: jax.tree.map(
         lambda g, v, w: g + lam * (v - w), grads, params,
         server.variables.params)
     start = personal_models.start_of(personal, server.variables)
-    return personal_train.run(
+    return train.run(
         start, data, random.named(key, 'own'), server.round,
         correct=pull).variables
 
@@ -87,14 +92,15 @@ def ditto(
     local = train.run(server.variables, data, key, server.round)
     message = difference(local.variables, server.variables, train.weight(data))
     personal = personal_models.started(
-        train_personal(server, personal, data, key))
+        train_personal(in_a_round, server, personal, data, key))
     return ClientOutput(message, personal, local.metrics)
 
   base = from_client_update(
       client, server_optimizer, aggregator, train.planned_steps)
 
   def personalize(state, personal: PersonalModel, data, key) -> Variables:
-    first = train_personal(base.broadcast(state), personal, data, key)
+    first = train_personal(
+        shown, base.broadcast(state), personal, data, key)
     chosen = trees.where(
         personal.started, personal.variables, frozen.without(first))
     return chosen._replace(frozen=first.frozen)

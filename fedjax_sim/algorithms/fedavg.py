@@ -23,13 +23,14 @@ import optax
 from jax import numpy as jnp
 
 from fedjax_sim import aggregation
+from fedjax_sim.aggregation import kinds
 from fedjax_sim.clients.local_sgd import Broadcast, difference
 from fedjax_sim.clients.local_training import (
     TrainingOptions,
     local_training,
     takes_training,
 )
-from fedjax_sim.core import checks
+from fedjax_sim.core import optimizer_checks, optimizers, precision
 from fedjax_sim.core.types import (
   Aggregate,
   Aggregator,
@@ -97,14 +98,16 @@ def from_client_update(
     extra: `(initial Variables, num_clients) -> ServerState.extra`.
   """
   optimizer = optax.sgd(1.0) if server_optimizer is None else server_optimizer
-  checks.optimizer('server_optimizer', optimizer)
+  optimizer_checks.check('server_optimizer', optimizer)
   if aggregator is None:
     aggregator = aggregation.aggregator()
+  kinds.check('aggregator', aggregator, Aggregator,
+              'a whole aggregator, such as aggregator(clip(1.0))')
 
   def init(variables: Variables, key, num_clients) -> ServerState:
-    del key
     return ServerState(
-        jnp.int32(0), variables, optimizer.init(variables.params),
+        jnp.int32(0), variables,
+        optimizers.init(optimizer, variables.params, key),
         extra(variables, num_clients))
 
   def server(state: ServerState, aggregate: Aggregate, key) -> ServerState:
@@ -132,9 +135,9 @@ def apply_mean(
 ) -> tuple[Variables, optax.OptState]:
   """The server's step: minus the mean update is the optimizer's gradient."""
   gradient = jax.tree.map(jnp.negative, mean.params)
-  updates, opt_state = optimizer.update(
-      gradient, opt_state, variables.params)
+  updates, opt_state = optimizers.update(
+      optimizer, gradient, opt_state, variables.params)
   return Variables(
-      optax.apply_updates(variables.params, updates),
-      jax.tree.map(jnp.add, variables.model_state, mean.model_state),
+      precision.add(variables.params, updates),
+      precision.add(variables.model_state, mean.model_state),
       variables.frozen), opt_state

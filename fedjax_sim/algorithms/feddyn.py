@@ -32,7 +32,7 @@ from fedjax_sim.clients.local_training import (
     local_training,
     takes_training,
 )
-from fedjax_sim.core import checks, specs
+from fedjax_sim.core import checks, precision, specs
 from fedjax_sim.core.types import (
     Aggregate,
     Aggregator,
@@ -82,7 +82,7 @@ def feddyn(
     weight = train.weight(data)
     message = difference(local.variables, server.variables, weight)
     gradient = jax.tree.map(lambda g, d: (g - alpha * d).astype(g.dtype),
-                            kept.value, message.update.params)
+                            kept.value, precision.wide(message.update.params))
     kept, sums = tracked.keep_new(kept, gradient, weight)
     return ClientOutput(message._replace(sums=sums), kept, local.metrics)
 

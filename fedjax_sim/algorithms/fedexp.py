@@ -27,7 +27,7 @@ from fedjax_sim.clients.local_training import (
     local_training,
     takes_training,
 )
-from fedjax_sim.core import averages, checks, specs
+from fedjax_sim.core import averages, checks, precision, specs
 from fedjax_sim.core.types import (
     Aggregate,
     Aggregator,
@@ -66,6 +66,7 @@ def fedexp(
     **training: as in `fedavg`.
   """
   checks.positive('epsilon', epsilon)
+  checks.boolean('average_last', average_last)
   train = local_training(
       model, client_optimizer, weighting=weighting, **training)
 
@@ -73,7 +74,8 @@ def fedexp(
     local = train.run(server.variables, data, key, server.round)
     weight = train.weight(data)
     message = difference(local.variables, server.variables, weight)
-    square = optax.tree.norm(message.update.params, squared=True)
+    square = optax.tree.norm(
+        precision.wide(message.update.params), squared=True)
     return ClientOutput(
         averages.add(message, square=square), client_state, local.metrics)
 
@@ -101,4 +103,5 @@ def fedexp(
 def _halfway(new: Variables, old: Variables) -> Variables:
   """The average of two models; model state is the new one's."""
   return new._replace(params=jax.tree.map(
-      lambda a, b: (0.5 * (a + b)).astype(a.dtype), new.params, old.params))
+      lambda a, b: (0.5 * (precision.wide(a) + precision.wide(b))).astype(
+          a.dtype), new.params, old.params))

@@ -27,8 +27,9 @@ from fedjax_sim.clients.local_training import (
     TrainingOptions,
     local_training,
     takes_training,
+    whole_work,
 )
-from fedjax_sim.core import checks, random, trees
+from fedjax_sim.core import checks, optimizer_checks, random, trees
 from fedjax_sim.core.types import (
     Aggregator,
     ClientOutput,
@@ -62,10 +63,10 @@ def fedrep(
       long.
 
   Returns:
-    The algorithm. A client is evaluated with the head that its next round would
-    begin with: `head_epochs` from the one it has, on the present body. So a
-    client that has not taken part gets one too. The global model has the
-    initial head, hence its test metrics tell little.
+    The algorithm. A client is evaluated with a head that is `head_epochs` from
+    the one it has, on the present body, without stragglers and
+    `client_schedule`. So a client that has not taken part gets one too. The
+    global model has the initial head, hence its test metrics tell little.
 
   Raises:
     ValueError: an argument is out of range; when run, that `personal` chooses
@@ -79,30 +80,34 @@ def fedrep(
       model, _only(parts, True, client_optimizer),
       **training | {'epochs': head_epochs, 'steps': None})
 
-  def fit_head(variables: Variables, data, key, round_number):
-    return head.run(variables, data, random.named(key, 'head'), round_number)
+  shown_head = local_training(
+      model, _only(parts, True, client_optimizer),
+      **whole_work(training, epochs=head_epochs, steps=None))
 
   def client(server: Broadcast, head_part, data, key):
-    fitted = fit_head(join(head_part, server.variables), data, key,
-                      server.round)
+    fitted = head.run(join(head_part, server.variables), data,
+                      random.named(key, 'head'), server.round)
     local = body.run(fitted.variables, data, key, server.round)
     message = difference(
         parts.shared(local.variables), server.variables, body.weight(data))
     return ClientOutput(message, parts.personal(local.variables),
                         trees.add(fitted.metrics, local.metrics))
 
+  def personalize(state, head_part, data, key) -> Variables:
+    return shown_head.run(join(head_part, state.variables), data,
+                          random.named(key, 'head'), state.round).variables
+
   return from_parts(
       parts, client, server_optimizer, aggregator,
       lambda sizes: head.planned_steps(sizes) + body.planned_steps(sizes),
-  )._replace(personalize=lambda state, head_part, data, key: fit_head(
-      join(head_part, state.variables), data, key, state.round).variables)
+  )._replace(personalize=personalize)
 
 
 def _only(
     parts: Parts, personal: bool, optimizer: optax.GradientTransformation
 ) -> optax.GradientTransformation:
   """An optimizer of one part that leaves the other as it is."""
-  checks.optimizer('client_optimizer', optimizer)
+  optimizer_checks.check('client_optimizer', optimizer)
   labels = lambda params: jax.tree.map(
       lambda is_personal: is_personal == personal,
       parts.mask(Variables(params, {})).params)

@@ -11,14 +11,18 @@ weights or gradients of its own, and clients of unequal size cost no padding.
 
 import jax
 import optax
-from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.algorithms.pooled import pooled_gradient
 from fedjax_sim.clients import gradients, rows
 from fedjax_sim.clients.local_sgd import WEIGHTINGS
 from fedjax_sim.clients.local_training import Schedule
-from fedjax_sim.core import checks
+from fedjax_sim.core import (
+    checks,
+    optimizer_checks,
+    optimizers,
+    precision,
+)
 from fedjax_sim.core.types import (
     Aggregator,
     ClientOutput,
@@ -64,17 +68,19 @@ def fedsgd(
   if plain:
     rate = checks.positive('client_lr', client_optimizer)
     client_optimizer = optax.sgd(rate)
+  optimizer_checks.check('client_optimizer', client_optimizer)
   scale_of = client_schedule or (lambda round_number: 1.0)
 
   def client(server, client_state, data, key):
     params, model_state, _ = server.variables
     gradient, state, metrics = gradients.local_gradient(
         model, server.variables, data, key, micro_batch_size)
-    updates, _ = client_optimizer.update(
-        gradient, client_optimizer.init(params), params)
+    updates, _ = optimizers.update(
+        client_optimizer, gradient,
+        optimizers.init(client_optimizer, params, key), params)
     update = Variables(
-        _scaled(updates, scale_of(server.round)),
-        jax.tree.map(jnp.subtract, state, model_state))
+        precision.narrow(_scaled(updates, scale_of(server.round)), params),
+        precision.difference(state, model_state))
     message = Message(update, WEIGHTINGS[weighting](data))
     return ClientOutput(message, client_state, metrics)
 

@@ -27,7 +27,7 @@ from fedjax_sim.clients.local_training import (
     takes_training,
 )
 from fedjax_sim.clients.measure import local_loss
-from fedjax_sim.core import checks, frozen
+from fedjax_sim.core import checks, frozen, precision
 from fedjax_sim.core.types import (
   Aggregate,
   Aggregator,
@@ -46,8 +46,10 @@ def redrawn(variables: Variables, key: jax.Array) -> Variables:
   """
   leaves, treedef = jax.tree.flatten(variables.params)
   keys = jax.random.split(key, len(leaves))
-  drawn = [jnp.mean(x) + jnp.std(x) * jax.random.normal(k, x.shape, x.dtype)
-           for x, k in zip(leaves, keys, strict=True)]
+  drawn = [(jnp.mean(wide) + jnp.std(wide) * jax.random.normal(
+      k, x.shape, wide.dtype)).astype(x.dtype)
+           for x, wide, k in zip(
+               leaves, precision.wide(leaves), keys, strict=True)]
   return variables._replace(params=jax.tree.unflatten(treedef, drawn))
 
 

@@ -35,7 +35,7 @@ from fedjax_sim.clients.local_training import (
     local_training,
     takes_training,
 )
-from fedjax_sim.core import checks, random
+from fedjax_sim.core import optimizer_checks, optimizers, precision, random
 from fedjax_sim.core.types import (
     Aggregate,
     Aggregator,
@@ -88,7 +88,7 @@ def mime(
     micro_batch_size: most examples whose gradient is taken at once.
     **training: as in `fedavg`.
   """
-  checks.optimizer('client_optimizer', client_optimizer)
+  optimizer_checks.check('client_optimizer', client_optimizer)
   settings = training | {
       'weighting': weighting, 'micro_batch_size': micro_batch_size}
   train = local_training(model, client_optimizer, **settings)
@@ -112,7 +112,8 @@ def mime(
         grads, model_state, metrics = gradient(variables, batch)
         at_server, _, _ = gradient(sent.variables, batch)
         grads = jax.tree.map(
-            lambda g, s, c: g - s + c, grads, at_server, control)
+            lambda g, s, c: g - s + c, precision.wide(grads),
+            precision.wide(at_server), control)
         return grads, model_state, metrics
       return corrected
 
@@ -153,7 +154,7 @@ def mimelite(
 
   An update is that of the model and the gradient together.
   """
-  checks.optimizer('client_optimizer', client_optimizer)
+  optimizer_checks.check('client_optimizer', client_optimizer)
   settings = training | {'weighting': weighting}
   train = local_training(model, client_optimizer, **settings)
 
@@ -184,8 +185,17 @@ def _with_base_state(
   """FedAvg whose server also keeps and sends the base optimizer's state."""
   return from_client_update(
       client, aggregator=aggregator, local_steps=planned_steps,
-      extra=lambda variables, num_clients: base_optimizer.init(
-          variables.params))._replace(broadcast=_send)
+      extra=lambda variables, num_clients: _first_base_state(
+          base_optimizer, variables))._replace(broadcast=_send)
+
+
+def _first_base_state(base_optimizer, variables: Variables) -> PyTree:
+  state = base_optimizer.init(precision.wide(variables.params))
+  if optimizers.random_places(state):
+    raise ValueError(
+        'client_optimizer must not be random in mime and mimelite, where all '
+        'clients take its steps from one state and would all draw the same.')
+  return state
 
 
 def _send(state: ServerState) -> Sent:
@@ -194,8 +204,8 @@ def _send(state: ServerState) -> Sent:
 
 def _next_base_state(base_optimizer, state: ServerState, gradient) -> PyTree:
   """V: the base optimizer's state after the gradient at x_t."""
-  return base_optimizer.update(
-      gradient, state.extra, state.variables.params)[1]
+  return optimizers.update(
+      base_optimizer, gradient, state.extra, state.variables.params)[1]
 
 
 def _freeze(

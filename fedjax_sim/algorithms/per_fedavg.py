@@ -25,7 +25,7 @@ from fedjax_sim.clients.local_training import (
     local_training,
     takes_training,
 )
-from fedjax_sim.core import checks, random, specs
+from fedjax_sim.core import checks, precision, random, specs
 from fedjax_sim.core.types import (
     Aggregator,
     ClientData,
@@ -73,9 +73,8 @@ def per_fedavg(
       def adapted_gradient(variables: Variables, batch):
         grads, model_state, metrics = gradient(
             variables, _another(batch, data))
-        inner = jax.tree.map(
-            lambda w, g: (w - personal_lr * g).astype(w.dtype),
-            variables.params, grads)
+        inner = precision.add(variables.params, jax.tree.map(
+            lambda g: -personal_lr * g, precision.wide(grads)))
         grads, model_state, _ = gradient(variables._replace(
             params=inner, model_state=model_state), batch)
         return grads, model_state, metrics

@@ -24,8 +24,9 @@ from fedjax_sim.clients.local_training import (
     TrainingOptions,
     local_training,
     takes_training,
+    whole_work,
 )
-from fedjax_sim.core import checks, random, specs
+from fedjax_sim.core import checks, precision, random, specs
 from fedjax_sim.core.types import (
     Aggregator,
     ClientOutput,
@@ -62,7 +63,8 @@ def pfedme(
 
   Returns:
     The algorithm. Clients have no state: theta_k is found anew from the global
-    model, by as much local training at rate rho, in batches, as in a round.
+    model, by as much local training at rate rho, in batches, as in a round
+    without stragglers. `client_schedule` is of the steps of w_k alone.
 
   Raises:
     ValueError: an argument is out of range.
@@ -71,8 +73,8 @@ def pfedme(
   checks.positive('personal_lr', personal_lr)
   checks.positive_int('personal_steps', personal_steps)
   train = local_training(model, client_optimizer, **training)
-  find = local_training(
-      model, optax.sgd(personal_lr), **training | {'proximal': lam})
+  find = local_training(model, optax.sgd(personal_lr), **whole_work(
+      training, proximal=lam))
 
   def envelope(gradient: Gradient) -> Gradient:
     """The gradient in w of the envelope of a batch's loss."""
@@ -81,14 +83,16 @@ def pfedme(
 
       def step(carry: Variables, _):
         grads, model_state, metrics = gradient(carry, batch)
-        theta = jax.tree.map(
-            lambda x, g, w: (x - personal_lr * (g + lam * (x - w))).astype(
-                x.dtype), carry.params, grads, w)
+        moved = jax.tree.map(
+            lambda x, g, w: x - personal_lr * (g + lam * (x - w)),
+            *map(precision.wide, (carry.params, grads, w)))
+        theta = precision.narrow(moved, w)
         return carry._replace(params=theta, model_state=model_state), metrics
 
       theta, metrics = jax.lax.scan(step, variables, length=personal_steps)
-      grads = jax.tree.map(lambda w, x: (lam * (w - x)).astype(w.dtype),
-                           w, theta.params)
+      grads = jax.tree.map(
+          lambda w, x: (lam * (w - x)).astype(w.dtype),
+          *map(precision.wide, (w, theta.params)))
       return grads, theta.model_state, jax.tree.map(lambda x: x[0], metrics)
     return envelope_gradient
 

@@ -9,7 +9,7 @@ from jax import numpy as jnp
 
 from fedjax_sim.clients import batches, gradients
 from fedjax_sim.clients.local_sgd import Weighting
-from fedjax_sim.core import random, trees
+from fedjax_sim.core import precision, random, trees
 from fedjax_sim.core.types import (
     Aggregate,
     ClientData,
@@ -59,8 +59,8 @@ def pooled_gradient(
 
   gradient, metrics = jax.lax.fori_loop(
       0, (total + micro_batch_size - 1) // micro_batch_size, add,
-      (gradients.zero_sums(variables.params),
-       (jnp.float32(0), jnp.float32(0))))
+      (precision.wide_zeros(variables.params),
+       (jnp.zeros((), precision.scalar()),) * 2))
   weight = jnp.sum(weights)
   aggregate = Aggregate(
       trees.divide_rows(gradient, weight), weight, weight,

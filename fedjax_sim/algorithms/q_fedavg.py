@@ -29,7 +29,7 @@ from fedjax_sim.clients.local_training import (
     takes_training,
 )
 from fedjax_sim.clients.measure import local_loss
-from fedjax_sim.core import checks, specs
+from fedjax_sim.core import checks, precision, specs
 from fedjax_sim.core.types import (
   Aggregate,
   Aggregator,
@@ -79,7 +79,8 @@ def q_fedavg(
     message = difference(
         local.variables, server.variables, weight * loss ** q)
     square = sum(jnp.sum(jnp.square(x))
-                 for x in jax.tree.leaves(message.update.params))
+                 for x in jax.tree.leaves(
+                     precision.wide(message.update.params)))
     rate = client_lr * train.step_scale(server.round)
     curvature = weight * q * loss ** (q - 1) * square / rate
     return ClientOutput(message._replace(sums={'curvature': curvature}),

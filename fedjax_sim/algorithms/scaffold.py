@@ -28,7 +28,7 @@ from fedjax_sim.clients.local_training import (
     local_training,
     takes_training,
 )
-from fedjax_sim.core import checks, random, trees
+from fedjax_sim.core import checks, precision, random, trees
 from fedjax_sim.core.types import (
     Aggregate,
     Aggregator,
@@ -74,7 +74,7 @@ def scaffold(
     The algorithm. A client's state has the size of the model.
   """
   checks.rate('client_lr', client_lr)
-  if option not in (1, 2):
+  if isinstance(option, bool) or option not in (1, 2):
     raise ValueError(f'option must be 1 or 2, got {option!r}.')
   checks.not_given('proximal', training, 'control variates replace it')
   train = local_training(
@@ -93,7 +93,8 @@ def scaffold(
       scale = 1 / (steps * client_lr * train.step_scale(server.round))
       new = jax.tree.map(
           lambda x, y, s: ((x - y) * scale - s).astype(x.dtype),
-          server.variables.params, local.variables.params, shift)
+          precision.wide(server.variables.params),
+          precision.wide(local.variables.params), shift)
     weight = train.weight(data)
     change = jax.tree.map(jnp.subtract, new, kept.value)
     kept, sums = tracked.keep_new(kept, new, weight)

@@ -48,6 +48,8 @@ def fedavgm(
     learning_rate: optax.ScalarOrSchedule, momentum: float = 0.9
 ) -> optax.GradientTransformation:
   """FedAvgM: v <- momentum v + g, then w <- w - eta v."""
+  checks.decay('momentum', momentum)
+  _check_rate(learning_rate)
   return optax.sgd(learning_rate, momentum=momentum)
 
 
@@ -67,7 +69,7 @@ def fedyogi(
     tau: float = 1e-3,
 ) -> optax.GradientTransformation:
   """FedYogi."""
-  checks.fraction('beta2', beta2)
+  checks.decay('beta2', beta2)
   return _adaptive(
       learning_rate, beta1, tau,
       lambda v, square: v - (1 - beta2) * square * jnp.sign(v - square))
@@ -81,7 +83,7 @@ def fedadam(
     tau: float = 1e-3,
 ) -> optax.GradientTransformation:
   """FedAdam."""
-  checks.fraction('beta2', beta2)
+  checks.decay('beta2', beta2)
   return _adaptive(
       learning_rate, beta1, tau,
       lambda v, square: beta2 * v + (1 - beta2) * square)
@@ -94,10 +96,9 @@ def _adaptive(
     next_v: Callable[[jax.Array, jax.Array], jax.Array],
 ) -> optax.GradientTransformation:
   """Algorithm 2 with `next_v`: (v_{t-1}, Delta_t^2) -> v_t."""
-  checks.fraction('beta1', beta1)
+  checks.decay('beta1', beta1)
   checks.positive('tau', tau)
-  if not callable(learning_rate):
-    checks.positive('learning_rate', learning_rate)
+  _check_rate(learning_rate)
 
   def init(params) -> AdaptiveState:
     return AdaptiveState(
@@ -117,3 +118,8 @@ def _adaptive(
     return updates, AdaptiveState(state.count + 1, m, v)
 
   return optax.GradientTransformation(init, update)
+
+
+def _check_rate(learning_rate: optax.ScalarOrSchedule) -> None:
+  if not callable(learning_rate):
+    checks.positive('learning_rate', learning_rate)

@@ -10,7 +10,8 @@ but is told of the cohort's changes only:
     x = total / (N times the mean weight of the clients seen so far)
 
 With equal weights that is x <- x + |S_t| / N mean_k (new x_k - old x_k), as in
-SCAFFOLD and FedDyn. With others it is exact once all clients were seen.
+SCAFFOLD and FedDyn. With others it is exact once all clients were seen. All of
+it is wide, see `core/precision.py`: what is rounded each time would add up.
 """
 
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from typing import NamedTuple
 import jax
 from jax import numpy as jnp
 
-from fedjax_sim.core import trees
+from fedjax_sim.core import precision, trees
 from fedjax_sim.core.types import Aggregate, PyTree
 
 
@@ -47,13 +48,14 @@ class Tracked(NamedTuple):
 
 def keep(like: PyTree) -> Kept:
   """A client's part before it has taken part, of the shapes of `like`."""
-  return Kept(jax.tree.map(jnp.zeros_like, like), jnp.array(False))
+  return Kept(precision.wide_zeros(like), jnp.array(False))
 
 
 def track(like: PyTree, num_clients: int) -> Tracked:
   """The server's part before the first round."""
-  return Tracked(jax.tree.map(jnp.zeros_like, like), jnp.float32(0),
-                 jnp.float32(0), jnp.float32(num_clients))
+  zero = jnp.zeros((), precision.scalar())
+  return Tracked(precision.wide_zeros(like), zero, zero,
+                 jnp.asarray(num_clients, precision.scalar()))
 
 
 def keep_new(
@@ -87,4 +89,4 @@ def mean(tracked: Tracked) -> PyTree:
   weight = tracked.num_clients * tracked.weight
   scale = jnp.where(weight > 0, tracked.seen, 0) / jnp.where(
       weight > 0, weight, 1)
-  return jax.tree.map(lambda t: scale * t, tracked.total)
+  return jax.tree.map(lambda t: (scale * t).astype(t.dtype), tracked.total)

@@ -5,8 +5,8 @@ import functools
 import jax
 from jax import numpy as jnp
 
-from fedjax_sim.clients import batches, rows
-from fedjax_sim.core import loops, random, reuse
+from fedjax_sim.clients import batches, blame, rows
+from fedjax_sim.core import loops, precision, random, reuse
 from fedjax_sim.core.types import (
     ClientData,
     MetricSums,
@@ -41,16 +41,19 @@ def _mean_gradient(model: Model):
   """
   def mean_gradient(variables: Variables, batch: batches.Batch):
     def mean_loss(params):
-      outputs, state = model.run(
-          variables._replace(params=params), batch.examples['x'],
-          key=random.named(batch.key, 'model'), train=True, mask=batch.mask)
-      losses, real = model.example_losses(
-          outputs, batch.examples, batch.mask)
-      total, count = jnp.sum(losses), jnp.sum(real).astype(jnp.float32)
+      examples = batch.examples
+      with blame.training('the model', examples):
+        outputs, state = model.run(
+            variables._replace(params=params), examples['x'],
+            key=random.named(batch.key, 'model'), train=True, mask=batch.mask)
+      with blame.training('the loss', examples):
+        losses, real = model.example_losses(outputs, examples, batch.mask)
+      total, count = jnp.sum(losses), precision.floats(jnp.sum(real))
       return total / jnp.maximum(count, 1), (state, {'loss': (total, count)})
 
-    gradient, (state, metrics) = jax.grad(mean_loss, has_aux=True)(
-        variables.params)
+    with blame.training('the gradient of the loss', batch.examples):
+      gradient, (state, metrics) = jax.grad(mean_loss, has_aux=True)(
+          variables.params)
     return gradient, state, metrics
 
   return jax.jit(mean_gradient, inline=True)
@@ -101,23 +104,17 @@ def large_batch_gradient(
     index = i * width + jnp.arange(width, dtype=jnp.int32)
     part = batch._replace(rows=own[index], mask=mask[index])
     gradient, loss = summed_gradient(
-        model, variables, part.examples, part.mask.astype(jnp.float32),
+        model, variables, part.examples, precision.floats(part.mask),
         example_keys(key, index))
     return jax.tree.map(jnp.add, (total, metrics), (gradient, loss))
 
   total, (loss, count) = loops.fori_lanes(
       (jnp.sum(mask) + width - 1) // width, add,
-      (zero_sums(variables.params), (jnp.float32(0), jnp.float32(0))))
+      (precision.wide_zeros(variables.params),
+       (jnp.zeros((), precision.scalar()),) * 2))
   scale = 1 / jnp.maximum(count, 1)
-  return (jax.tree.map(lambda g, p: (g * scale).astype(p.dtype), total,
-                       variables.params),
+  return (jax.tree.map(lambda g: (g * scale).astype(g.dtype), total),
           variables.model_state, {'loss': (loss, count)})
-
-
-def zero_sums(params: PyTree) -> PyTree:
-  """Zeros to add gradients to, in float32 or what is wider."""
-  return jax.tree.map(lambda x: jnp.zeros(
-      x.shape, jnp.promote_types(x.dtype, jnp.float32)), params)
 
 
 def local_gradient(
@@ -127,7 +124,7 @@ def local_gradient(
     key: jax.Array,
     micro_batch_size: int = MICRO_BATCH_SIZE,
 ) -> tuple[PyTree, PyTree, MetricSums]:
-  """Gradient of a client's mean loss over all of its examples.
+  """Gradient of a client's mean loss over all of its examples, wide.
 
   Args:
     model: the model.
@@ -139,13 +136,15 @@ def local_gradient(
   Returns:
     As `batch_gradient`; of no examples the gradient is zero.
   """
-  zero = jnp.float32(0)
+  zero = jnp.zeros((), precision.scalar())
+
+  def whole(carry, batch):
+    found = large_batch_gradient(model, variables, batch, micro_batch_size)
+    return precision.narrow(found, carry)
+
   return batches.for_each_batch(
-      data,
-      lambda _, batch: large_batch_gradient(
-          model, variables, batch, micro_batch_size),
-      (jax.tree.map(jnp.zeros_like, variables.params), variables.model_state,
-       {'loss': (zero, zero)}),
+      data, whole, (precision.wide_zeros(variables.params),
+                    variables.model_state, {'loss': (zero, zero)}),
       key=key, batch_size=None)
 
 
@@ -167,7 +166,7 @@ def summed_gradient(
     model: one whose rows are independent (`rows.are_independent`).
     variables: where the gradient is taken.
     examples: PyTree [B, ...].
-    weights: float32 [B]; an example of weight 0 counts nowhere.
+    weights: [B]; an example of weight 0 counts nowhere.
     keys: [B].
 
   Returns:
@@ -182,9 +181,13 @@ def summed_gradient(
 
   def weighted_loss(params):
     real = weights != 0
-    outputs = jax.vmap(one, (None, 0, 0, 0))(params, examples['x'], real, keys)
-    losses, real = model.example_losses(outputs, examples, real)
-    count = jnp.sum(real).astype(jnp.float32)
+    with blame.training('the model', examples):
+      outputs = jax.vmap(one, (None, 0, 0, 0))(
+          params, examples['x'], real, keys)
+    with blame.training('the loss', examples):
+      losses, real = model.example_losses(outputs, examples, real)
+    count = precision.floats(jnp.sum(real))
     return jnp.sum(weights * losses), (jnp.sum(losses), count)
 
-  return jax.grad(weighted_loss, has_aux=True)(variables.params)
+  with blame.training('the gradient of the loss', examples):
+    return jax.grad(weighted_loss, has_aux=True)(variables.params)

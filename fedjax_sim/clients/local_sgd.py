@@ -14,7 +14,7 @@ import optax
 from jax import numpy as jnp
 
 from fedjax_sim.clients import batches, gradients
-from fedjax_sim.core import frozen
+from fedjax_sim.core import frozen, optimizers, precision
 from fedjax_sim.core.types import (
     ClientData,
     Message,
@@ -29,8 +29,8 @@ Gradient = Callable[
     [Variables, batches.Batch], tuple[PyTree, PyTree, MetricSums]]
 Weighting = Callable[[ClientData], jax.Array]
 WEIGHTINGS: dict[str, Weighting] = {
-    'examples': lambda data: data.size.astype(jnp.float32),
-    'uniform': lambda data: jnp.float32(1.0),
+    'examples': lambda data: data.size.astype(precision.scalar()),
+    'uniform': lambda data: jnp.ones((), precision.scalar()),
 }
 
 
@@ -71,7 +71,8 @@ def run_sgd(
 
   Args:
     model: the model.
-    optimizer: any optax optimizer; its state starts anew unless given.
+    optimizer: any optax optimizer; its state starts anew unless given. What
+      is random in it is drawn from `key`, either way.
     variables: where to start.
     data: the client's data.
     key: the client's key in this round.
@@ -82,7 +83,7 @@ def run_sgd(
     step_scale: float32 [], multiplies every step: a learning-rate schedule by
       round relative to the optimizer's own rate.
     correct: `(gradients, params) -> gradients`, before the optimizer: proximal
-      terms, drift corrections.
+      terms, drift corrections; both are wide, see `core/precision.py`.
     change_gradient: `(Gradient) -> Gradient`, what a step takes for its
       gradient, from the model's own: one at other weights, of more models.
     opt_state: the optimizer's state to start from.
@@ -102,22 +103,26 @@ def run_sgd(
   def step(local: LocalState, batch: batches.Batch) -> LocalState:
     params = local.variables.params
     grads, model_state, metrics = gradient(local.variables, batch)
-    updates, opt_state = optimizer.update(
-        correct(grads, params), local.opt_state, params)
+    grads = correct(precision.wide(grads), precision.wide(params))
+    updates, opt_state = optimizers.update(
+        optimizer, grads, local.opt_state, params)
     updates = jax.tree.map(lambda u: (step_scale * u).astype(u.dtype), updates)
     # One array for all sums: on a GPU each array of a loop is a kernel a step.
     return LocalState(
-        Variables(optax.apply_updates(params, updates), model_state),
+        Variables(
+            precision.add(params, updates),
+            precision.narrow(model_state, local.variables.model_state)),
         opt_state, local.num_steps, local.metrics + _packed(metrics))
 
   if opt_state is None:
-    opt_state = optimizer.init(variables.params)
+    opt_state = optimizer.init(precision.wide(variables.params))
+  opt_state = optimizers.seeded(opt_state, key, first_step)
   count = num_steps
   if count is None:
     count = batches.steps_per_epoch(data.size, batch_size)
   local = LocalState(
       variables._replace(frozen=None), opt_state,
-      jnp.where(data.size > 0, count, 0), jnp.zeros(2, jnp.float32))
+      jnp.where(data.size > 0, count, 0), jnp.zeros(2, precision.scalar()))
   local = batches.for_each_batch(
       data, step, local, key=key, batch_size=batch_size, num_steps=num_steps,
       first_step=first_step, by_size=by_size)
@@ -133,8 +138,8 @@ def _with_frozen(gradient: Gradient, weights: PyTree) -> Gradient:
 
 
 def _packed(metrics: MetricSums) -> jax.Array:
-  """float32 [2], the sum and the count of the loss."""
-  return jnp.stack(metrics['loss']).astype(jnp.float32)
+  """[2], the sum and the count of the loss."""
+  return jnp.stack(metrics['loss']).astype(precision.scalar())
 
 
 class Broadcast(NamedTuple):
@@ -147,6 +152,6 @@ class Broadcast(NamedTuple):
 def difference(local: Variables, server: Variables, weight) -> Message:
   """The message whose update is `local` minus `server`."""
   return Message(
-      update=jax.tree.map(
-          jnp.subtract, frozen.without(local), frozen.without(server)),
-      weight=jnp.asarray(weight, jnp.float32))
+      update=precision.difference(
+          frozen.without(local), frozen.without(server)),
+      weight=jnp.asarray(weight, precision.scalar()))

@@ -23,7 +23,7 @@ from fedjax_sim.clients.local_sgd import (
     run_sgd,
 )
 from fedjax_sim.clients.work import local_work
-from fedjax_sim.core import checks, specs
+from fedjax_sim.core import checks, optimizer_checks, specs
 from fedjax_sim.core.types import ClientData, Model, PyTree, Variables
 
 Schedule = Callable[[jax.Array], jax.Array]
@@ -69,6 +69,19 @@ def takes_training(builder: Callable) -> Callable:
     return builder(*args, **kwargs)
 
   return checked
+
+
+def whole_work(training: TrainingOptions, **changes) -> TrainingOptions:
+  """Settings for a model that a client is evaluated with.
+
+  Nobody straggles there, and steps have their full length whatever the round.
+
+  Args:
+    training: the settings of training.
+    **changes: further ones of them that differ.
+  """
+  return TrainingOptions(**{
+      **training, 'stragglers': 0.0, 'client_schedule': None, **changes})
 
 
 class LocalTraining(NamedTuple):
@@ -130,12 +143,15 @@ def local_training(
   Raises:
     ValueError: an argument is out of range.
   """
-  checks.optimizer('client_optimizer', optimizer)
+  optimizer_checks.check('client_optimizer', optimizer)
   checks.positive_int('micro_batch_size', micro_batch_size)
   checks.one_of('weighting', weighting, WEIGHTINGS)
   checks.non_negative('proximal', proximal)
   work = local_work(epochs=epochs, steps=steps, batch_size=batch_size,
                     stragglers=stragglers)
+  if client_schedule is not None:
+    checks.function('client_schedule', client_schedule,
+                    'of the round, such as lambda r: 0.99 ** r')
   scale_of = client_schedule or (lambda round_number: 1.0)
   is_proximal = checks.is_traced(proximal) or proximal > 0
 

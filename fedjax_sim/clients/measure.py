@@ -4,7 +4,7 @@ import jax
 from jax import numpy as jnp
 
 from fedjax_sim.clients import batches
-from fedjax_sim.core import masks
+from fedjax_sim.core import masks, precision
 from fedjax_sim.core.types import (
     ClientData,
     MetricSums,
@@ -28,7 +28,7 @@ def batch_metrics(
 
   def total(x):
     real = mask.reshape(-1, *(1,) * (x.ndim - 1))
-    return jnp.sum(jnp.where(real, x, 0), axis=0, dtype=jnp.float32)
+    return jnp.sum(jnp.where(real, x, 0), axis=0, dtype=precision.scalar())
 
   return jax.tree.map(total, rows)
 

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from fedjax_sim.clients import row_flow
+from fedjax_sim.clients import blame, row_flow
 from fedjax_sim.core.types import Model, PyTree, Variables
 
 _ROWS = 4
@@ -79,9 +79,12 @@ def checked(model: Model, variables: Variables, examples: PyTree) -> Findings:
 def _losses(model: Model) -> Callable[..., tuple[jax.Array, PyTree]]:
   """`(variables, examples, mask) -> (losses [B], state)`, in training."""
   def losses(variables, examples, mask):
-    outputs, state = model.run(
-        variables, examples['x'], key=jax.random.key(0), train=True, mask=mask)
-    return model.example_losses(outputs, examples, mask)[0], state
+    with blame.training('the model', examples):
+      outputs, state = model.run(
+          variables, examples['x'], key=jax.random.key(0), train=True,
+          mask=mask)
+    with blame.training('the loss', examples):
+      return model.example_losses(outputs, examples, mask)[0], state
   return losses
 
 

@@ -8,7 +8,6 @@ False are no numbers.
 import difflib
 import math
 import operator
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -97,10 +96,11 @@ def positive(name: str, value: Any) -> Any:
         f'{name} must be positive and finite, got {shown(value)}.')
   with np.errstate(over='ignore', under='ignore'):
     single = np.float32(value)
-  if not (np.isfinite(single) and single > 0):
+  # Smaller ones are flushed to zero.
+  if not (np.isfinite(single) and single >= np.finfo(np.float32).tiny):
     raise ValueError(
-        f'{name} must be positive and finite in float32, from about 1e-45 to '
-        f'3e38, got {shown(value)}.')
+        f'{name} must be positive and finite in float32, from about 1.2e-38 to '
+        f'3.4e38, got {shown(value)}.')
   return value
 
 
@@ -125,6 +125,14 @@ def fraction(name: str, value: Any) -> Any:
   """Returns `value` if it lies in [0, 1]."""
   if not is_traced(value) and not (_is_finite(value) and 0 <= value <= 1):
     raise ValueError(f'{name} must lie in [0, 1], got {shown(value)}.')
+  return value
+
+
+def decay(name: str, value: Any) -> Any:
+  """Returns `value` if it lies in [0, 1): 1 would forget nothing, ever."""
+  fraction(name, value)
+  if not is_traced(value) and value >= 1:
+    raise ValueError(f'{name} must lie in [0, 1), got {shown(value)}.')
   return value
 
 
@@ -209,28 +217,7 @@ def optimizer(name: str, value: Any) -> Any:
     raise ValueError(
         f'{name} must be an optax optimizer, such as optax.sgd(0.1), got '
         f'{shown(value)}.{call}')
-  needed = _needed_arguments(value)
-  if needed:
-    raise ValueError(
-        f'{name} must work with gradients, its state and parameters alone, '
-        f'this optimizer also needs {needed}.')
   return value
-
-
-def _needed_arguments(optimizer: Any) -> str:
-  """What `update` can't do without, as its error names it; '' for nothing."""
-  try:
-    jax.eval_shape(
-        lambda w: optimizer.update(w, optimizer.init(w), w),
-        {'w': jax.ShapeDtypeStruct((2, 2), np.float32)})
-  except TypeError as error:
-    found = re.search(
-        r'missing \d+ required (?:keyword-only|positional) arguments?: (.*)',
-        str(error))
-    return found[1] if found else ''
-  except Exception:  # Such as one for parameters of certain names.
-    return ''
-  return ''
 
 
 def positive_int_or_auto(name: str, value: Any) -> None:

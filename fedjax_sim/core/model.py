@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 from jax import numpy as jnp
 
-from fedjax_sim.core import masks
+from fedjax_sim.core import masks, precision
 
 PyTree = Any
 MetricSums = Mapping[str, tuple[jax.Array, jax.Array]]
@@ -86,7 +86,7 @@ class Model(NamedTuple):
     """
     real = self.counted(examples, mask)
     losses = masks.call(self.loss, outputs, examples, mask)
-    return jnp.where(real, losses.astype(jnp.float32), 0), real
+    return jnp.where(real, losses.astype(precision.scalar()), 0), real
 
   def counted(self, examples: PyTree, mask: jax.Array) -> jax.Array:
     """bool [B]: the rows of the mask that have anything to predict."""

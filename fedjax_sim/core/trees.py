@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
+from fedjax_sim.core.precision import wide_dtype
 from fedjax_sim.core.types import PyTree
 
 
@@ -41,14 +42,16 @@ def map_prefix(function, prefix: PyTree, tree: PyTree) -> PyTree:
 
 
 def scale_rows(tree: PyTree, scale: PyTree) -> PyTree:
-  """Multiplies leaves by `scale`, whose shape is a prefix of theirs.
+  """Multiplies leaves by `scale`, whose shape is a prefix of theirs; wide.
 
   Args:
     tree: PyTree of arrays.
     scale: an array, or a prefix tree of `tree` with arrays.
   """
   def multiply(factor, x):
-    return x * factor.reshape(factor.shape + (1,) * (x.ndim - factor.ndim))
+    product = x * factor.reshape(factor.shape + (1,) * (x.ndim - factor.ndim))
+    inexact = jnp.issubdtype(x.dtype, jnp.inexact)
+    return product.astype(wide_dtype(x.dtype)) if inexact else product
   return map_prefix(multiply, scale, tree)
 
 

@@ -93,14 +93,14 @@ def stack(rows: Any, name: str) -> np.ndarray:
 
 
 def as_list(name: str, value: Any) -> list:
-  """The items of a list, an array or any other iterable, or ValueError."""
+  """The items of a list, an array or another iterable with an order."""
+  wrong = f'{name} must be a list, got a {type(value).__name__}'
+  if isinstance(value, str | bytes | Mapping | Set) or _is_frame(value):
+    raise ValueError(f'{wrong}.')
   try:
-    if isinstance(value, str | bytes | Mapping | Set) or _is_frame(value):
-      raise TypeError('it has no order of items')
     return list(value)
   except TypeError as error:  # Of an array without axes, too.
-    raise ValueError(f'{name} must be a list, got a {type(value).__name__}: '
-                     f'{error}.') from error
+    raise ValueError(f'{wrong}: {error}.') from error
 
 
 def is_missing(value: Any) -> bool:

@@ -144,8 +144,13 @@ def _named(tree: PyTree) -> list[tuple[str, Any]]:
 
 
 def flat_names(tree: PyTree) -> dict[str, np.ndarray]:
-  """Leaves by their path, such as `params/Dense_0/kernel`."""
-  return {name: np.asarray(leaf) for name, leaf in _named(tree)}
+  """Leaves by their path, such as `params/Dense_0/kernel`.
+
+  Those of a dtype that NumPy's files do not know, bfloat16, are float32.
+  """
+  arrays = {name: np.asarray(leaf) for name, leaf in _named(tree)}
+  return {name: x.astype(np.float32) if x.dtype == jnp.bfloat16 else x
+          for name, x in arrays.items()}
 
 
 def save_npz(path: Path | str, tree: PyTree) -> None:

@@ -62,9 +62,13 @@ def run(
 
 
 def folder_of(folder: Path, label: str) -> Path:
-  """A run's folder in that of the sweep, named by what the run differs in."""
+  """A run's folder in that of the sweep, named by what the run differs in.
+
+  A label that can't be a name, of a path or a long spec, is told from others
+  by a checksum: 'data_dir=a/b' and 'data_dir=a_b' are two runs.
+  """
   name = label.replace('/', '_')
-  if len(name.encode()) > 200:  # File systems take 255; specs may be longer.
+  if name != label or len(name.encode()) > 200:  # File systems take 255.
     digest = hashlib.sha256(label.encode()).hexdigest()[:12]
     name = f'{name[:100]}-{digest}'
   return folder / name

@@ -19,7 +19,7 @@ from jax import numpy as jnp
 
 from fedjax_sim import aggregation
 from fedjax_sim.clients.local_sgd import WEIGHTINGS
-from fedjax_sim.core import checks, random
+from fedjax_sim.core import checks, precision, random
 from fedjax_sim.core.types import (
   Aggregator,
   ClientOutput,
@@ -96,6 +96,8 @@ def from_steps(
     del key
     params, opt_state = server_update(
         state.variables.params, state.opt_state, aggregate.mean)
+    params = precision.narrow(params, state.variables.params)
+    opt_state = precision.narrow(opt_state, state.opt_state)
     return state._replace(
         variables=state.variables._replace(params=params), opt_state=opt_state)
 

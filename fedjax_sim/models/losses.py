@@ -2,7 +2,7 @@
 
 Each is a function `(outputs, examples) -> float32 [B]`, and takes its options
 as keywords: `huber(delta=2.0)` is a loss again (`declared.py`). All are taken
-in float32, whatever the outputs' dtype.
+in float32 (float64 under JAX_ENABLE_X64), whatever the outputs' dtype.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import jax
 import optax
 from jax import numpy as jnp
 
-from fedjax_sim.core import checks
+from fedjax_sim.core import checks, precision
 from fedjax_sim.models import declared
 
 
@@ -59,7 +59,7 @@ def cross_entropy(
     count the same whatever their length, and 0 if it has none.
   """
   labels = examples['y']
-  logits = outputs.astype(jnp.float32)
+  logits = precision.floats(outputs)
   real = labelled(labels, ignore_label)
   known = labels if real is None else jnp.where(real, labels, 0)
   values = _picked(logits, known)
@@ -72,7 +72,7 @@ def cross_entropy(
       raise ValueError(
           f'class_weights must be {logits.shape[-1]} numbers, one for each '
           f'class, got {len(class_weights)}.')
-    values *= jnp.asarray(class_weights, jnp.float32)[known]
+    values *= jnp.asarray(class_weights, precision.scalar())[known]
   return _example_means(values, real)
 
 
@@ -128,7 +128,7 @@ def nll_of_softmax(outputs: jax.Array, examples: Any) -> jax.Array:
   labels = examples['y']
   real = labelled(labels)
   known = labels if real is None else jnp.where(real, labels, 0)
-  probabilities = jax.nn.softmax(outputs.astype(jnp.float32))
+  probabilities = jax.nn.softmax(precision.floats(outputs))
   chosen = jnp.take_along_axis(
       probabilities, known[..., None], axis=-1)[..., 0]
   return _example_means(-chosen, real)
@@ -204,7 +204,7 @@ def multilabel_cross_entropy(
 def _sigmoid_loss(logits, labels, ignore_label, positive_weight):
   real = labelled(labels, ignore_label)
   known = labels if real is None else jnp.where(real, labels, 0)
-  known, logits = known.astype(jnp.float32), logits.astype(jnp.float32)
+  known, logits = precision.floats(known), precision.floats(logits)
   values = (positive_weight * known * jax.nn.softplus(-logits)
             + (1 - known) * jax.nn.softplus(logits))
   return _example_means(values, real)
@@ -213,7 +213,7 @@ def _sigmoid_loss(logits, labels, ignore_label, positive_weight):
 def _of_difference(name: str, outputs: jax.Array, examples: Any, value):
   """Means over an example's D outputs of value(outputs - targets)."""
   outputs, targets = paired(name, outputs, examples['y'])
-  values = value(outputs.astype(jnp.float32) - targets.astype(jnp.float32))
+  values = value(precision.floats(outputs) - precision.floats(targets))
   return values.mean(tuple(range(1, values.ndim)))
 
 
@@ -258,7 +258,7 @@ def poisson(outputs: jax.Array, examples: Any) -> jax.Array:
     examples: dict with `y`, counts.
   """
   rates, counts = paired('poisson', outputs, examples['y'])
-  rates, counts = rates.astype(jnp.float32), counts.astype(jnp.float32)
+  rates, counts = precision.floats(rates), precision.floats(counts)
   values = jnp.exp(rates) - counts * rates
   return values.mean(tuple(range(1, values.ndim)))
 

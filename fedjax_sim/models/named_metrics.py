@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from fedjax_sim.core import checks, masks
+from fedjax_sim.core import checks, masks, precision
 from fedjax_sim.core.types import MetricSums
 from fedjax_sim.models import declared, losses
 
@@ -32,7 +32,7 @@ def _is_one_hot(outputs: jax.Array, labels: jax.Array) -> bool:
 def _counted(right: jax.Array, real: jax.Array | None):
   """(sum, count) over an example's labels, float32 [B] each."""
   real = jnp.ones(right.shape, bool) if real is None else real
-  total = lambda x: x.astype(jnp.float32).sum(tuple(range(1, x.ndim)))
+  total = lambda x: precision.floats(x).sum(tuple(range(1, x.ndim)))
   return total(right & real), total(real)
 
 
@@ -95,7 +95,7 @@ def _if_classes(outputs: jax.Array, examples: Any) -> MetricSums:
 def _errors(name: str, outputs: jax.Array, examples: Any):
   """Outputs minus targets, float32 [B, D]."""
   outputs, targets = losses.paired(name, outputs, examples['y'])
-  errors = outputs.astype(jnp.float32) - targets.astype(jnp.float32)
+  errors = precision.floats(outputs) - precision.floats(targets)
   return errors.reshape(len(errors), -1)
 
 
@@ -125,7 +125,7 @@ def _coefficient(total, count):
   # What rounding leaves of targets that are all the same is no spread.
   varies = spread > 1e-6 * squares
   parts = jnp.where(varies, 1 - residual / jnp.where(varies, spread, 1), 0)
-  return parts.sum(), varies.sum().astype(jnp.float32)
+  return parts.sum(), varies.sum().astype(precision.scalar())
 
 
 @declared.metrics({'r2': True}, finish={'r2': _coefficient})
@@ -137,7 +137,7 @@ def r2(outputs: jax.Array, examples: Any) -> MetricSums:
   these.
   """
   errors = _errors('r2', outputs, examples)
-  targets = examples['y'].astype(jnp.float32).reshape(errors.shape)
+  targets = precision.floats(examples['y']).reshape(errors.shape)
   sums = jnp.stack([errors ** 2, targets, targets ** 2], axis=1)
   return {'r2': (sums, jnp.ones(len(errors)))}
 
@@ -178,7 +178,7 @@ def _by_class(
   Of classes the logit is that of one against all others together.
   """
   if _is_one_hot(outputs, labels):
-    logits = outputs.astype(jnp.float32)
+    logits = precision.floats(outputs)
     chosen = jax.nn.log_softmax(logits)
     odds = chosen - jnp.log(-jnp.expm1(jnp.minimum(chosen, -1e-7)))
     positive = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
@@ -190,7 +190,7 @@ def _by_class(
       odds, positive = odds[:, None], positive[:, None]
       real = None if real is None else real.reshape(-1, 1)
   real = jnp.broadcast_to(True if real is None else real, positive.shape)
-  return odds.astype(jnp.float32), positive, real
+  return precision.floats(odds), positive, real
 
 
 def _area(positives, negatives):
@@ -201,7 +201,7 @@ def _area(positives, negatives):
            for x, n in zip((positives, negatives), numbers, strict=True)]
   below = jnp.cumsum(share[1], axis=-1) - share[1] / 2
   area = jnp.where(both, (share[0] * below).sum(-1), 0)
-  return area.sum(), both.sum().astype(jnp.float32)
+  return area.sum(), both.sum().astype(precision.scalar())
 
 
 @declared.metrics({'auc': True}, finish={'auc': _area})
@@ -230,7 +230,8 @@ def auc(
   place = (jnp.arcsinh(100 * logits) / _REACH + 1) / 2 * _BINS
   place = jnp.clip(place, 0, _BINS - 1).astype(jnp.int32)
   bins = jax.nn.one_hot(place, _BINS, dtype=bool)
-  inside = lambda which: (bins & (which & real)[..., None]).astype(jnp.float32)
+  inside = lambda which: precision.floats(
+      bins & (which & real)[..., None])
   return {'auc': (inside(positive), inside(~positive))}
 
 
@@ -239,7 +240,7 @@ def _f_score(total, count, average):
     total, count = total.sum(), count.sum()
   seen = count > 0
   return (jnp.where(seen, total / jnp.where(seen, count, 1), 0).sum(),
-          seen.sum().astype(jnp.float32))
+          seen.sum().astype(precision.scalar()))
 
 
 @declared.metrics({'f1': True}, finish={'f1': _f_score})
@@ -265,7 +266,7 @@ def f1(
   if _is_one_hot(outputs, labels):
     predicted = jax.nn.one_hot(
         jnp.argmax(outputs, axis=-1), outputs.shape[-1], dtype=bool)
-  counted = lambda x: (x & real).astype(jnp.float32)
+  counted = lambda x: (x & real).astype(precision.scalar())
   hits = counted(predicted & positive)
   return {'f1': (2 * hits, counted(predicted) + counted(positive))}
 

@@ -83,6 +83,25 @@ def test_it_is_what_numpy_says_whatever_the_blocks(name):
     assert got.count == 4 and got.sums['steps'] == 0 + 2 + 3 + 4
 
 
+@pytest.mark.parametrize('name', ['weighted_mean', 'fixed_mean', 'median'])
+@pytest.mark.parametrize('dtype, wide, tolerance', [
+    ('bfloat16', 'float32', 1e-6), ('float16', 'float32', 1e-6),
+    ('float64', 'float64', 1e-13)])
+def test_sums_are_wide(name, dtype, wide, tolerance):
+  with jax.enable_x64(dtype == 'float64'):
+    sent = messages()
+    sent = sent._replace(
+        update=jax.tree.map(lambda x: x.astype(dtype), sent.update),
+        weight=sent.weight.astype(jnp.result_type(float)))
+    got = reduced(REDUCERS[name](), sent)
+    exact = sent._replace(update={
+        name: np.asarray(x, np.float64) for name, x in sent.update.items()})
+    want = REFERENCES[name](exact, np.flatnonzero(PRESENT))
+    for key in want:
+      assert got.mean[key].dtype == wide
+      np.testing.assert_allclose(got.mean[key], want[key], rtol=tolerance)
+
+
 @pytest.mark.parametrize('name', REDUCERS)
 def test_absent_slots_are_selected_away_not_multiplied(name):
   sent, reducer = messages(), REDUCERS[name]()

@@ -71,7 +71,7 @@ def vector_a(steps, momentum, shrink):
 
 
 @pytest.mark.parametrize('momentum, proximal', [
-    (0.0, 0.0), (0.9, 0.0), (0.0, 2.0), (0.5, 2.0)])
+    (0.0, 0.0), (0.9, 0.0), (0.0, 2.0), (0.5, 2.0), (0.0, 10.0), (0.9, 1.0)])
 def test_exact_for_momentum_and_proximal_clients(momentum, proximal):
   """Constant gradients g_k: d_k = g_k whatever the solver and the steps."""
   linear = QUADRATIC._replace(
@@ -107,3 +107,18 @@ def test_model_state_is_averaged_and_not_normalized():
 def test_bad_arguments(bad):
   with pytest.raises(ValueError, match=next(iter(bad))):
     algorithms.fednova(QUADRATIC, **{'client_lr': 0.1} | bad)
+
+
+@pytest.mark.parametrize('momentum', [0.0, 0.5, 0.9, 0.97])
+def test_divisors_below_that_of_one_step_are_refused(momentum):
+  """Just those: sums of a of up to 40 steps, one gradient at a time."""
+  refused = []
+  for proximal in (0.1, 1.0, 3.0, 5.0, 8.0, 10.0, 11.0, 19.0):
+    sums = [vector_a(n, momentum, 0.1 * proximal).sum() for n in range(1, 41)]
+    try:
+      algorithms.fednova(QUADRATIC, 0.1, momentum=momentum, proximal=proximal)
+    except ValueError as error:
+      assert 'client_lr * proximal must be smaller' in str(error)
+      refused.append(proximal)
+    assert (proximal in refused) == (min(sums) < 1 - 1e-6)
+  assert 19.0 in refused and 0.1 not in refused

@@ -55,6 +55,18 @@ def train(algorithm, rounds=2):
       devices=1)
 
 
+@pytest.mark.parametrize('field', ['client_optimizer', 'server_optimizer'])
+@pytest.mark.parametrize('spec, message', [
+    ('sgd(momentum=5)', r'must have momentum in \[0, 1\), got 5'),
+    ('adam(b1=1.5)', r'must have b1 in \[0, 1\), got 1.5'),
+    ('clip_by_global_norm(-1.0) | sgd', 'must have max_norm positive, got -1'),
+    ('scale_by_rprop', 'must descend, but on a quadratic it climbs'),
+    ('lbfgs', "needs 'value', 'grad', and 'value_fn' as well")])
+def test_optimizers_that_can_not_train_are_refused(field, spec, message):
+  with pytest.raises(ValueError, match=f'{field}.*{message}'):
+    make(config_of(**{field: spec}))
+
+
 def test_every_algorithm_has_a_spec_here():
   named = spec_fields.spaces()['algorithm'].builders
   assert named.keys() == SPECS.keys() | ELSEWHERE

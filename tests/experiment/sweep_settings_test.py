@@ -3,7 +3,7 @@
 import pytest
 
 from configs import default
-from fedjax_sim.experiment import build_sweep, sweep_settings
+from fedjax_sim.experiment import build_sweep, sweep_group, sweep_settings
 
 
 def groups(*texts, **changes):
@@ -87,3 +87,15 @@ def test_what_is_no_sweep(texts, message):
 def test_spellings_of_one_run_are_refused(text):
   with pytest.raises(ValueError, match='must differ'):
     sweep_settings.parse(default.get_config(), [text])
+
+
+def test_a_runs_folder_stays_in_that_of_the_sweep(tmp_path):
+  labels = ['client_lr=0.1', 'data_dir=../../a', 'data_dir=.._.._a',
+            'dataset=tfds("a/b")', 'dataset=tfds("a_b")',
+            f'algorithm={"a" * 400}', f'algorithm={"a" * 401}']
+  folders = [sweep_group.folder_of(tmp_path, label) for label in labels]
+  assert folders[0].name == labels[0]
+  assert len(set(folders)) == len(labels)
+  for folder in folders:
+    folder.mkdir()
+    assert folder.resolve().parent == tmp_path.resolve()

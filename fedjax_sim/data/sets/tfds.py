@@ -110,7 +110,8 @@ class _Features(NamedTuple):
 
   def flat(self) -> dict[str, Any]:
     """Path -> feature, of all that have no features of their own."""
-    return _flatten(self.builder.info.features)
+    # Sorted: TFDS has them in an order that differs from process to process.
+    return dict(sorted(_flatten(self.builder.info.features).items()))
 
   def of(self, field: str, path: str) -> list[str]:
     """The paths that a name stands for, at least one."""
@@ -120,7 +121,7 @@ class _Features(NamedTuple):
       raise ValueError(
           f'{field} must name a feature of {self.builder.name}, which has '
           f'{", ".join(flat)}; got {path!r}.')
-    return sorted(found)
+    return found
 
   def inputs(self, names: str | list[str] | None) -> list[str]:
     """The paths of x."""
