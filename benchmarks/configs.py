@@ -114,7 +114,7 @@ def table(results: list[dict]) -> str:
 
 
 def report(page: Path = PAGE) -> str:
-  """The text of docs/configs.md with the table of the committed results in it."""
+  """docs/configs.md with the table of the committed results in it."""
   return re.sub(
       r'(?<=<!-- configs -->\n).*?(?=<!-- end -->)',
       lambda _: table(read()) + '\n', page.read_text(), flags=re.S)

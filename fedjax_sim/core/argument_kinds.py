@@ -29,9 +29,10 @@ def checked(function: Function) -> Function:
   def look_and_call(*args, **kwargs):
     about = signature(function)
     given = dict(zip(about.positional, args, strict=False)) | kwargs
+    if not given.keys() <= about.parameters.keys():
+      return function(*args, **kwargs)  # Which tells of unknown keywords.
     for name, value in given.items():
-      parameter = about.parameters.get(name)
-      wrong = problem(parameter, value) if parameter else ''
+      wrong = _wrong_kind(about.parameters[name], value)
       if wrong:
         raise ValueError(f'{name} {wrong}, in {function.__name__}().')
     return function(*args, **kwargs)
@@ -65,6 +66,18 @@ def problem(parameter: inspect.Parameter, value: Any) -> str:
   Returns:
     Text without a full stop, '' if nothing is wrong.
   """
+  wrong = _wrong_kind(parameter, value)
+  if wrong:
+    return wrong
+  count = _num_needed(parameter.default)
+  if count and inspect.isfunction(value) and not _takes(value, count):
+    return (f'must be a function of {count} arguments, like '
+            f'{parameter.default.__name__}, got {value.__name__}')
+  return ''
+
+
+def _wrong_kind(parameter: inspect.Parameter, value: Any) -> str:
+  """`problem`, but for the number of a function's arguments."""
   if value is parameter.default:
     return ''
   kinds = _members(parameter.annotation)
@@ -77,10 +90,6 @@ def problem(parameter: inspect.Parameter, value: Any) -> str:
   if _is_too_large(value) and float in kinds:
     return (f'must be a whole number of at most {checks.LARGEST}, or a float '
             f'such as 1e12, got {_told(value)}')
-  count = _num_needed(parameter.default)
-  if count and inspect.isfunction(value) and not _takes(value, count):
-    return (f'must be a function of {count} arguments, like '
-            f'{parameter.default.__name__}, got {value.__name__}')
   return ''
 
 

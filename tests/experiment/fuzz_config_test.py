@@ -280,7 +280,7 @@ def targeted():
   yield 'data_dir', '/nope', "must be a folder.*'/nope'"
   yield 'weighting', 'sizes', 'one of examples, uniform'
   yield 'on_divergence', 'stopp', "Did you mean 'stop'"
-  yield 'client_optimizer', 'lbfgs', "also needs 'value', 'grad'"
+  yield 'client_optimizer', 'lbfgs', "needs 'value', 'grad'"
   yield 'client_optimizer', 'sgd(momentum=True)', 'momentum must be a number'
   yield 'client_optimizer', 'fedadam', 'must be one of'
   yield 'server_optimizer', 'sgd(0.1)', 'the field server_lr'
