@@ -81,17 +81,52 @@ def check_examples(
   parts = [Named('train', train.examples, train),
            *(Named(name, tree) for name, tree in sets.items())]
   for part in parts:
-    _check_fields(model, part)
-    if part.data is None or not mapped.is_mapped(part.data):
-      federated.check_all_finite(part.examples, part.name, part.data)
+    _check_alone(model, part)
   first = _rows(parts[0].examples['x'])
   variables = _variables(model, first)
   for part in parts:
     _check_like(part, first)
-    outputs = _outputs(model, variables, part, first)
-    check_labels.check_labels(model.loss, part, outputs)
-    _check_lookups(model, variables, part)
+    _check_fit(model, variables, part, first)
     _warn_of_layout(part)
+
+
+def check_set(
+    model: Model, variables: PyTree, name: str, examples: PyTree
+) -> None:
+  """As `check_examples`, of one set and a model that is trained.
+
+  Args:
+    model: the model.
+    variables: its `Variables`.
+    name: of the set.
+    examples: as `as_set` returns them.
+  """
+  part = Named(name, examples)
+  _check_alone(model, part)
+  _check_fit(model, variables, part, None)
+
+
+def _check_alone(model: Model, part: Named) -> None:
+  _check_fields(model, part)
+  if part.data is None or not mapped.is_mapped(part.data):
+    federated.check_all_finite(part.examples, part.name, part.data)
+
+
+def _check_fit(
+    model: Model, variables: PyTree, part: Named, first: PyTree | None
+) -> None:
+  """ValueError if a model with these variables can't take a set.
+
+  Args:
+    model: the model.
+    variables: its `Variables`, or their shapes.
+    part: the set.
+    first: shapes of the inputs that the variables were made for, for errors;
+      None if that is not known.
+  """
+  outputs = _outputs(model, variables, part, first)
+  check_labels.check_labels(model.loss, part, outputs)
+  _check_lookups(model, variables, part)
 
 
 def _check_fields(model: Model, part: Named) -> None:
@@ -122,7 +157,7 @@ def _variables(model: Model, inputs: PyTree) -> PyTree:
 
 
 def _outputs(
-    model: Model, variables: PyTree, part: Named, first: PyTree
+    model: Model, variables: PyTree, part: Named, first: PyTree | None
 ) -> PyTree:
   """The shapes of the outputs, of the variables that training has."""
   inputs = _rows(part.examples['x'])
@@ -131,7 +166,7 @@ def _outputs(
         lambda v, x: model.run(v, x, key=jax.random.key(0), train=False,
                                mask=np.ones(2, bool))[0], variables, inputs)
   except Exception as error:
-    where = '' if part.data is not None else (
+    where = '' if part.data is not None or first is None else (
         f', whose parameters are those for train with {_told(first)}')
     raise ValueError(
         f"{part.name}['x'], {_told(inputs)}, does not fit the model{where}: "

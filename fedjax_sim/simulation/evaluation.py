@@ -19,6 +19,7 @@ from fedjax_sim.core.types import (
 )
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.models import output_check
+from fedjax_sim.simulation import check_examples
 from fedjax_sim.simulation.placement import client_states
 from fedjax_sim.simulation.rounds import Evaluate, SimulationState
 
@@ -124,7 +125,19 @@ def evaluate(
     model: Model, variables: Variables, examples: PyTree,
     batch_size: int = 1000,
 ) -> dict[str, float]:
-  """Mean loss and metrics over examples [E, ...], each counted once."""
+  """Mean loss and metrics over examples [E, ...], each counted once.
+
+  Args:
+    model: the model.
+    variables: its variables.
+    examples: a dict of arrays, a pair (x, y), or a federation.
+    batch_size: examples at once.
+
+  Raises:
+    ValueError: the examples don't fit the model, or its loss.
+  """
+  examples = check_examples.as_set('examples', examples)
+  check_examples.check_set(model, variables, 'examples', examples)
   output_check.check_functions(model, variables, examples)
   data = in_batches(examples, batch_size)
   sums = jax.jit(lambda variables, data: finished(

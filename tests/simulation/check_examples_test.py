@@ -2,6 +2,7 @@
 
 import warnings
 
+import jax
 import numpy as np
 import pytest
 from flax import linen as nn
@@ -9,6 +10,7 @@ from jax import numpy as jnp
 
 from fedjax_sim import data, models
 from fedjax_sim.models import losses
+from fedjax_sim.simulation import evaluation
 from fedjax_sim.simulation.check_examples import as_set, check_examples
 
 SIZE, WIDTH, CLASSES = 6, 4, 3
@@ -247,3 +249,19 @@ def test_bytes_and_images_that_may_be_others_are_warned_of():
     check(dense(784), x=pixels)
     check(mean, x=np.zeros((SIZE, 8, 8, 3), np.uint8))
     check(dense())
+
+
+def test_evaluation_of_one_set_checks_it_too():
+  model = dense()
+  variables = model.init(jax.random.key(0), X)
+  want = evaluation.evaluate(model, variables, {'x': X, 'y': Y})
+  np.testing.assert_allclose(want['loss'], np.log(CLASSES), rtol=1e-6)
+  for examples in ((X, Y), (X.tolist(), list(Y)), clients()):
+    got = evaluation.evaluate(model, variables, examples)
+    np.testing.assert_allclose(got['loss'], want['loss'], rtol=1e-6)
+  for examples, message in (
+      ((X[:, :3], Y), r"examples\['x'\], .* does not fit the model: "),
+      ((X, Y + 1), 'has 3'), ((X * np.nan, Y), 'example 0 holds nan'),
+      (X, 'keys x and y'), ((X[:0], Y[:0]), 'at least one example')):
+    with pytest.raises(ValueError, match=message):
+      evaluation.evaluate(model, variables, examples)
