@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedjax_sim.experiment import metrics
+from fedjax_sim.experiment import metrics, workdir
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / 'results' / 'configs.jsonl'
@@ -73,7 +73,7 @@ def run(case: Case, seed: int) -> dict:
       [sys.executable, 'run.py', f'--config=configs/{case.config}.py',
        f'--workdir={folder}', *fields], cwd=ROOT, check=True)
   rows = metrics.read(folder / 'metrics.jsonl')
-  record = json.loads((folder / 'config.json').read_text())
+  record = workdir.read_json(folder / 'config.json')
   tested = [row for row in rows if row.get('test/accuracy') is not None]
   accuracy = [row['test/accuracy'] for row in tested]
   return {

@@ -73,6 +73,10 @@ def get_config() -> Config:
   config.eval_every = 1  # rounds between two evaluations
   config.eval_batch_size = 1000  # examples at once
   config.test_examples = 0  # evaluated on these many drawn ones; 0 = all
+  config.client_eval_every = 0  # rounds between tables of clients; 0 = none
+  config.best_metric = ''  # its best model is kept: test/accuracy; '' = none
+  config.best_mode = ''  # max or min; '' = as the model says of its metric
+  config.record_cohort = False  # the ids of a round's clients in its record
   config.targets = (0.97,)  # test accuracies; rounds to each are reported
   config.on_divergence = 'stop'  # at a NaN or infinity: stop or continue
   # Devices that share a round's clients (a CPU has one for each core), and the

@@ -76,7 +76,9 @@ class Race:
       state = loop.restore(
           self._runs, self._runs.sweep.init(self._runs.members), checkpoints,
           self._files)
-      self._read(self._runs.done(state))
+      self._read(
+          self._runs.done(state),
+          loop.diverged(self._runs, state, checkpoints))
       self._judge(active)
 
       def look(progress: Progress) -> None:
@@ -95,12 +97,20 @@ class Race:
       self._stopped = [why or 'limit' for why in self._stopped]
     return not outcome.interrupted
 
-  def _read(self, done: dict[int, int]) -> None:
-    """Goes on from the metrics of an earlier part."""
+  def _read(self, done: dict[int, int], diverged: dict[int, int]) -> None:
+    """Goes on from the metrics of an earlier part.
+
+    Raises:
+      ValueError: some are missing, so that no crossing is known.
+    """
     for i, file in self._files.items():
-      self._extend(i, metrics.read(file) if file.exists() else [])
-      if len(self._curves[i]['test_accuracy']) < done[i]:
-        self._stopped[i] = 'diverged'
+      records = metrics.read(file) if file.exists() else []
+      if metrics.missing_rounds(records, diverged.get(i, done[i])):
+        raise ValueError(f'{file} lacks records. Remove {self._folder} to '
+                         'compute the cell again.')
+      self._extend(i, records)
+    self._stopped = ['diverged' if i in diverged else why
+                     for i, why in enumerate(self._stopped)]
     if any(done.values()):
       print(f'  goes on after {max(done.values())} rounds', flush=True)
 

@@ -1,7 +1,9 @@
 """Files that are written whole or not at all, and where the cache is."""
 
 import contextlib
+import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -13,17 +15,76 @@ def replacing(path: Path | str) -> Iterator[BinaryIO]:
 
   Until then, and if the block raises, `path` stays as it was. On return the
   bytes are on the disk.
+
+  Raises:
+    OSError: it can't be written, for example because the disk is full; the
+      error's `filename` is `path`.
   """
   path = Path(path)
-  part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+  part = part_of(path)
   try:
-    with open(part, 'wb') as file:
-      yield file
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(part, path)
+    with naming(path):
+      with open(part, 'wb') as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+      os.replace(part, path)
   finally:
     part.unlink(missing_ok=True)
+
+
+def part_of(path: Path) -> Path:
+  """Where a file or folder is, beside `path`, until it is complete."""
+  return path.with_name(f'.{path.name}.{os.getpid()}.part')
+
+
+def remove_parts(folder: Path) -> None:
+  """Removes what interrupted processes left incomplete, at any depth.
+
+  Only for whoever holds the folder alone: parts of a process that still writes
+  would go too.
+  """
+  for part in sorted(folder.rglob('.*.part')):
+    if part.is_dir():
+      shutil.rmtree(part, ignore_errors=True)
+    else:
+      part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path: Path | str) -> Iterator[None]:
+  """Gives an OSError the name of the file, which writing leaves out."""
+  try:
+    yield
+  except OSError as error:
+    if error.errno is not None:
+      error.filename = str(path)
+    raise
+
+
+def set_aside(path: Path, name: str | None = None) -> Path:
+  """Renames a damaged file or folder, so that it is kept and not used.
+
+  Args:
+    path: the file or folder.
+    name: what to call it instead of its own name.
+
+  Returns:
+    What it is called now, such as `5.damaged` or `5.damaged-2`.
+  """
+  name, count = name or path.name, 1
+  other = path.with_name(f'{name}.damaged')
+  while other.exists():
+    count += 1
+    other = path.with_name(f'{name}.damaged-{count}')
+  os.rename(path, other)
+  return other
+
+
+def sha256(path: Path) -> str:
+  """The sha256 of a file, in hex."""
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def sync_folder(path: Path | str) -> None:

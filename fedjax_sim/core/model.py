@@ -56,6 +56,8 @@ class Model(NamedTuple):
       whoever evaluates.
     higher_is_better: name of a metric -> whether larger values are better; see
       `direction`.
+    linen: what `to_linen` calls, None if the model is of no linen module.
+    nnx: what `to_nnx` calls, None if the model is of no nnx module.
   """
 
   init: Callable[..., Variables]
@@ -63,6 +65,8 @@ class Model(NamedTuple):
   loss: Callable[[PyTree, PyTree], jax.Array]
   metrics: Callable[[PyTree, PyTree], MetricSums]
   higher_is_better: Mapping[str, bool] = {}
+  linen: Callable[[Variables], tuple[Any, PyTree]] | None = None
+  nnx: Callable[[Variables], Any] | None = None
 
   def direction(self, name: str) -> bool | None:
     """Whether larger values of a metric are better; None if nobody said.
@@ -92,6 +96,35 @@ class Model(NamedTuple):
     """bool [B]: the rows of the mask that have anything to predict."""
     counts = getattr(self.loss, 'counts', lambda examples: None)(examples)
     return mask if counts is None else mask & counts
+
+  def to_linen(self, variables: Variables) -> tuple[Any, PyTree]:
+    """The flax linen module that the model was made of, and its variables.
+
+    Returns:
+      (module, variables), as in `module.apply(variables, x)`. The model's
+      `preprocess` is no part of the module: hand it floats.
+
+    Raises:
+      ValueError: the model was not made by `models.from_linen`.
+    """
+    if self.linen is None:
+      raise ValueError('to_linen needs a model that models.from_linen has made '
+                       'of a flax.linen.Module; this one was made otherwise.')
+    return self.linen(variables)
+
+  def to_nnx(self, variables: Variables) -> Any:
+    """The flax nnx module that the model was made of, with these variables.
+
+    It is in the mode of evaluation. The model's `preprocess` is no part of it:
+    hand it floats.
+
+    Raises:
+      ValueError: the model was not made by `models.from_nnx`.
+    """
+    if self.nnx is None:
+      raise ValueError('to_nnx needs a model that models.from_nnx has made of '
+                       'a flax.nnx.Module; this one was made otherwise.')
+    return self.nnx(variables)
 
   def weighted(self, weights: Callable[[PyTree], jax.Array]) -> 'Model':
     """The model with losses times `weights(examples)`, float32 [B]."""

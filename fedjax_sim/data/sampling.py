@@ -59,6 +59,39 @@ def uniform(num_clients: int, clients_per_round: int, seed: int) -> Sampler:
   return Sampler(sample, cohort, int(num_clients))
 
 
+def by_size(
+    sizes: np.ndarray, clients_per_round: int, seed: int) -> Sampler:
+  """A fixed number of clients, one after the other in proportion to their size.
+
+  Without replacement: who is drawn is left out of the following draws of the
+  round. Large clients come more often, so a mean that weighs clients by their
+  examples too would count them twice: use `weighting='uniform'`. Clients
+  without examples are never drawn.
+
+  Args:
+    sizes: int [N], examples of each client.
+    clients_per_round: M, at most the number of clients that have examples.
+    seed: whole number >= 0.
+
+  Raises:
+    ValueError: an argument is out of range. So does `sample`, for a round that
+      is not a whole number >= 0.
+  """
+  sizes = np.asarray(sizes, np.float64)
+  cohort = cohort_size(
+      int(np.count_nonzero(sizes)), clients_per_round=clients_per_round)
+  checks.at_least('seed', seed, 0)
+
+  def sample(round_number: int) -> np.ndarray:
+    checks.at_least('round', round_number, 0)
+    entropy = np.random.SeedSequence([int(seed), int(round_number)])
+    rng = np.random.Generator(np.random.Philox(entropy))
+    return rng.choice(len(sizes), cohort, replace=False,
+                      p=sizes / sizes.sum()).astype(np.int32)
+
+  return Sampler(sample, cohort, len(sizes))
+
+
 def cohort_size(
     num_clients: int,
     *,

@@ -1,7 +1,7 @@
 """From a config to data, model and algorithm, ready to run."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -32,7 +32,8 @@ class Experiment(NamedTuple):
   Attributes:
     simulation: ready to run.
     partition: indices of each client's training examples.
-    labels: int32 [E], of the whole training set; None for sequences.
+    labels: int32 [E], of the whole training set; None for sequences and
+      numbers, which can't be counted.
     client_test: the clients' held-out examples, or None.
   """
 
@@ -87,7 +88,30 @@ def _build(
       eval_batch_size=config.eval_batch_size, examples=config.examples,
       client_state=config.client_state)
   return Experiment(
-      simulation, partition, labels if labels.ndim == 1 else None, client_test)
+      simulation, partition,
+      labels if labels.ndim == 1 and labels.dtype.kind in 'iu' else None,
+      client_test)
+
+
+def shape_before(record: Mapping[str, Any], wanted: Shape) -> Shape:
+  """What 'auto' became in an earlier part of a run, where that is possible.
+
+  Bits depend on it: another shape sums in another order.
+
+  Args:
+    record: what the run's config.json says.
+    wanted: now.
+  """
+  before = record['resolved']
+  same = all(record['config'].get(name, value) == value
+             for name, value in wanted._asdict().items())
+  present = len(jax.devices())
+  possible = before.get('devices', 1) <= present
+  if jax.process_count() > 1:  # Every process takes part.
+    possible = before.get('devices', 1) == present
+  if same and possible:
+    return Shape(before.get('devices', 1), before['lanes'])
+  return wanted
 
 
 def try_out(

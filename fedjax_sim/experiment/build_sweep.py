@@ -67,6 +67,8 @@ def check(groups: Sequence[tuple[ConfigDict, Sequence[Setting]]]) -> None:
   for config, settings in groups:
     for setting in settings:
       check_setting(config, setting, settings[0])
+    if len(settings) > 1:
+      _check_together(config)
   with field_names.in_errors(groups[0][0]):
     _check_builders(groups)
 
@@ -96,6 +98,15 @@ def check_setting(config: ConfigDict, setting: Setting, first: Setting) -> None:
         "client_state must be 'auto' or 'device' in a sweep, which keeps "
         "clients' states on the devices, got 'stored'.")
   validate(with_fields(config, setting))
+
+
+def _check_together(config: ConfigDict) -> None:
+  """ValueError for what only a run of its own leaves."""
+  for name in ('client_eval_every', 'best_metric', 'record_cohort'):
+    if config[name]:
+      raise ValueError(
+          f'{name} must be {type(config[name])()!r} in a sweep of runs that '
+          f'share a program, got {config[name]!r}.')
 
 
 def check_algorithms(

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from fedjax_sim.core import builders, checks, random
 from fedjax_sim.core.builders import AnyBound
 from fedjax_sim.data import sampling
-from fedjax_sim.experiment import field_names, moved_fields, spec_fields
+from fedjax_sim.experiment import best, field_names, moved_fields, spec_fields
 from fedjax_sim.simulation.build import EXAMPLES
 from fedjax_sim.simulation.placement import client_states
 
@@ -77,6 +77,10 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     'eval_every': _at_least(1),
     'eval_batch_size': _at_least(1),
     'test_examples': _at_least(0),
+    'client_eval_every': _at_least(0),
+    'best_metric': checks.text,
+    'best_mode': _one_of('', *best.MODES),
+    'record_cohort': checks.boolean,
     'targets': _fractions,
     'on_divergence': _one_of('stop', 'continue'),
     'devices': checks.positive_int_or_auto,
@@ -146,6 +150,13 @@ def _validate(config: ConfigDict) -> None:
   for field, use in _USES.items():
     _check_used(config, field, use, bound[use.user])
   _check_together(config)
+  if config.best_mode and not config.best_metric:
+    raise ValueError("best_mode must be '' without best_metric, which it is "
+                     f'about, got {config.best_mode!r}.')
+  if config.client_eval_every and not config.client_test_fraction:
+    raise ValueError(
+        'client_eval_every must be 0 unless client_test_fraction holds out '
+        f'examples of the clients, got {config.client_eval_every}.')
   _check_micro_batches(config, bound['algorithm'])
   if config.aggregate and (config.uplink or config.reduce):
     raise ValueError(

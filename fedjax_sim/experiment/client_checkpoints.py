@@ -7,6 +7,7 @@ other way round.
 import dataclasses
 import functools
 from pathlib import Path
+from typing import Any
 
 from fedjax_sim.experiment.checkpoints import Checkpoints
 from fedjax_sim.simulation.placement import client_states
@@ -32,12 +33,23 @@ class RunCheckpoints:
     """The round of the newest checkpoint, None if there is none."""
     return self.checkpoints.latest()
 
-  def save(self, round_number: int, state: SimulationState) -> None:
+  def newest_good(self) -> int | None:
+    """As `Checkpoints` has it."""
+    return self.checkpoints.newest_good()
+
+  def notes(self, round_number: int) -> dict[str, Any]:
+    """As `Checkpoints` has it."""
+    return self.checkpoints.notes(round_number)
+
+  def save(
+      self, round_number: int, state: SimulationState,
+      notes: dict[str, Any] | None = None,
+  ) -> None:
     """Writes a checkpoint; on return it is on disk."""
     if round_number != self.latest():  # Else there is one, to stay as it is.
       client_states.of(state).save(
-          state, round_number,
-          functools.partial(self.checkpoints.save, round_number))
+          state, round_number, functools.partial(
+              self.checkpoints.save, round_number, notes=notes))
 
   def restore(
       self, round_number: int, like: SimulationState) -> SimulationState:

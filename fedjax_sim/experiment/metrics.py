@@ -1,14 +1,21 @@
 """Metrics on disk (`metrics.jsonl`), and the paper's rounds to a target.
 
-A metrics file holds one JSON object a line: an integer `round`, and numbers
-under flat names such as `test/accuracy`. A line counts once its newline is
-written: what a kill left after the last newline is not there for `read`, and
-the next `append` or `truncate_after` removes it.
+A metrics file holds one JSON object a line: an integer `round`, numbers under
+flat names such as `test/accuracy`, and last `crc32`, that of the line's bytes
+before `, "crc32"`. A line counts once its newline is written: what a kill left
+after the last newline is not there for `read`, and the next `append` or
+`truncate_after` removes it.
+
+Rounds of which there is no record, since lines were damaged or lost, stay
+missing: `missing_rounds` tells them.
 """
 
 import json
 import math
 import os
+import re
+import shutil
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +24,8 @@ import numpy as np
 
 from fedjax_sim.core import files
 from fedjax_sim.simulation.records import Record
+
+_LINE = re.compile(rb'(\{.*), "crc32": ([0-9]+)\}', re.DOTALL)
 
 
 def rounds_to_target(
@@ -64,6 +73,43 @@ def rounds_to_target(
   return float(rounds[i - 1] + (rounds[i] - rounds[i - 1]) * part)
 
 
+def missing_rounds(
+    records: Iterable[Mapping[str, Any]], rounds: int) -> list[int]:
+  """The rounds from 1 to `rounds` of which there is no record."""
+  return sorted(set(range(1, rounds + 1)).difference(
+      record['round'] for record in records))
+
+
+def ranges(rounds: Sequence[int]) -> str:
+  """Rounds in words, such as 'rounds 3 to 5, 9'; they increase."""
+  ends = []
+  for r in rounds:
+    if ends and ends[-1][1] == r - 1:
+      ends[-1][1] = r
+    else:
+      ends.append([r, r])
+  text = ', '.join(f'{a}' if a == b else f'{a} to {b}' for a, b in ends)
+  return f'round{"s" if len(rounds) > 1 else ""} {text}'
+
+
+def last_round(path: str | os.PathLike) -> int:
+  """The round of a metrics file's last record, 0 if there is none.
+
+  Raises:
+    ValueError: it is damaged.
+  """
+  if not os.path.exists(path):
+    return 0
+  line, = (Path(path).read_bytes().split(b'\n')[-2:-1] or [b''])
+  if not line:
+    return 0
+  record = _decode(line)
+  if record is None:
+    raise ValueError(f'{path} is damaged: its last line is not a record with '
+                     'the checksum that it was written with.')
+  return record['round']
+
+
 def append(
     path: str | os.PathLike, records: Iterable[Mapping[str, Any]]) -> None:
   """Adds records to a metrics file, which is made if it isn't there.
@@ -74,19 +120,28 @@ def append(
 
   Args:
     path: the file.
-    records: mappings with a whole number `round`; the other values are real
-      scalars (Python's, NumPy's or JAX's), written as floats, or None.
+    records: mappings with a whole number `round`, and maybe a list of texts
+      `cohort`; the other values are real scalars (Python's, NumPy's or JAX's),
+      written as floats, or None.
 
   Raises:
     ValueError: a record has no such `round`, or a value is not a number.
       Nothing has been written then.
+    OSError: it can't be written, for example because the disk is full. What
+      has been written of these records is removed.
   """
   lines = b''.join(_encode(record) for record in records)
   _drop_cut_line(path)
-  with open(path, 'ab') as file:
-    file.write(lines)
-    file.flush()
-    os.fsync(file.fileno())
+  with files.naming(path), open(path, 'ab', buffering=0) as file:
+    size = file.tell()
+    try:
+      written = 0
+      while written < len(lines):
+        written += file.write(lines[written:])
+      os.fsync(file.fileno())
+    except OSError:
+      file.truncate(size)
+      raise
 
 
 def read(path: str | os.PathLike) -> list[Record]:
@@ -95,31 +150,44 @@ def read(path: str | os.PathLike) -> list[Record]:
   A last line without its newline, cut off by a kill, is left out.
 
   Raises:
-    ValueError: a whole line is not a record; the message names path and line.
+    ValueError: a whole line is damaged or not a record; the message names path
+      and line.
     FileNotFoundError: there is no such file.
   """
+  for number, (line, record) in enumerate(_lines(path), 1):
+    if record is None:
+      raise ValueError(
+          f'{path}, line {number}: not a record with the checksum that it was '
+          f'written with: {line[:80]!r}.')
   return [record for _, record in _lines(path)]
 
 
-def truncate_after(path: str | os.PathLike, round_number: int) -> None:
-  """Drops records of later rounds, and a last line that was cut off. Atomic.
+def truncate_after(path: str | os.PathLike, round_number: int) -> list[int]:
+  """Drops records of later rounds, and what `read` would refuse. Atomic.
 
-  Rows that stay keep their bytes. A file that isn't there stays so.
+  Rows that stay keep their bytes. Where damaged lines are dropped, the file as
+  it was is kept beside it, as `metrics.jsonl.damaged`. A last line that was cut
+  off is dropped too. A file that isn't there stays so.
 
   Args:
     path: the file.
     round_number: the last round to keep.
 
-  Raises:
-    ValueError: as in `read`; the file is unchanged then.
+  Returns:
+    The numbers, from 1, of the damaged lines.
   """
   path = Path(path)
   if not path.exists():
-    return
-  kept = [line for line, record in _lines(path)
-          if record['round'] <= round_number]
+    return []
+  lines = _lines(path)
+  damaged = [i for i, (_, record) in enumerate(lines, 1) if record is None]
+  if damaged:
+    files.set_aside(shutil.copy2(path, files.part_of(path)), path.name)
+  kept = [line for line, record in lines
+          if record is not None and record['round'] <= round_number]
   with files.replacing(path) as file:
     file.write(b''.join(kept))
+  return damaged
 
 
 def _encode(record: Mapping[str, Any]) -> bytes:
@@ -127,9 +195,15 @@ def _encode(record: Mapping[str, Any]) -> bytes:
     raise ValueError(
         "a record must have a whole number 'round', got "
         f'{record.get("round")!r} in {dict(record)!r}.')
-  fields = {name: int(value) if name == 'round' else _number(name, value)
-            for name, value in record.items()}
-  return json.dumps(fields, allow_nan=False).encode() + b'\n'
+  fields = {
+      name: int(value) if name == 'round' else _texts(name, value)
+      if name == 'cohort' else _number(name, value)
+      for name, value in record.items()}
+  if 'crc32' in fields:
+    raise ValueError("a record must have no field 'crc32': that is the name of "
+                     "its line's checksum.")
+  line = json.dumps(fields, allow_nan=False).encode()[:-1]
+  return line + f', "crc32": {zlib.crc32(line)}}}\n'.encode()
 
 
 def _number(name: str, value: Any) -> float | None:
@@ -146,29 +220,29 @@ def _number(name: str, value: Any) -> float | None:
   return number if math.isfinite(number) else None
 
 
+def _texts(name: str, values: Any) -> list[str]:
+  if not isinstance(values, list) or not all(
+      isinstance(value, str) for value in values):
+    raise ValueError(f'{name} must be a list of texts, got {values!r}.')
+  return values
+
+
 def _is_whole(value: Any) -> bool:
   return not isinstance(value, bool) and hasattr(value, '__index__')
 
 
-def _lines(path: str | os.PathLike) -> list[tuple[bytes, Record]]:
-  """(bytes with the newline, record) of each whole line."""
-  lines = Path(path).read_bytes().splitlines(keepends=True)
-  if lines and not lines[-1].endswith(b'\n'):
-    lines.pop()
-  return [(line, _decode(line, path, i + 1)) for i, line in enumerate(lines)]
+def _lines(path: str | os.PathLike) -> list[tuple[bytes, Record | None]]:
+  """(bytes with the newline, record or None if damaged) of each whole line."""
+  *lines, _ = Path(path).read_bytes().split(b'\n')
+  return [(line + b'\n', _decode(line)) for line in lines]
 
 
-def _decode(line: bytes, path: str | os.PathLike, number: int) -> Record:
-  try:
-    record = json.loads(line)
-    valid = isinstance(record, dict) and type(record.get('round')) is int
-  except ValueError:
-    valid = False
-  if not valid:
-    raise ValueError(
-        f"{path}, line {number}: not a JSON object with a whole number 'round':"
-        f' {line[:80]!r}.')
-  return record
+def _decode(line: bytes) -> Record | None:
+  """The record, None if the line is not what was written."""
+  found = _LINE.fullmatch(line)
+  if found is None or zlib.crc32(found[1]) != int(found[2]):
+    return None
+  return json.loads(found[1] + b'}')
 
 
 def _drop_cut_line(path: str | os.PathLike) -> None:

@@ -74,6 +74,7 @@ def curves(
     targets: Sequence[float] = (),
     title: str = '',
     best: bool = True,
+    higher: bool = True,
 ) -> None:
   """Draws a metric against rounds.
 
@@ -88,7 +89,8 @@ def curves(
     targets: thin lines across, each with its value.
     title: above the figure.
     best: also draw the best value so far, dotted: the curve that rounds to a
-      target are read from. Best is highest; switch it off for a loss.
+      target are read from.
+    higher: whether larger values are better.
 
   Raises:
     ValueError: records that have no such metric; lists those that they have.
@@ -106,7 +108,8 @@ def curves(
   axes = figure.subplots()
   _style(axes)
   for i, (name, (x, y)) in enumerate(points.items()):
-    _draw_curve(axes, x, y, name, _PALETTE[i % len(_PALETTE)], best)
+    _draw_curve(axes, x, y, name, _PALETTE[i % len(_PALETTE)],
+                (np.maximum if higher else np.minimum) if best else None)
   accuracy = 'accuracy' in metric
   _draw_targets(axes, targets, accuracy)
   if accuracy:
@@ -301,7 +304,8 @@ def _points(
 
 
 def _draw_curve(
-    axes: Any, x: np.ndarray, y: np.ndarray, name: str, color: str, best: bool
+    axes: Any, x: np.ndarray, y: np.ndarray, name: str, color: str,
+    best: np.ufunc | None,
 ) -> None:
   marker = 'o' if len(x) <= 30 else None
   # Thin where there are many points: late in a run they go up and down a lot.
@@ -309,7 +313,7 @@ def _draw_curve(
   axes.plot(x, y, color=color, linewidth=width, marker=marker, markersize=3.5,
             label=name, zorder=2.5)
   if best and len(x):
-    axes.plot(x, np.maximum.accumulate(y), color=color, zorder=3, **_DOTTED)
+    axes.plot(x, best.accumulate(y), color=color, zorder=3, **_DOTTED)
 
 
 def _draw_targets(

@@ -1,16 +1,14 @@
 """What a run prints: header, progress, closing table."""
 
-import contextlib
 import importlib.util
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 import numpy as np
 
-from fedjax_sim.experiment import metrics, processes
+from fedjax_sim.experiment import headline, metrics
 from fedjax_sim.simulation.records import DivergenceError, Record
 
 
@@ -43,30 +41,43 @@ class Progress:
   """A bar on a terminal; elsewhere a plain line for each evaluation.
 
   Tells first how long it took until there were records, from `begun`, a time of
-  `time.perf_counter`; None leaves that out.
+  `time.perf_counter`; None leaves that out. A target that an earlier part of
+  the run has reached, or the model before it, is not announced.
+
+  Args:
+    earlier: the run's records up to round `start`.
+    start: rounds done.
+    stop: rounds in all; None where nobody knows.
+    targets: test accuracies.
+    begun: see above.
+    bar: whether to show a bar; None is only on a terminal.
+    lines: whether to show lines where there is no bar.
   """
 
-  def __init__(self, start: int, stop: int, targets: Sequence[float],
-               begun: float | None = None):
+  def __init__(
+      self, earlier: Sequence[Record], start: int, stop: int | None,
+      targets: Sequence[float], begun: float | None = None,
+      bar: bool | None = None, lines: bool = True):
     self._stop, self._targets = stop, sorted(targets)
-    self._begun, self._told = begun, False
-    self._best = -np.inf
+    self._begun, self._told, self._lines = begun, False, lines
+    self._best = max(_values(earlier, 'test/accuracy'), default=-np.inf)
     self._bar = None
-    if sys.stdout.isatty():
-      from tqdm import tqdm
+    if sys.stdout.isatty() if bar is None else bar:
+      from tqdm.auto import tqdm
       self._bar = tqdm(total=stop, initial=start, unit='round',
                        file=sys.stdout, dynamic_ncols=True)
 
   def update(self, records: Sequence[Record]) -> None:
     """Shows new records."""
-    if self._begun is not None and records:
+    if self._begun is not None and records and records[-1]['round']:
       self._say(f'first round after {time.perf_counter() - self._begun:.1f} s')
       self._begun = None
     for record in records:
-      if 'test/accuracy' in record:
+      if any(name.startswith('test/') for name in record):
         self._print(record)
+      self._best = max([self._best, *_values([record], 'test/accuracy')])
     if self._bar is not None:
-      self._bar.update(len(records))
+      self._bar.update(sum(record['round'] > 0 for record in records))
 
   def diverged(self, error: DivergenceError, then: str) -> None:
     """Says so once, where the run is to 'continue'; not where to 'stop'."""
@@ -75,26 +86,28 @@ class Progress:
       self._told = True
 
   def _print(self, record: Record) -> None:
-    accuracy = record['test/accuracy']
-    reached = [t for t in self._targets if self._best < t <= accuracy]
-    self._best = max(self._best, accuracy)
-    line = (f'round {record["round"]:>{len(str(self._stop))}}/{self._stop}  '
-            f'test accuracy {accuracy:.4f}  '
-            f'test loss {record["test/loss"]:.4f}')
-    if 'train/loss' in record:
-      line += f'  train loss {record["train/loss"]:.4f}'
-    for target in reached:
-      line += f'  <- reached {target:.1%}'
+    reached = [t for value in _values([record], 'test/accuracy')
+               for t in self._targets if self._best < t <= value]
+    number = str(record['round'])
+    if self._stop is not None:
+      number = f'{number:>{len(str(self._stop))}}/{self._stop}'
+    others = [name for name in record if name.startswith('test/')
+              and name not in ('test/accuracy', 'test/loss')]
+    shown = [f'{name.replace("/", " ")} {record[name]:.4f}'
+             for name in ('test/accuracy', *others, 'test/loss', 'train/loss')
+             if record.get(name) is not None]
+    line = '  '.join([f'round {number}', *shown, *(
+        f'<- reached {target:.1%}' for target in reached)])
     if self._bar is None or reached:
       self._say(line)
     if self._bar is not None:
-      self._bar.set_postfix_str(f'test accuracy {accuracy:.4f}')
+      self._bar.set_postfix_str(shown[0] if shown else '')
 
   def _say(self, line: str) -> None:
-    if self._bar is None:
-      print(line, flush=True)
-    else:
+    if self._bar is not None:
       self._bar.write(line, file=sys.stdout)
+    elif self._lines:
+      print(line, flush=True)
 
   def close(self) -> None:
     """Leaves the terminal clean."""
@@ -102,26 +115,40 @@ class Progress:
       self._bar.close()
 
 
+def _values(records: Sequence[Record], name: str) -> list[float]:
+  """Those of a metric that there are."""
+  return [record[name] for record in records if record.get(name) is not None]
+
+
 def closing_fields(
-    records: Sequence[Record], targets: Sequence[float]
+    records: Sequence[Record], targets: Sequence[float],
+    higher_is_better: Mapping[str, bool] | None = None,
 ) -> dict[str, str]:
-  """The closing table, from those of metrics.jsonl."""
-  tested = [one for one in records if one.get('test/accuracy') is not None]
-  rounds = np.array([one['round'] for one in tested])
-  accuracy = np.array([one['test/accuracy'] for one in tested])
+  """The closing table, from those of metrics.jsonl, of trained models.
+
+  Args:
+    records: in their order.
+    targets: test accuracies.
+    higher_is_better: of the model's metrics; see `headline`.
+  """
+  records = [one for one in records if one['round'] > 0]
+  if not records:
+    return {'rounds': '0'}
   fields = {'rounds': f'{records[-1]["round"]}'}
-  if tested:
-    best = int(np.argmax(accuracy))
+  told = headline.of(records, higher_is_better or {})
+  if told is not None:
+    tested = told.tested(records)
+    values = [one[told.name] for one in tested]
+    best = told.best(values)
     fields |= {
-        'best test accuracy': f'{accuracy[best]:.4f} (round {rounds[best]})',
-        'final test accuracy': f'{accuracy[-1]:.4f}',
-        'mean of the last ten': f'{np.mean(accuracy[-10:]):.4f} '
-                                f'({len(accuracy[-10:])} evaluations)',
+        f'best {told.title}':
+            f'{values[best]:.4f} (round {tested[best]["round"]})',
+        f'final {told.title}': f'{values[-1]:.4f}',
+        'mean of the last ten': f'{np.mean(values[-10:]):.4f} '
+                                f'({len(values[-10:])} evaluations)',
     }
-    for target in sorted(targets):
-      reached = metrics.rounds_to_target(rounds, accuracy, target)
-      fields[f'rounds to {target:.1%}'] = (
-          'not reached' if reached is None else f'{reached:.1f}')
+    for target in sorted(targets) if told.name == 'test/accuracy' else ():
+      fields[f'rounds to {target:.1%}'] = rounds_to(records, target)
   seconds = [one['seconds'] for one in records]
   padded = [one['padded_steps'] for one in records if one.get('padded_steps')]
   if padded:
@@ -134,29 +161,46 @@ def closing_fields(
   return fields
 
 
+def clients_field(
+    clients: Mapping[str, float | None], higher_is_better: Mapping[str, bool]
+) -> dict[str, str]:
+  """A line on the clients' own metrics, from `ClientMetrics.summary`.
+
+  On the accuracy, or else the first metric whose direction was stated, or else
+  any beside the loss.
+  """
+  names = [name.removesuffix('/mean') for name in clients
+           if name.endswith('/mean')]
+  name = next((x for x in ('accuracy', *higher_is_better, *names)
+               if x in names and x != 'loss'), 'loss')
+  shown = {key.rpartition('/')[2]: value for key, value in clients.items()
+           if key.rpartition('/')[0] == name and value is not None}
+  return {f"clients' own test {name}": ', '.join(
+      f'{key} {value:.4f}' if key != 'clients' else f'of {value} clients'
+      for key, value in shown.items())}
+
+
+def rounds_to(records: Sequence[Record], target: float) -> str:
+  """Rounds to a test accuracy, in words, from the records of a metrics file.
+
+  What is not known is not told: where the records of rounds before the target
+  was reached are lost, it may have been reached there.
+  """
+  records = [one for one in records if one['round'] > 0]
+  tested = [one for one in records if one.get('test/accuracy') is not None]
+  rounds = [one['round'] for one in tested]
+  reached = metrics.rounds_to_target(
+      rounds, [one['test/accuracy'] for one in tested], target)
+  last = records[-1]['round'] if records else 0
+  until = last if reached is None else next(r for r in rounds if r >= reached)
+  lost = sorted(set(range(1, until + 1)) - {one['round'] for one in records})
+  if lost:
+    return f'unknown, since metrics of {metrics.ranges(lost)} are lost'
+  return 'not reached' if reached is None else f'{reached:.1f}'
+
+
 def check_tensorboard(enabled: bool) -> None:
   """ValueError if events are asked for, and tensorboardX is not installed."""
   if enabled and not importlib.util.find_spec('tensorboardX'):
     raise ValueError('tensorboard = True needs tensorboardX: '
                      "pip install 'fedjax_sim[tensorboard]'.")
-
-
-@contextlib.contextmanager
-def event_writer(
-    folder: Path, enabled: bool
-) -> Iterator[Callable[[Sequence[Record]], None]]:
-  """Writes records as TensorBoard events, where asked; in the first process."""
-  if not enabled or not processes.is_first():
-    yield lambda records: None
-    return
-  from tensorboardX import SummaryWriter
-
-  def write(records):
-    for record in records:
-      for name, value in record.items():
-        if name != 'round':
-          writer.add_scalar(name, value, record['round'])
-    writer.flush()
-
-  with SummaryWriter(str(folder / 'tensorboard')) as writer:
-    yield write

@@ -8,26 +8,33 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from fedjax_sim.core import compilation, cpu_devices, random, trees
+from fedjax_sim.core import compilation, cpu_devices, trees
 from fedjax_sim.data import partition as partition_lib
+from fedjax_sim.experiment import best as best_lib
 from fedjax_sim.experiment import (
+  callbacks,
   client_checkpoints,
   loop,
   metrics,
   notice,
-  plots,
   processes,
   reporting,
   results,
   spec_fields,
+  verify,
   workdir,
 )
-from fedjax_sim.experiment.build_run import Experiment, Shape, build
+from fedjax_sim.experiment import session as session_lib
+from fedjax_sim.experiment.best import Best
+from fedjax_sim.experiment.build_run import (
+  Experiment,
+  Shape,
+  build,
+  shape_before,
+)
 from fedjax_sim.experiment.check_config import validate
 from fedjax_sim.experiment.checkpoints import Checkpoints
 from fedjax_sim.experiment.client_checkpoints import RunCheckpoints
-from fedjax_sim.simulation import evaluation
-from fedjax_sim.simulation.drive import Progress
 from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.plan import evaluate_after
 from fedjax_sim.simulation.simulation import Simulation
@@ -92,11 +99,18 @@ def _run_in(
   shape = Shape(config.devices, config.lanes)
   if record is not None:
     workdir.check_same(folder, record, plain)
-    shape = _shape_before(record, shape)
+    shape = shape_before(record, shape)
   # The first process may have written the record by now.
   shape = Shape(*sharding.from_first(list(shape)))
   with Checkpoints(folder / 'checkpoints', config.keep_checkpoints) as saved:
-    if (saved.latest() or 0) >= config.rounds:
+    done = saved.latest() or 0
+    lacking = None
+    if done >= config.rounds and processes.is_first():
+      lacking = _lacking(folder, done, config)
+    lacking = sharding.from_first(lacking)
+    if lacking is not None:
+      print(f'{lacking} So the results are written again.', flush=True)
+    elif done >= config.rounds:
       print(f'{folder} is finished, with {saved.latest()} rounds. More: '
             '--config.rounds=')
       _print_closing(folder, config)
@@ -114,21 +128,13 @@ def _run_in(
     return _train(folder, config, experiment, saved, begun)
 
 
-def _shape_before(record, wanted: Shape) -> Shape:
-  """What 'auto' became in an earlier part of the run, where that is possible.
-
-  Bits depend on it: another shape sums in another order.
-  """
-  before = record['resolved']
-  same = all(record['config'].get(name, value) == value
-             for name, value in wanted._asdict().items())
-  present = len(jax.devices())
-  possible = before.get('devices', 1) <= present
-  if jax.process_count() > 1:  # Every process takes part.
-    possible = before.get('devices', 1) == present
-  if same and possible:
-    return Shape(before.get('devices', 1), before['lanes'])
-  return wanted
+def _lacking(folder: Path, done: int, config: ConfigDict) -> str | None:
+  """Why a folder with all rounds is not finished, None if it is."""
+  try:
+    verify.verify(folder)
+  except ValueError as error:
+    return str(error)
+  return results.why_not(folder, done, config.targets)
 
 
 def _train(
@@ -140,44 +146,58 @@ def _train(
   initial = simulation.init(folder / client_checkpoints.FOLDER)
   reporting.print_fields(_header(config, experiment, folder, initial))
   checkpoints = RunCheckpoints(checkpoints=saved, folder=folder)
-  files = {0: folder / loop.METRICS_FILE}
-  state = loop.restore(simulation, initial, checkpoints, files)
+  session = _session(folder, config, experiment)
+  state, earlier = session_lib.restore(session, initial, checkpoints)
   start = int(state.server.round)
   if start:
     print(f'resumed after round {start}')
   with (
-      reporting.event_writer(folder, config.tensorboard) as write_events,
       contextlib.closing(reporting.Progress(
-          start, config.rounds, config.targets, begun)) as shown,
+          earlier, start, config.rounds, config.targets, begun)) as shown,
       loop.stop_requests() as signals,
   ):
-    def show(progress: Progress) -> None:
-      shown.update(progress.records[0])
-      write_events(progress.records[0])
-      for error in progress.diverged.values():
-        shown.diverged(error, config.on_divergence)
+    def show(step: session_lib.Step) -> None:
+      shown.update(step.records)
+      if step.diverged is not None:
+        shown.diverged(step.diverged, config.on_divergence)
 
-    outcome = loop.train(
-        simulation, state, cadence(config), files=files,
-        checkpoints=checkpoints, traffic=simulation.bytes_per_client(),
-        stop=lambda: bool(signals), on_progress=show)
-  if processes.is_first():  # Not sooner: matplotlib takes a while to import.
-    plots.partition_figure(
-        experiment.partition, experiment.labels, folder / 'partition.png')
-  if outcome.diverged and config.on_divergence == 'stop':
+    ended = session_lib.follow(
+        session_lib.steps(session, state, earlier, checkpoints,
+                          stop=lambda: bool(signals)), show)
+  if ended.diverged and config.on_divergence == 'stop':
+    if processes.is_first():
+      session_lib.draw_partition(session)
     latest = checkpoints.latest()
     good = ('there is no checkpoint before it' if latest is None else
             f'the last good checkpoint is {folder}/checkpoints/{latest}')
-    print(f'diverged: {outcome.diverged[0]} Of this run, {good}.')
+    print(f'diverged: {ended.diverged} Of this run, {good}.')
     return EXIT_DIVERGED
-  state = simulation.state_of(outcome.state, 0)
+  session_lib.write_results(session, ended)
   if processes.is_first():
-    _write_results(folder, config, experiment, state)
     _print_closing(folder, config)
-  if outcome.interrupted:
+  if ended.interrupted:
     print('stopped; the same command goes on from here')
     return EXIT_STOPPED
   return EXIT_DONE
+
+
+def _session(
+    folder: Path, config: ConfigDict, experiment: Experiment
+) -> session_lib.Session:
+  """What a config wants done."""
+  best, model = None, experiment.simulation.model
+  if config.best_metric:
+    best = Best(
+        metric=config.best_metric, path=folder / best_lib.FILE,
+        mode=best_lib.mode_of(model, config.best_metric, config.best_mode))
+  return session_lib.Session(
+      simulation=experiment.simulation, cadence=cadence(config), folder=folder,
+      targets=config.targets, best=best, client_test=experiment.client_test,
+      client_eval_every=config.client_eval_every,
+      record_cohort=config.record_cohort, partition=experiment.partition,
+      labels=experiment.labels, callbacks=[
+          callbacks.tensorboard(folder / 'tensorboard')
+      ] if config.tensorboard and processes.is_first() else [])
 
 
 def cadence(config: ConfigDict) -> loop.Cadence:
@@ -265,24 +285,12 @@ def _cost(simulation: Simulation, state) -> dict[str, str]:
   return fields
 
 
-def _write_results(folder, config, experiment: Experiment, state) -> None:
-  """The final parameters, the curve, and the clients' own metrics."""
-  simulation = experiment.simulation
-  results.write(folder, state, config.targets)
-  if experiment.client_test is not None:
-    results.write_clients(folder, evaluation.evaluate_clients(
-        simulation.model, simulation.algorithm, state, simulation.train,
-        experiment.client_test, key=random.root_key(config.seed),
-        lanes=simulation.lanes))
-
-
 def _print_closing(folder: Path, config: ConfigDict) -> None:
+  stated = results.directions(folder)
   fields = reporting.closing_fields(
-      metrics.read(folder / loop.METRICS_FILE), config.targets)
+      metrics.read(folder / loop.METRICS_FILE), config.targets, stated)
   clients = workdir.read_json(folder / results.CLIENTS_FILE)
-  if clients is not None:
-    fields['clients\' own test accuracy'] = ', '.join(
-        f'{name} {clients[f"accuracy/{name}"]:.4f}'
-        for name in ('mean', 'p10', 'p50', 'p90', 'worst'))
+  if clients:
+    fields |= reporting.clients_field(clients, stated)
   print()
   reporting.print_fields(fields)

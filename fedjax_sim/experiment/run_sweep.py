@@ -19,6 +19,7 @@ from fedjax_sim.core.cpu_devices import use_all_cores
 from fedjax_sim.experiment import (
   build_sweep,
   loop,
+  results,
   spec_fields,
   sweep_group,
   sweep_report,
@@ -76,11 +77,13 @@ def run(
 
 def _report(folder: Path, config: ConfigDict, groups, fields) -> None:
   """One table and one plot of all runs, over seeds their median."""
-  curves = {}
+  curves, rounds = {}, {}
   for one, settings in groups:
     for setting in settings:
       without_seed = label([n for n in fields if n != 'seed'], one, setting)
-      curves[label(fields, one, setting)] = without_seed or config.model
+      own = label(fields, one, setting)
+      curves[own], rounds[own] = without_seed or config.model, one.rounds
   sweep_report.write(
-      folder, curves, config.rounds, config.targets,
+      folder, curves, rounds, config.targets,
       held_out=any(one.client_test_fraction for one, _ in groups))
+  results.complete(folder, config.rounds, config.targets)

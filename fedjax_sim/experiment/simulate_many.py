@@ -6,11 +6,12 @@ from fedjax_sim.core import argument_kinds, checks, random
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
-from fedjax_sim.experiment.simulate import Result
+from fedjax_sim.experiment import loop
+from fedjax_sim.experiment.result import Result
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation import sweep as sweep_lib
 from fedjax_sim.simulation.build import build
-from fedjax_sim.simulation.drive import Progress, Runs, drive
+from fedjax_sim.simulation.drive import Progress, Runs
 from fedjax_sim.simulation.sweep_runs import SweepRuns
 
 
@@ -75,10 +76,13 @@ def sweep(
   settings = [(seed, rate) for seed in seeds for rate in learning_rates]
   runs, state = _runs(model, make_algorithm, train, settings, cohort, rounds,
                       test=test, devices=devices, lanes=lanes)
-  records = [[] for _ in settings]
-  for progress in drive(
-      runs, state, rounds,
-      evaluate=plan_lib.evaluate_after(eval_every, rounds)):
+  initial = loop.evaluate_initial(runs, state, {})
+  records = [[initial[i]] if i in initial else [] for i in range(len(settings))]
+  for progress in loop.proceed(
+      runs, state, loop.Cadence(
+          rounds, plan_lib.evaluate_after(eval_every, rounds)),
+      files={}, checkpoints=loop.NoCheckpoints(),
+      traffic=runs.bytes_per_client()):
     for i, new in progress.records.items():
       records[i] += new
     state = progress.state

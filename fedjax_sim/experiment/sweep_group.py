@@ -11,11 +11,13 @@ from ml_collections import ConfigDict
 from fedjax_sim.core import random
 from fedjax_sim.experiment import (
   build_sweep,
+  callbacks,
+  headline,
   loop,
   metrics,
-  reporting,
   results,
   sweep_settings,
+  workdir,
 )
 from fedjax_sim.experiment import run as run_lib
 from fedjax_sim.experiment.checkpoints import Checkpoints
@@ -42,10 +44,10 @@ def run(
   Returns:
     False if a signal stopped them.
   """
-  ended = folder / 'checkpoints' / f'{name}.done'
-  if ended.exists():
-    return True
+  ended = folder / 'checkpoints' / f'{name}.json'
   folders = [folder_of(folder, label) for label in labels]
+  if _is_complete(ended, folders, config):
+    return True
   if len(settings) == 1:
     one = sweep_settings.with_fields(config, settings[0])
     code = run_lib.run(one, labels[0], workdir_path=folders[0])
@@ -57,8 +59,29 @@ def run(
       print('stopped; the same command goes on from here')
   if finished:
     ended.parent.mkdir(exist_ok=True, parents=True)
-    ended.touch()
+    # Those without results have diverged.
+    workdir.write_json(ended, {'rounds': config.rounds, 'finished': [
+        path.name for path in folders
+        if results.why_not(path, config.rounds) is None]})
   return finished
+
+
+def _is_complete(
+    ended: Path, folders: Sequence[Path], config: ConfigDict) -> bool:
+  """Whether runs have ended, and their results are as they were written."""
+  try:
+    noted = workdir.read_json(ended)
+  except ValueError as error:
+    print(error)
+    noted = None
+  if noted is None or noted['rounds'] < config.rounds:
+    return False
+  for path in folders:
+    why = results.why_not(path, noted['rounds'], config.targets)
+    if path.name in noted['finished'] and why is not None:
+      print(f'{why} So the results are written again.', flush=True)
+      return False
+  return True
 
 
 def folder_of(folder: Path, label: str) -> Path:
@@ -90,18 +113,27 @@ def _run_together(
     state = loop.restore(runs, sweep.init(members), saved, files)
     if saved.latest():
       print(f'resumed after round {max(runs.done(state).values())}')
-    active = _going_on(runs.done(state), files)
+    lost = loop.diverged(runs, state, saved)
+    for i, last in lost.items():
+      print(f'{folders[i].name}: diverged in round {last + 1}')
+    active = set(files) - lost.keys()
     writers = []
     for path in folders:
       path.mkdir(exist_ok=True)
-      writers.append(stack.enter_context(
-          reporting.event_writer(path, config.tensorboard)))
+      if config.tensorboard:
+        writers.append(stack.enter_context(contextlib.closing(
+            callbacks.tensorboard(path / 'tensorboard'))))
     signals = stack.enter_context(loop.stop_requests())
+    for i, record in loop.evaluate_initial(runs, state, files).items():
+      for writer in writers[i:i + 1]:
+        writer.log([record])
 
     def show(progress: Progress) -> None:
       for i, records in progress.records.items():
-        writers[i](records)
-      _tell(progress, folders, config.rounds)
+        for writer in writers[i:i + 1]:
+          writer.log(records)
+      _tell(progress, folders, config.rounds,
+            runs.sweep.model.higher_is_better)
 
     outcome = loop.train(
         runs, state, run_lib.cadence(config), files=files, checkpoints=saved,
@@ -112,30 +144,21 @@ def _run_together(
   return not outcome.interrupted
 
 
-def _going_on(done: Mapping[int, int], files: Mapping[int, Path]) -> set[int]:
-  """All but those that have diverged, whose metrics end before their state."""
-  active = set()
-  for i, file in files.items():
-    recorded = len(metrics.read(file)) if file.exists() else 0
-    if recorded == done[i]:
-      active.add(i)
-    else:
-      print(f'{file.parent.name}: diverged in round {recorded + 1}')
-  return active
-
-
-def _tell(progress: Progress, folders: Sequence[Path], stop: int) -> None:
+def _tell(
+    progress: Progress, folders: Sequence[Path], stop: int,
+    higher_is_better: Mapping[str, bool],
+) -> None:
   """A line for each dispatch that evaluated, and for each run that diverged."""
   for i, error in progress.diverged.items():
     print(f'{folders[i].name}: diverged in round {error.round}')
-  best = [(records[-1]['test/accuracy'], i)
-          for i, records in progress.records.items()
-          if records and 'test/accuracy' in records[-1]]
-  if best:
-    accuracy, i = max(best)
-    number = progress.records[i][-1]['round']
-    print(f'round {number}/{stop}  {len(progress.records)} runs, now best: '
-          f'test accuracy {accuracy:.4f} ({folders[i].name})', flush=True)
+  last = {i: records[-1] for i, records in progress.records.items() if records}
+  told = headline.of(last.values(), higher_is_better)
+  if told is not None:
+    values = {i: record[told.name] for i, record in last.items()
+              if record.get(told.name) is not None}
+    i = list(values)[told.best(list(values.values()))]
+    print(f'round {last[i]["round"]}/{stop}  {len(progress.records)} runs, now '
+          f'best: {told.title} {values[i]:.4f} ({folders[i].name})', flush=True)
 
 
 def _write_results(
@@ -146,12 +169,14 @@ def _write_results(
   tests, sweep = build_sweep.client_tests(config, settings), runs.sweep
   for i, member in enumerate(runs.members):
     file = folders[i] / loop.METRICS_FILE
-    if not file.exists() or len(metrics.read(file)) < config.rounds:
+    if metrics.last_round(file) < config.rounds:
       continue  # It has diverged.
     last = runs.state_of(state, i)
-    results.write(folders[i], last, config.targets)
+    stated = sweep.model.higher_is_better
+    results.write(folders[i], last, config.targets, stated)
     if tests:
       results.write_clients(folders[i], evaluation.evaluate_clients(
           sweep.model, sweep.make_algorithm(**member.hyperparameters), last,
           sweep.federations[member.federation], tests[member.federation],
           key=random.root_key(member.seed)))
+    results.complete(folders[i], config.rounds, config.targets, stated)

@@ -1,11 +1,14 @@
 """The table and the plot of a sweep."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from fedjax_sim.core import files
 from fedjax_sim.experiment import (
+  headline,
   loop,
   metrics,
   plots,
@@ -18,7 +21,7 @@ from fedjax_sim.simulation.records import Record
 
 
 def write(
-    folder: Path, curves: Mapping[str, str], rounds: int,
+    folder: Path, curves: Mapping[str, str], rounds: Mapping[str, int],
     targets: Sequence[float], *, held_out: bool,
 ) -> None:
   """Prints the table and writes it to sweep.txt, draws sweep.png.
@@ -27,42 +30,61 @@ def write(
     folder: of the sweep.
     curves: a run's label -> the name of its curve; runs of one name are drawn
       as their median.
-    rounds: of a run that has not diverged.
+    rounds: a run's label -> its rounds, if it has not diverged.
     targets: test accuracies.
     held_out: whether clients have test examples of their own.
   """
-  records = {}
+  files_of = {label: folder_of(folder, label) for label in curves}
+  records = {label: metrics.read(path / loop.METRICS_FILE)
+             if (path / loop.METRICS_FILE).exists() else []
+             for label, path in files_of.items()}
+  stated = {name: higher for path in files_of.values()
+            for name, higher in results.directions(path).items()}
+  told = headline.of(itertools.chain(*records.values()), stated)
+  if told is None or told.name != 'test/accuracy':
+    targets = ()
   lines = [('run', 'rounds', 'best', 'final', *(f'to {t:.1%}' for t in targets),
             *(("clients' own", 'worst tenth') if held_out else ()))]
-  for label in curves:
-    path = folder_of(folder, label)
-    file = path / loop.METRICS_FILE
-    records[label] = metrics.read(file) if file.exists() else []
-    lines.append((label, *_outcome(records[label], rounds, targets),
-                  *(_of_clients(path) if held_out else ())))
+  for label, path in files_of.items():
+    lines.append((
+        label, *_outcome(records[label], rounds[label], targets, told),
+        *(_of_clients(path) if held_out else ())))
   text = reporting.table(lines)
   print(text)
-  (folder / 'sweep.txt').write_text(text + '\n')
+  with files.replacing(folder / 'sweep.txt') as file:
+    file.write(f'{text}\n'.encode())
+  if told is not None:
+    _draw(folder, curves, records, told, targets)
+
+
+def _draw(
+    folder: Path, curves: Mapping[str, str],
+    records: Mapping[str, list[Record]], told: headline.Headline,
+    targets: Sequence[float],
+) -> None:
+  """sweep.png, with the median of the runs of one name."""
   drawn = {}
   for label, name in curves.items():
     drawn.setdefault(name, []).append(records[label])
   title = folder.name
   if any(len(runs) > 1 for runs in drawn.values()):
     title += ', median over seeds'
-  drawn = {name: median(runs) for name, runs in drawn.items()}
+  drawn = {name: median(runs, told.name) for name, runs in drawn.items()}
   drawn = {name: curve for name, curve in drawn.items() if curve}
   if drawn:
-    plots.curves(drawn, folder / 'sweep.png', targets=targets, title=title,
-                 best=False)
+    plots.curves(drawn, folder / 'sweep.png', told.name, targets=targets,
+                 title=title, best=False)
 
 
-def median(runs: Sequence[list[Record]]) -> list[Record]:
-  """Test accuracy over runs, in the rounds that all of them evaluated."""
-  tested = [{record['round']: record['test/accuracy'] for record in records
-             if record.get('test/accuracy') is not None} for records in runs]
+def median(
+    runs: Sequence[list[Record]], metric: str = 'test/accuracy'
+) -> list[Record]:
+  """A metric over runs, in the rounds that all of them evaluated."""
+  tested = [{record['round']: record[metric] for record in records
+             if record.get(metric) is not None} for records in runs]
   shared = set(tested[0]).intersection(*tested[1:])
   middle = lambda r: float(np.median([t[r] for t in tested]))
-  return [{'round': r, 'test/accuracy': middle(r)} for r in sorted(shared)]
+  return [{'round': r, metric: middle(r)} for r in sorted(shared)]
 
 
 def _of_clients(folder: Path) -> tuple[str, str]:
@@ -73,17 +95,14 @@ def _of_clients(folder: Path) -> tuple[str, str]:
 
 
 def _outcome(
-    records: Sequence[Record], rounds: int, targets: Sequence[float]
+    records: Sequence[Record], rounds: int, targets: Sequence[float],
+    told: headline.Headline | None,
 ) -> list[str]:
-  """Rounds done, best and final accuracy, rounds to each target."""
-  tested = [r for r in records if r.get('test/accuracy') is not None]
-  if not tested:
-    return ['diverged', '-', '-', *('-' for _ in targets)]
-  accuracy = [r['test/accuracy'] for r in tested]
-  crossed = [metrics.rounds_to_target(
-      [r['round'] for r in tested], accuracy, target) for target in targets]
-  done = f'{records[-1]["round"]}'
-  if records[-1]['round'] < rounds:
-    done = f'diverged after {done}'
-  return [done, f'{max(accuracy):.4f}', f'{accuracy[-1]:.4f}',
-          *('not reached' if c is None else f'{c:.1f}' for c in crossed)]
+  """Rounds done, best and final value, rounds to each target accuracy."""
+  done = records[-1]['round'] if records else 0
+  text = f'{done}' if done >= rounds else f'diverged after {done}'
+  values = [r[told.name] for r in told.tested(records)] if told else []
+  if not values:
+    return [text, '-', '-', *('-' for _ in targets)]
+  return [text, f'{values[told.best(values)]:.4f}', f'{values[-1]:.4f}',
+          *(reporting.rounds_to(records, target) for target in targets)]

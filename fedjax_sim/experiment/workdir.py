@@ -12,16 +12,20 @@ from typing import Any
 
 import jax
 
-from fedjax_sim.core import files
+from fedjax_sim.core import files, sealed_json
 
 Config = dict[str, Any]
 
 # These don't change what a round computes, so a run may go on with others.
 _FREE_FIELDS = frozenset([
-    'data_dir', 'rounds', 'eval_every', 'eval_batch_size', 'targets',
+    'best_metric', 'best_mode', 'client_eval_every', 'data_dir', 'rounds',
+    'eval_every', 'record_cohort', 'eval_batch_size', 'targets',
     'on_divergence', 'devices', 'lanes', 'examples', 'client_state',
     'micro_batch_size', 'rounds_per_dispatch', 'checkpoint_seconds',
     'keep_checkpoints', 'tensorboard'])
+
+# Says what results a run has left; see `results`.
+RESULTS_FILE = 'results.json'
 
 _PACKAGES = ('fedjax_sim', 'jax', 'jaxlib', 'flax', 'optax', 'numpy',
              'orbax-checkpoint')
@@ -46,7 +50,7 @@ def prepare(path: Path) -> None:
   """
   try:
     path.mkdir(parents=True, exist_ok=True)
-    probe = path / f'.write_test_{os.getpid()}'
+    probe = files.part_of(path / 'write_test')
     probe.write_text('')
     probe.unlink()
   except OSError as error:
@@ -72,12 +76,17 @@ def read_record(path: Path) -> dict[str, Any] | None:
             'not known which experiment it holds. Name another --workdir.')
     return None
   try:
-    record = json.loads(file.read_text())
-    _ = record['config'], record['resolved']
-  except (ValueError, KeyError, TypeError) as error:
+    record = sealed_json.read(file)
+  except OSError as error:
+    raise ValueError(f"{file} can't be read: {error.strerror}.") from error
+  except ValueError as error:
     raise ValueError(
-        f'{file} is not the record of a run: {error!r}. Name another --workdir '
-        'or move the folder away.') from error
+        f'{error} Put back the file that the run wrote, or name another '
+        '--workdir.') from error
+  kinds = {'config': dict, 'resolved': dict, 'environments': list}
+  if not all(isinstance(record.get(k), kind) for k, kind in kinds.items()):
+    raise ValueError(
+        f'{file} is not the record of a run. Name another --workdir.')
   return record
 
 
@@ -138,16 +147,18 @@ def _processor() -> str:
   return platform.machine()
 
 
-def read_json(path: Path) -> Any:
-  """What a JSON file holds, None if there is none."""
-  return json.loads(path.read_text()) if path.exists() else None
+def read_json(path: Path) -> dict[str, Any] | None:
+  """What a file that `write_json` wrote holds, None if there is none.
+
+  Raises:
+    ValueError: it is not what was written.
+  """
+  return sealed_json.read(path) if path.exists() else None
 
 
-def write_json(path: Path, value: Any) -> None:
-  """Writes JSON atomically."""
-  text = json.dumps(value, indent=2, sort_keys=True)
-  with files.replacing(path) as file:
-    file.write(f'{text}\n'.encode())
+def write_json(path: Path, value: dict[str, Any]) -> None:
+  """Writes an object atomically, with a checksum."""
+  sealed_json.write(path, value)
 
 
 def as_json(value: Any) -> Any:

@@ -73,9 +73,11 @@ def from_linen(
           mutable=mutable, **options(key, train, mask))
     return outputs, {**model_state, **flax_core.unfreeze(state)}
 
-  return adapters.make_model(
+  model = adapters.make_model(
       init, apply, loss=loss, metrics=metrics, preprocess=preprocess,
       fast_convolutions=fast_convolutions)
+  return model._replace(linen=lambda variables: (
+      module, {'params': variables.params, **variables.model_state}))
 
 
 def _masking(mask: jax.Array) -> Callable:

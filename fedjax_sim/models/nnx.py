@@ -78,13 +78,31 @@ def from_nnx(
       _ROWS.reset(token)
     return outputs, _variables(spec, nnx.state(module)).model_state
 
+  def to_nnx(variables):
+    module = _plain(build, 0)  # Whose BatchNorm layers are flax's own.
+    values = {**_flat(variables.params), **_flat(variables.model_state)}
+    nnx.update(module, _state(
+        {path: kind for path, kind in spec.items()
+         if not isinstance(kind, nnx.RngState)}, values, None))
+    module.eval()
+    return module
+
   return adapters.make_model(
       init, apply, loss=loss, metrics=metrics, preprocess=preprocess,
-      fast_convolutions=fast_convolutions)
+      fast_convolutions=fast_convolutions)._replace(nnx=to_nnx)
 
 
 def _build(build, key) -> nnx.Module:
   """Calls `build`, and makes its BatchNorm layers aware of the row mask."""
+  module = _plain(build, key)
+  for _, node in nnx.iter_graph(module):
+    if isinstance(node, nnx.BatchNorm):
+      node.__class__ = _masked(type(node))
+  return module
+
+
+def _plain(build, key) -> nnx.Module:
+  """Calls `build`."""
   rngs = nnx.Rngs(key)
   call = build.__init__ if isinstance(build, type) else build
   by_name = 'rngs' in inspect.signature(call).parameters
@@ -93,9 +111,6 @@ def _build(build, key) -> nnx.Module:
     raise ValueError(
         'build must return a flax.nnx.Module, got '
         f'{type(module).__name__}.')
-  for _, node in nnx.iter_graph(module):
-    if isinstance(node, nnx.BatchNorm):
-      node.__class__ = _masked(type(node))
   return module
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 import jax
 import numpy as np
 
-from fedjax_sim.core.types import PyTree
+from fedjax_sim.core.types import MetricSums, PyTree
 from fedjax_sim.simulation import records as records_lib
 from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.records import DivergenceError, Record
@@ -97,6 +97,9 @@ class Runs(Protocol):
   def state_of(self, state: PyTree, member: int) -> SimulationState:
     """One member's state, whole on one device of each process."""
 
+  def evaluate(self, state: PyTree, member: int) -> dict[str, MetricSums]:
+    """One member's model on each evaluation set; {} if there is none."""
+
   def notes(self, window: Window, member: int, i: int) -> Record:
     """What else a record says of round i of a window."""
 
@@ -131,6 +134,7 @@ def drive(
     active: set[int] | None = None,
     rounds_per_dispatch: int | None = None,
     stop_on_divergence: bool = True,
+    pause: Evaluate = lambda r: False,
 ) -> Iterator[Progress]:
   """Runs rounds up to number `stop`, a group of them at a time.
 
@@ -144,6 +148,8 @@ def drive(
       out, and the caller may take out others between dispatches.
     rounds_per_dispatch: how many at most; None is about a second's worth.
     stop_on_divergence: whether a member ends with a NaN or an infinity.
+    pause: round (from 0) -> whether a dispatch ends after it, so that the
+      caller sees the state of that round.
 
   Yields:
     A `Progress` for each dispatch. With long rounds it may be of a part of the
@@ -167,6 +173,7 @@ def drive(
         state, [i for i in behind if done[i] == start], pace.seconds)
     first = start - window.start
     count = min(pace.rounds(len(turn)), window.stop - start)
+    count = next((i + 1 for i in range(count) if pause(start + i)), count)
     begun = time.perf_counter()
     advanced, outputs = runs.advance(
         state, window, turn, first, first + count)

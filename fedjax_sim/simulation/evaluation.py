@@ -231,14 +231,29 @@ def evaluate_clients(
   Returns:
     The metrics of the clients of `train`, in its order.
   """
+  return client_evaluator(
+      model, algorithm, train, test, key=key, new_clients=new_clients,
+      lanes=lanes, batch_size=batch_size)(state, clients)
+
+
+def client_evaluator(
+    model: Model,
+    algorithm: FederatedAlgorithm,
+    train: FederatedData,
+    test: FederatedData,
+    *,
+    key: jax.Array,
+    new_clients: bool = False,
+    lanes: int = 10,
+    batch_size: int = 100,
+) -> Callable[..., ClientMetrics]:
+  """`(state, clients=None) -> ClientMetrics`, for many states of one run.
+
+  It is compiled once. The arguments are those of `evaluate_clients`.
+  """
   test_places = _same_clients(train, test)
-  states = client_states.DeviceStates((), ())
   checks.positive_int('lanes', lanes)
   checks.positive_int('batch_size', batch_size)
-  numbers = np.arange(train.num_clients)
-  if not new_clients:
-    states = client_states.of(state)
-    numbers = _numbers(states, train.num_clients, clients)
   device = lambda data: (jax.tree.map(jnp.asarray, data.examples),
                          jnp.asarray(data.offsets, jnp.int32))
 
@@ -263,18 +278,29 @@ def evaluate_clients(
     return jax.lax.map(one_client, (places, states), batch_size=lanes)
 
   arrays = device(train), (*device(test), jnp.asarray(test_places))
-  parts = [jax.device_get(run(state.server, *block, *arrays))
-           for block in _blocks(states, numbers)]
-  sums = jax.tree.map(
-      lambda *x: np.concatenate(x)[:train.num_clients], *parts)
-  with np.errstate(invalid='ignore', divide='ignore'):
-    values = {name: np.where(count > 0, np.float64(total) / count, np.nan)
-              for name, (total, count) in sums.items()}
-  directions = {name: model.direction(name) for name in values}
-  return ClientMetrics(
-      values, np.asarray(test.sizes)[test_places],
-      {name: x for name, x in directions.items() if x is not None},
-      {name: count > 0 for name, (_, count) in sums.items()})
+
+  def evaluate_now(
+      state: SimulationState, clients: Sequence[int] | None = None
+  ) -> ClientMetrics:
+    states = client_states.DeviceStates((), ())
+    numbers = np.arange(train.num_clients)
+    if not new_clients:
+      states = client_states.of(state)
+      numbers = _numbers(states, train.num_clients, clients)
+    parts = [jax.device_get(run(state.server, *block, *arrays))
+             for block in _blocks(states, numbers)]
+    sums = jax.tree.map(
+        lambda *x: np.concatenate(x)[:train.num_clients], *parts)
+    with np.errstate(invalid='ignore', divide='ignore'):
+      values = {name: np.where(count > 0, np.float64(total) / count, np.nan)
+                for name, (total, count) in sums.items()}
+    directions = {name: model.direction(name) for name in values}
+    return ClientMetrics(
+        values, np.asarray(test.sizes)[test_places],
+        {name: x for name, x in directions.items() if x is not None},
+        {name: count > 0 for name, (_, count) in sums.items()})
+
+  return evaluate_now
 
 
 def before_and_after(

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import jax
 import numpy as np
 
+from fedjax_sim.core.types import MetricSums
 from fedjax_sim.simulation import evaluation
 from fedjax_sim.simulation.exchange_types import Faults
 from fedjax_sim.simulation.rounds import RoundOutputs
@@ -133,6 +134,15 @@ def record(number: int, outputs: RoundOutputs, evaluated: bool) -> Record:
       **{name: float(value) for name, value in outputs.aggregation.items()},
       'clients': int(outputs.count),
       **_traffic(outputs)}
+
+
+def initial_record(sums: dict[str, MetricSums], seconds: float) -> Record:
+  """The record of round 0: the model before it has been trained."""
+  return {
+      'round': 0,
+      **{f'{name}/{metric}': value for name, own in sums.items()
+         for metric, value in evaluation.report(own).items()},
+      'clients': 0, 'bytes_up': 0.0, 'bytes_down': 0.0, 'seconds': seconds}
 
 
 def _traffic(outputs: RoundOutputs) -> Record:

@@ -11,7 +11,13 @@ import numpy as np
 
 from fedjax_sim.clients import batches, gradients
 from fedjax_sim.core import frozen, random
-from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree, Variables
+from fedjax_sim.core.types import (
+  FederatedAlgorithm,
+  MetricSums,
+  Model,
+  PyTree,
+  Variables,
+)
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.simulation import engine as engine_lib
@@ -115,14 +121,18 @@ class Simulation:
         frozen.of(self.model, first_inputs(self.train)),
         self.placement.everywhere)
 
-  def init(self, folder: Path | None = None) -> SimulationState:
+  def init(
+      self, folder: Path | None = None, variables: Variables | None = None
+  ) -> SimulationState:
     """The state before the first round.
 
     Args:
       folder: for clients' states where they are stored on disk; written when
         the first ones are. None is a temporary file.
+      variables: to begin with, without frozen weights; None are the model's
+        own, drawn from the seed.
     """
-    state = self.init_on_devices()
+    state = self.init_on_devices(variables)
     if self.state_buffer is None:
       return state
     first = jax.device_get(jax.tree.map(
@@ -131,11 +141,16 @@ class Simulation:
     return state._replace(transforms=(), clients=StoredStates(
         store, self.state_buffer, self.placement))
 
-  def init_on_devices(self) -> SimulationState:
+  def init_on_devices(
+      self, variables: Variables | None = None
+  ) -> SimulationState:
     """As the program takes it, each place for a client with a first state."""
-    key = random.root_key(self.seed)
-    variables = jax.jit(self.model.init)(
-        random.named(key, 'model'), first_inputs(self.train))
+    if variables is None:
+      variables = jax.jit(self.model.init)(
+          random.named(random.root_key(self.seed), 'model'),
+          first_inputs(self.train))
+    else:
+      variables = variables._replace(frozen=self.frozen)
     return self.engine.init(
         sharding.to_devices(variables, self.placement.everywhere), self.key)
 
@@ -241,6 +256,25 @@ class Simulation:
     del member
     state = sharding.gather(state)
     return state._replace(server=frozen.put(state.server, self.frozen))
+
+  def evaluate(
+      self, state: SimulationState, member: int
+  ) -> dict[str, MetricSums]:
+    del member
+    if not self.eval_data:
+      return {}
+    everywhere = self.placement.everywhere
+    evaluate = evaluation.of_sets(self.model)
+
+    def run(server, data, weights):
+      variables = self.algorithm.evaluated(frozen.put(server, weights))
+      return evaluate.finish(sharding.total(evaluate.sums(variables, data)))
+
+    spread = sharding.spread(
+        run, self.placement,
+        in_specs=(everywhere, self.placement.split(), everywhere),
+        out_specs=everywhere)
+    return jax.device_get(spread(state.server, self.eval_data, self.frozen))
 
   def notes(self, window: Window, member: int, i: int) -> Record:
     del member

@@ -5,6 +5,7 @@ spread again over the devices.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -12,10 +13,10 @@ import jax
 import numpy as np
 
 from fedjax_sim.core import frozen
-from fedjax_sim.core.types import Slot
+from fedjax_sim.core.types import MetricSums, Slot
 from fedjax_sim.data import sampling
+from fedjax_sim.simulation import evaluation, simulation, sweep_program
 from fedjax_sim.simulation import plan as plan_lib
-from fedjax_sim.simulation import simulation, sweep_program
 from fedjax_sim.simulation import traffic as traffic_lib
 from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.records import Record
@@ -147,6 +148,21 @@ class SweepRuns:
   def state_of(self, state: SweepState, member: int) -> SimulationState:
     own = state.of(member)
     return own._replace(server=frozen.put(own.server, self.sweep.frozen))
+
+  def evaluate(self, state: SweepState, member: int) -> dict[str, MetricSums]:
+    sweep = self.sweep
+    if not sweep.eval_data:
+      return {}
+    # On one device, as `state_of` promises of the state.
+    server, data = sharding.gather((
+        self.state_of(state, member).server, sweep.eval_data))
+    algorithm = sweep.make_algorithm(**self.members[member].hyperparameters)
+    return jax.device_get(self._evaluate(algorithm.evaluated(server), data))
+
+  @functools.cached_property
+  def _evaluate(self):
+    evaluate = evaluation.of_sets(self.sweep.model)
+    return jax.jit(lambda *args: evaluate.finish(evaluate.sums(*args)))
 
   def notes(self, window: Window, member: int, i: int) -> Record:
     return {'padded_steps': float(window.padded_share[member][i]),

@@ -1,5 +1,3 @@
-import shutil
-
 import jax
 import numpy as np
 import pytest
@@ -39,25 +37,111 @@ def test_only_the_last_few_are_kept(tmp_path):
   assert kept == ['4', '5']
 
 
-@pytest.mark.parametrize('read', [
-    lambda saved: saved.restore(2, like=state_of(0)),
-    lambda saved: saved.shapes(2)])
-def test_a_damaged_one_is_named_and_the_one_before_stays(tmp_path, read):
+@pytest.fixture(name='two')
+def two_fixture(tmp_path):
+  """A folder with checkpoints of rounds 1 and 2."""
   with checkpoints.Checkpoints(tmp_path, keep=2) as saved:
     saved.save(1, state_of(1))
-    saved.save(2, state_of(2))
-  for path in (tmp_path / '2').rglob('*'):
-    if path.is_file():
-      path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
-  with checkpoints.Checkpoints(tmp_path, keep=2) as saved:
-    assert saved.latest() == 2
-    with pytest.raises(ValueError, match=(
-        f"{tmp_path}/2 can't be read; the one before it is 1 ")):
-      read(saved)
-  shutil.rmtree(tmp_path / '2')
-  with checkpoints.Checkpoints(tmp_path, keep=2) as saved:
-    got = saved.restore(saved.latest(), like=state_of(0))
-  assert int(got.round) == 1
+    saved.save(2, state_of(2), {'recorded': 7})
+  return tmp_path
+
+
+def files_of(folder):
+  found = sorted(p for p in folder.rglob('*') if p.is_file())
+  assert len(found) > 5 and folder / 'manifest.json' in found
+  return found
+
+
+def flip(file, place):
+  content = bytearray(file.read_bytes())
+  content[place // 8] ^= 1 << place % 8
+  file.write_bytes(content)
+
+
+def zero(file):
+  file.write_bytes(bytes(file.stat().st_size))
+
+
+def halve(file):
+  file.write_bytes(file.read_bytes()[:file.stat().st_size // 2])
+
+
+def lengthen(file):
+  file.write_bytes(file.read_bytes() + b'\0')
+
+
+def add(file):
+  file.with_name('another').write_bytes(b'')
+
+
+@pytest.mark.parametrize(
+    'damage', [zero, halve, lengthen, add, lambda file: file.unlink()])
+def test_a_damaged_file_is_named_with_the_good_one_before(two, damage):
+  for file in files_of(two / '2'):
+    if not file.stat().st_size and damage in (zero, halve):
+      continue
+    before = file.read_bytes()
+    damage(file)
+    other = file.with_name('another')
+    name = other if other.exists() else file
+    with checkpoints.Checkpoints(two, keep=2) as saved:
+      for read in (lambda s: s.restore(2, like=state_of(0)),
+                   lambda s: s.shapes(2), lambda s: s.notes(2),
+                   lambda s: s.verify()):
+        with pytest.raises(ValueError, match=(
+            f"{two}/2 can't be used: {name} .*before it is that of round 1")):
+          read(saved)
+    other.unlink(missing_ok=True)
+    file.write_bytes(before)
+  with checkpoints.Checkpoints(two, keep=2) as saved:
+    assert saved.notes(2) == {'recorded': 7}
+
+
+def test_a_flipped_bit_anywhere(two):
+  rng = np.random.default_rng(0)
+  for file in files_of(two / '2'):
+    before = file.read_bytes()
+    for place in rng.integers(0, 8 * max(len(before), 1), 20):
+      if before:
+        flip(file, place)
+        with checkpoints.Checkpoints(two, keep=2) as saved:
+          with pytest.raises(ValueError, match=f'used: {file} is damaged'):
+            saved.restore(2, like=state_of(0))
+        file.write_bytes(before)
+
+
+def test_the_one_before_is_used_and_the_damaged_one_kept(two, capsys):
+  for again in ('', '-2'):
+    flip(two / '2' / 'state' / '_METADATA', 99)
+    damaged = (two / '2' / 'state' / '_METADATA').read_bytes()
+    with checkpoints.Checkpoints(two, keep=2) as saved:
+      assert saved.latest() == 2
+      assert saved.newest_good() == saved.latest() == 1
+      assert int(saved.restore(1, like=state_of(0)).round) == 1
+      saved.save(2, state_of(2))
+    aside = two / f'2.damaged{again}'
+    assert f'It is kept as {aside.name}, and' in capsys.readouterr().out
+    assert (aside / 'state' / '_METADATA').read_bytes() == damaged
+  with checkpoints.Checkpoints(two, keep=2) as saved:
+    assert int(saved.restore(2, like=state_of(0)).round) == 2
+  zero(two / '2' / 'manifest.json')
+  zero(two / '1' / 'manifest.json')
+  with checkpoints.Checkpoints(two, keep=2) as saved:
+    with pytest.raises(ValueError, match='There is no good one before it'):
+      saved.newest_good()
+  assert (two / '2').exists() and (two / '1').exists()
+
+
+def test_a_full_disk_leaves_the_checkpoints_before(two, monkeypatch):
+  def full(*args, **kwargs):
+    raise ValueError('RESOURCE_EXHAUSTED: Error writing: No space left')
+  before = sorted(two.rglob('*'))
+  with checkpoints.Checkpoints(two, keep=2) as saved:
+    monkeypatch.setattr(saved._orbax, 'save', full)
+    with pytest.raises(OSError, match='No space left on device') as caught:
+      saved.save(3, state_of(3))
+    assert caught.value.filename == f'{two}/3'
+    assert sorted(two.rglob('*')) == before and saved.latest() == 2
 
 
 def test_npz_by_flattened_names(tmp_path):
@@ -67,16 +151,19 @@ def test_npz_by_flattened_names(tmp_path):
     assert set(arrays) == {'params/Dense_0/kernel', 'params/b/0', 'params/b/1'}
     np.testing.assert_array_equal(arrays['params/Dense_0/kernel'],
                                   np.ones((2, 3)))
+  before = (tmp_path / 'p.npz').read_bytes()
+  checkpoints.save_npz(tmp_path / 'p.npz', tree)
+  assert (tmp_path / 'p.npz').read_bytes() == before
 
 
 def test_an_interrupted_npz_leaves_the_old_one(tmp_path, monkeypatch):
   path = tmp_path / 'p.npz'
   checkpoints.save_npz(path, {'w': np.ones(3)})
   before = path.read_bytes()
-  def broken(file, **arrays):
+  def broken(file, *args, **options):
     file.write(b'half')
     raise OSError('disk full')
-  monkeypatch.setattr(np, 'savez', broken)
+  monkeypatch.setattr(np.lib.format, 'write_array', broken)
   with pytest.raises(OSError):
     checkpoints.save_npz(path, {'w': np.zeros(3)})
   assert path.read_bytes() == before

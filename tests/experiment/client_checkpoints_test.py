@@ -141,10 +141,11 @@ def spoil(folder, flushed):
   file = folder / client_checkpoints.FOLDER / 'records.bin'
   if not file.exists():
     return
-  now = np.fromfile(file, np.uint8).reshape(-1, ROW_BYTES)
+  record_bytes = ROW_BYTES + 4  # With the checksum.
+  now = np.fromfile(file, np.uint8).reshape(-1, record_bytes)
   before = np.full_like(now, 171)
   if flushed:
-    kept = np.frombuffer(flushed[-1], np.uint8).reshape(-1, ROW_BYTES)
+    kept = np.frombuffer(flushed[-1], np.uint8).reshape(-1, record_bytes)
     before[:len(kept)] = kept
   now[(now != before).any(axis=1)] = 171
   now.tofile(file)
@@ -189,7 +190,7 @@ def test_two_kills_and_what_the_folder_holds(
     shapes = checkpoints.shapes(ROUNDS)
   assert [s for name, s in shapes.items() if name.startswith('clients')] == [
       (len(SIZES),)]
-  assert state.clients.store.num_records <= 1 + len(SIZES) + 2 * 3
+  assert state.clients.store.num_records <= 1 + len(SIZES) + 2 * 2 * 3
 
 
 @pytest.mark.bits

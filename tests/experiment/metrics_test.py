@@ -1,9 +1,11 @@
 """Rounds to a target by hand, and a metrics file that survives kills."""
 
 import bisect
+import errno
 import json
 import math
 import os
+import zlib
 
 import jax.numpy as jnp
 import numpy as np
@@ -90,7 +92,11 @@ def test_rows_come_back_to_the_bit(path):
   metrics.append(str(path), ROWS[2:])
   assert metrics.read(path) == ROWS
   lines = path.read_text().split('\n')
-  assert [json.loads(line) for line in lines[:-1]] == ROWS and not lines[-1]
+  plain = [json.loads(line) for line in lines[:-1]]
+  for record, line in zip(plain, lines, strict=False):
+    start = line.index(', "crc32"')
+    assert record.pop('crc32') == zlib.crc32(line[:start].encode())
+  assert plain == ROWS and not lines[-1]
 
 
 def test_any_real_scalar_is_written_as_a_float(path):
@@ -124,6 +130,7 @@ def test_what_json_lacks_is_null(path):
     ({'round': 1, 'loss': np.zeros(1)}, 'loss must be'),
     ({'round': 1, 'loss': {'train': 0.5}}, 'loss must be'),
     ({'round': 1, 'loss': 10**400}, 'loss must be'),
+    ({'round': 1, 'crc32': 3}, "no field 'crc32'"),
 ])
 def test_bad_rows_are_named_and_nothing_is_written(path, row, message):
   metrics.append(path, ROWS)
@@ -207,11 +214,70 @@ def test_a_missing_file(path):
 
 @pytest.mark.parametrize('line', [
     b'{"round": 2, "lo', b'', b'[1]', b'3', b'{"loss": 0.5}',
-    b'{"round": 2.0}', b'{"round": true}', b'\xff'])
-def test_a_broken_line_in_the_middle_is_named(path, line):
-  content = b'{"round": 1}\n' + line + b'\n{"round": 3}\n'
+    b'{"round": 2}', b'{"round": 2, "crc32": 1}', b'\xff'])
+def test_a_broken_line_is_named_by_read_and_set_aside_by_truncate(path, line):
+  metrics.append(path, [{'round': 1}])
+  first = path.read_bytes()
+  metrics.append(path, [{'round': 3}])
+  third = path.read_bytes().removeprefix(first)
+  content = first + line + b'\n' + third
   path.write_bytes(content)
-  for function in (metrics.read, lambda p: metrics.truncate_after(p, 1)):
-    with pytest.raises(ValueError, match=r'metrics\.jsonl, line 2: '):
-      function(path)
+  with pytest.raises(ValueError, match=r'metrics\.jsonl, line 2: '):
+    metrics.read(path)
   assert path.read_bytes() == content
+  assert metrics.truncate_after(path, 9) == [2]
+  assert path.read_bytes() == first + third
+  assert (path.parent / 'metrics.jsonl.damaged').read_bytes() == content
+  assert metrics.missing_rounds(metrics.read(path), 4) == [2, 4]
+
+
+def test_any_flipped_bit_loses_its_own_records_and_no_other(path):
+  """Of two lines, where the bit is in the newline between them."""
+  metrics.append(path, ROWS)
+  content = path.read_bytes()
+  for place in range(8 * len(content)):
+    flipped = bytearray(content)
+    flipped[place // 8] ^= 1 << place % 8
+    path.write_bytes(flipped)
+    try:
+      found = metrics.read(path)
+    except ValueError:
+      metrics.truncate_after(path, 9)
+      found = metrics.read(path)
+      assert set(found_rounds := [r['round'] for r in found]) < {1, 2, 3}
+      assert len(found_rounds) >= 1
+    else:  # The last newline is gone: a line that was cut off.
+      assert found == ROWS[:-1] and place // 8 == len(content) - 1
+    assert all(record in ROWS for record in found)
+
+
+@pytest.mark.parametrize('numbers, text', [
+    ([4], 'round 4'), ([3, 4, 5, 9], 'rounds 3 to 5, 9'),
+    ([1, 3], 'rounds 1, 3')])
+def test_ranges(numbers, text):
+  assert metrics.ranges(numbers) == text
+
+
+def test_the_last_round(path):
+  assert metrics.last_round(path) == 0
+  metrics.append(path, ROWS)
+  assert metrics.last_round(path) == 3
+  with path.open('ab') as file:
+    file.write(b'{"round": 7')
+  assert metrics.last_round(path) == 3
+  with path.open('ab') as file:
+    file.write(b'}\n')
+  with pytest.raises(ValueError, match='last line'):
+    metrics.last_round(path)
+
+
+def test_a_full_disk_leaves_the_records_before(path, monkeypatch):
+  metrics.append(path, ROWS[:1])
+  before = path.read_bytes()
+  def full(descriptor):
+    raise OSError(errno.ENOSPC, 'No space left on device')
+  monkeypatch.setattr(os, 'fsync', full)
+  with pytest.raises(OSError, match='No space left on device') as caught:
+    metrics.append(path, ROWS[1:])
+  assert caught.value.filename == str(path)
+  assert path.read_bytes() == before

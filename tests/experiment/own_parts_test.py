@@ -116,7 +116,7 @@ def squared(outputs, examples):
 
 
 def losses(file):
-  return [row['train/loss'] for row in metrics.read(file)]
+  return [row['train/loss'] for row in metrics.read(file) if row['round']]
 
 
 def test_they_run_resume_and_are_swept_without_an_edit(

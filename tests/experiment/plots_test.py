@@ -181,6 +181,14 @@ def test_a_single_constant_evaluation(tmp_path, figures):
   assert low < 1 < high
 
 
+def test_the_best_of_a_loss_is_its_lowest(tmp_path, figures):
+  records = [{'round': r, 'test/mae': value}
+             for r, value in enumerate([3.0, 1.0, 2.0, 0.5], 1)]
+  plots.curves(records, tmp_path / 'a.png', 'test/mae', higher=False)
+  np.testing.assert_array_equal(
+      line(figures[0], 1)[:, 1], [3.0, 1.0, 1.0, 0.5])
+
+
 def test_a_loss_without_best(tmp_path, figures):
   plots.curves(rows_of([2.0, 0.5], 'train/loss'), tmp_path / 'c.png',
                metric='train/loss', best=False)

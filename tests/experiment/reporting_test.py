@@ -29,13 +29,35 @@ def test_closing_table():
   assert (fields['bytes up'], fields['bytes down']) == ('120 B', '240 B')
 
 
+def test_the_best_of_an_error_is_the_lowest():
+  records = rows([0.5, 0.8, 0.2, 0.7])
+  for record in records:
+    record['test/mae'] = record.pop('test/accuracy')
+  fields = reporting.closing_fields(records, [0.6], {'mae': False})
+  assert fields['best test mae'] == '0.2000 (round 3)'
+  assert not any('accuracy' in name or 'rounds to' in name for name in fields)
+  # Nobody said what is better: the loss is told.
+  fields = reporting.closing_fields(records, [0.6])
+  assert fields['best test loss'] == '0.2000 (round 2)'
+
+
+def test_a_line_on_clients_is_of_what_there_is():
+  found = {'loss/mean': 1.0, 'auc/mean': 0.5, 'auc/p10': None,
+           'auc/worst': 0.25, 'auc/clients': 7}
+  assert reporting.clients_field(found, {'auc': True}) == {
+      "clients' own test auc": 'mean 0.5000, worst 0.2500, of 7 clients'}
+  found['accuracy/mean'] = 0.75
+  assert reporting.clients_field(found, {'auc': True}) == {
+      "clients' own test accuracy": 'mean 0.7500'}
+
+
 def test_a_target_out_of_reach():
   fields = reporting.closing_fields(rows([0.5]), [0.97])
   assert fields['rounds to 97.0%'] == 'not reached'
 
 
 def test_plain_lines_for_evaluations_only(capsys):
-  progress = reporting.Progress(0, 100, targets=[0.9])
+  progress = reporting.Progress([], 0, 100, targets=[0.9])
   progress.update([{'round': 1, 'train/loss': 1.0},
                    *rows([0.5, 0.95, 0.97])])
   progress.close()
@@ -45,18 +67,43 @@ def test_plain_lines_for_evaluations_only(capsys):
   assert [('reached 90.0%' in line) for line in lines] == [False, True, False]
 
 
+def test_a_target_is_announced_once_also_after_a_resume(capsys):
+  earlier = rows([0.5, 0.95])
+  progress = reporting.Progress(earlier, 2, 100, targets=[0.9, 0.99])
+  progress.update([row | {'round': row['round'] + 2}
+                   for row in rows([0.97, 0.995])])
+  progress.close()
+  lines = capsys.readouterr().out.splitlines()
+  assert [line.count('reached') for line in lines] == [0, 1]
+  assert 'reached 99.0%' in lines[1]
+
+
+def test_rounds_to_a_target_after_metrics_were_lost():
+  whole = rows([0.5, 0.6, 0.7, 0.8, 0.9, 0.9])
+  assert reporting.rounds_to(whole, 0.65) == '2.5'
+  assert reporting.rounds_to(whole, 0.95) == 'not reached'
+  # It may have been reached in a round that is lost.
+  without = lambda *rounds: [r for r in whole if r['round'] not in rounds]
+  assert reporting.rounds_to(without(1, 2), 0.65) == (
+      'unknown, since metrics of rounds 1 to 2 are lost')
+  assert reporting.rounds_to(without(3), 0.65).startswith('unknown')
+  assert reporting.rounds_to(without(2, 5), 0.95).startswith('unknown')
+  # What is lost afterwards does not matter.
+  assert reporting.rounds_to(without(4, 5), 0.65) == '2.5'
+
+
+def test_the_model_before_training_reaches_nothing():
+  initial = {'round': 0, 'test/accuracy': 0.99, 'test/loss': 0.1, 'clients': 0,
+             'bytes_up': 0.0, 'bytes_down': 0.0, 'seconds': 9.0}
+  trained = rows([0.5, 0.8])
+  assert reporting.closing_fields([initial, *trained], [0.7]) == (
+      reporting.closing_fields(trained, [0.7]))
+
+
 def test_the_time_to_the_first_round_is_told_once(capsys, monkeypatch):
   monkeypatch.setattr(reporting.time, 'perf_counter', lambda: 12.34)
-  progress = reporting.Progress(0, 100, targets=[], begun=10.0)
+  progress = reporting.Progress([], 0, 100, targets=[], begun=10.0)
   for _ in range(2):
     progress.update([{'round': 1, 'train/loss': 1.0}])
   progress.close()
   assert capsys.readouterr().out == 'first round after 2.3 s\n'
-
-
-def test_tensorboard_events_hold_the_rows(tmp_path):
-  pytest.importorskip('tensorboardX')
-  with reporting.event_writer(tmp_path, True) as write:
-    write(rows([0.5, 0.8]))
-  (file,) = (tmp_path / 'tensorboard').iterdir()
-  assert file.read_bytes().count(b'test/accuracy') == 2

@@ -44,7 +44,7 @@ def rows_of(file):
 
 def lanes_of(folder):
   lines = (folder / 'metrics.jsonl').read_text().splitlines()
-  return {json.loads(line)['lanes'] for line in lines}
+  return {json.loads(line)['lanes'] for line in lines[1:]}
 
 
 def assert_close(got, want):
@@ -87,17 +87,17 @@ def test_a_killed_sweep_goes_on(tmp_path, monkeypatch):
   monkeypatch.setattr(drive, '_DISPATCH_SECONDS', 0.0)
   saved = Checkpoints.save
 
-  def save_and_die(self, number, state):
+  def save_and_die(self, number, state, notes):
     if state.done.max() == 5:
       raise Killed  # After the metrics of round 5, before its checkpoint.
-    saved(self, number, state)
+    saved(self, number, state, notes)
 
   with monkeypatch.context() as patch:
     patch.setattr(Checkpoints, 'save', save_and_die)
     with pytest.raises(Killed):
       run(tmp_path / 'killed', texts, **options)
   files = metrics_of(tmp_path / 'killed')
-  assert [len(rows_of(f)) for f in files.values()] == [5, 5, 5]
+  assert [len(rows_of(f)) for f in files.values()] == [6, 6, 6]
   first = {name: f.read_bytes().splitlines()[:4] for name, f in files.items()}
   assert run(tmp_path / 'killed', texts, **options) == 0
   for name, whole in metrics_of(tmp_path / 'whole').items():
@@ -120,7 +120,7 @@ def test_who_diverges_is_told(tmp_path, capsys):
   told = capsys.readouterr().out
   assert 'client_lr=3e+38: diverged in round 1' in told
   assert len(rows_of(
-      tmp_path / 'sweep' / 'client_lr=0.1' / 'metrics.jsonl')) == 6
+      tmp_path / 'sweep' / 'client_lr=0.1' / 'metrics.jsonl')) == 1 + 6
 
 
 @pytest.mark.parametrize('text, message', [
@@ -166,8 +166,8 @@ def test_who_has_diverged_is_told_again_and_not_run_again(
   texts, options = ['client_lr=0.1,3e38'], {'checkpoint_seconds': 0.0}
   saved = Checkpoints.save
 
-  def save_and_die(self, number, state):
-    saved(self, number, state)
+  def save_and_die(self, number, state, notes):
+    saved(self, number, state, notes)
     raise Killed
 
   with monkeypatch.context() as patch:
@@ -179,7 +179,7 @@ def test_who_has_diverged_is_told_again_and_not_run_again(
   told = capsys.readouterr().out
   assert told.count('diverged in round') == 1
   assert 'client_lr=3e+38: diverged in round 1\n' in told
-  assert len(rows_of(tmp_path / 'client_lr=0.1' / 'metrics.jsonl')) == 6
+  assert len(rows_of(tmp_path / 'client_lr=0.1' / 'metrics.jsonl')) == 1 + 6
 
 
 def test_another_sweep_in_the_folder(tmp_path):
@@ -195,3 +195,20 @@ def test_median_over_seeds():
   rows = sweep_report.median(runs)
   assert [row['round'] for row in rows] == [1]
   np.testing.assert_allclose(rows[0]['test/accuracy'], 0.2)
+
+
+def test_runs_of_other_lengths_have_not_diverged(tmp_path, capsys):
+  """A sweep over `rounds`: each is finished after its own."""
+  done = {'rounds=2': 2, 'rounds=4': 4, 'bad': 1}
+  for label, number in done.items():
+    (tmp_path / label).mkdir()
+    metrics.append(tmp_path / label / 'metrics.jsonl', [
+        {'round': r, 'test/accuracy': 0.1 * r} for r in range(number + 1)])
+  sweep_report.write(
+      tmp_path, {label: label for label in done},
+      {'rounds=2': 2, 'rounds=4': 4, 'bad': 2}, [0.15], held_out=False)
+  lines = {line.split()[0]: line.split()[1:]
+           for line in capsys.readouterr().out.splitlines()[1:]}
+  assert lines['rounds=2'] == ['2', '0.2000', '0.2000', '1.5']
+  assert lines['rounds=4'] == ['4', '0.4000', '0.4000', '1.5']
+  assert lines['bad'][:3] == ['diverged', 'after', '1']

@@ -1,10 +1,8 @@
 """Whole runs on digits, through the config, as `run.py` starts them."""
 
 import importlib.util
-import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -91,16 +89,16 @@ def test_the_folder_holds_what_the_readme_names(finished):
                'partition.png', 'final_params.npz', 'clients.json'):
     assert (finished / name).exists(), name
   assert not [p for p in finished.iterdir() if p.name.endswith('.part')]
-  record = json.loads((finished / 'config.json').read_text())
+  record = workdir.read_json(finished / 'config.json')
   assert record['config']['model'] == 'logistic_regression'
   assert record['resolved'] == {'devices': 1, 'lanes': 5}
   assert 'jax' in record['environments'][0]['versions']
   rows = rows_of(finished)
-  assert [row['round'] for row in rows] == list(range(1, 7))
+  assert [row['round'] for row in rows] == list(range(7))
   assert {'test/accuracy', 'test/loss', 'train/loss', 'bytes_up',
-          'bytes_down'} <= set(rows[0])
+          'bytes_down'} <= set(rows[1])
   # 10 clients send and get 65 * 10 floats, and a weight or the round's number.
-  assert rows[0]['bytes_up'] == rows[0]['bytes_down'] == 10 * (650 + 1) * 4
+  assert rows[1]['bytes_up'] == rows[1]['bytes_down'] == 10 * (650 + 1) * 4
   assert set(params_of(finished)) == {'params/dense_0/kernel',
                                       'params/dense_0/bias'}
 
@@ -132,7 +130,7 @@ def test_measured_lanes_are_kept_when_a_run_goes_on(tmp_path, monkeypatch):
   fastest = lambda make, *args: (make(1, 3), 'test')
   monkeypatch.setattr(autotune, 'choose', fastest)
   run(tmp_path, lanes='auto', rounds=2)
-  record = json.loads((tmp_path / 'config.json').read_text())
+  record = workdir.read_json(tmp_path / 'config.json')
   assert record['resolved'] == {'devices': 1, 'lanes': 3}
   monkeypatch.undo()
   def given(make, cohort, devices, lanes, *job):
@@ -140,7 +138,7 @@ def test_measured_lanes_are_kept_when_a_run_goes_on(tmp_path, monkeypatch):
     return make(1, 3), 'given'
   monkeypatch.setattr(autotune, 'choose', given)
   run(tmp_path, lanes='auto')
-  assert len(rows_of(tmp_path)) == 6
+  assert rows_of(tmp_path)[-1]['round'] == 6
 
 
 def test_another_config_is_refused_with_the_difference(finished):
@@ -237,20 +235,32 @@ def test_two_runs_in_one_folder(tmp_path):
       run(tmp_path)
 
 
-def test_a_damaged_checkpoint_stops_a_run_before_it_drops_metrics(
-    finished, tmp_path):
+def test_a_run_goes_on_from_before_a_damaged_checkpoint(
+    finished, tmp_path, capsys):
   run(tmp_path, rounds=3)
   run(tmp_path, rounds=5)
   (damaged,) = (tmp_path / 'checkpoints').glob('5')
   for path in damaged.rglob('*'):
     if path.is_file():
       path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
-  with pytest.raises(ValueError, match="5 can't be read; .* it is 3 "):
-    run(tmp_path)
-  assert len(rows_of(tmp_path)) == 5
-  shutil.rmtree(damaged)
   assert run(tmp_path) == run_lib.EXIT_DONE
+  out = capsys.readouterr().out
+  assert re.search(r"5 can't be used: .*damaged.* before it is that of round 3"
+                   r'\. It is kept as 5\.damaged', out)
+  assert 'resumed after round 3' in out
+  assert (tmp_path / 'checkpoints' / '5.damaged').is_dir()
   assert_same_run(tmp_path, finished)
+
+
+def test_damaged_checkpoints_alone_stop_a_run_before_it_drops_metrics(
+    tmp_path):
+  run(tmp_path, rounds=3)
+  (damaged,) = (tmp_path / 'checkpoints').glob('3')
+  (damaged / 'manifest.json').unlink()
+  for _ in range(2):
+    with pytest.raises(ValueError, match='There is no good one before it'):
+      run(tmp_path)
+  assert len(rows_of(tmp_path)) == 1 + 3
 
 
 def test_tensorboard_without_its_package_is_told_at_once(tmp_path, monkeypatch):
@@ -275,7 +285,7 @@ def test_divergence_can_be_told_to_continue(tmp_path, capsys):
   code = run(tmp_path, client_lr=1e38, model='mnist_2nn',
              on_divergence='continue')
   assert code == run_lib.EXIT_DONE
-  assert len(rows_of(tmp_path)) == 6
+  assert rows_of(tmp_path)[-1]['round'] == 6
   assert 'NaN or infinite' in capsys.readouterr().out
 
 
@@ -416,7 +426,7 @@ def test_client_states_on_disk(tmp_path, monkeypatch, capsys):
     run(disk, client_state=where, rounds=rounds)
   assert (disk / 'client_states' / 'records.bin').exists()
   assert_same_run(disk, device)
-  a, b = (json.loads((f / 'clients.json').read_text()) for f in (disk, device))
+  a, b = (workdir.read_json(f / 'clients.json') for f in (disk, device))
   assert a == pytest.approx(b, rel=1e-6) and a['accuracy/mean'] > 0.3
   with pytest.raises(ValueError, match="client_state must be 'auto' or 'dev"):
     build_sweep.build_sweep(

@@ -150,11 +150,11 @@ def test_a_kill_costs_the_dispatch_that_was_running(tmp_path, monkeypatch):
   save, rounds = Checkpoints.save, []
 
   def dies(when):
-    def saves(self, number, state):
+    def saves(self, number, state, notes):
       rounds.append(int(state.done.max()))
       if rounds[-1] == 4 and when == 'before':
         raise Killed  # After the records of round 4, before its checkpoint.
-      save(self, number, state)
+      save(self, number, state, notes)
       if rounds[-1] == 6:
         raise Killed
     return saves

@@ -142,8 +142,8 @@ def test_evaluation_flags_and_rows():
       MODEL, algorithms.fedavg(MODEL, optax.sgd(0.1)), data, rounds=7,
       client_fraction=1.0, test=test, eval_every=3)
   evaluated = [r['round'] for r in result.records if 'test/accuracy' in r]
-  assert evaluated == [3, 6, 7]
-  assert [r['round'] for r in result.records] == list(range(1, 8))
+  assert evaluated == [0, 3, 6, 7]
+  assert [r['round'] for r in result.records] == list(range(8))
   # Every example counts once: 55 is no multiple of anything padded.
   params = jax.device_get(result.variables.params)
   right = (test['x'] @ params['w'] + params['b']).argmax(1) == test['y']
@@ -158,8 +158,8 @@ def test_named_evaluation_sets_are_in_the_records():
       MODEL, algorithm, toys.softmax_data(SIZES), rounds=2, eval_every=2,
       client_fraction=1.0, devices=1, lanes=2, test=sets.pop('test'),
       more_sets=sets)
-  first, last = result.records
-  assert 'backdoor/loss' not in first
+  initial, first, last = result.records
+  assert 'backdoor/loss' in initial and 'backdoor/loss' not in first
   for name, examples in sets.items():
     want = evaluation.evaluate(MODEL, result.variables, examples)
     for metric, value in want.items():

@@ -4,32 +4,37 @@ Record 0 is the state that every client starts with; a table says for each
 client which record is its own, at first that one. So a client that has not
 taken part costs neither disk nor time, and the file grows with those that have.
 
-A kill at any moment leaves what the last checkpoint needs, since no record that
-its table names is ever written to: a client's first new state after a
-checkpoint goes to a free record, later ones over that. This is the order:
+A kill at any moment leaves what the last checkpoint and the one before need,
+since no record that their tables name is ever written to: a client's first new
+state after a checkpoint goes to a free record, later ones over that. This is
+the order:
 
-  1. Rounds write to records that the last checkpoint doesn't name.
+  1. Rounds write to records that the last two checkpoints don't name.
   2. `flush` brings the file to the disk.
   3. The checkpoint is written, the table in it, and committed as a whole.
-  4. `adopt` notes in `store.json` that older checkpoints can't be restored any
-     more, and then takes the records that only they name as free.
+  4. `adopt` notes in `store.json` which checkpoints can't be restored any more,
+     and then takes the records that only they name as free.
 
 A kill before 3 is done leaves the older table with its records, and one after
 it the new table with its own; nothing is undone or redone. Beyond one record
 for each client seen, the file holds as many as were written since the last
-checkpoint.
+checkpoint but one.
+
+A record ends with its CRC-32, begun with the client's number, so that a bad
+disk, or another client's record, is noticed when a state is read.
 """
 
-import json
 import math
 import os
 import tempfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from fedjax_sim.core import files
+from fedjax_sim.core import files, sealed_json
 from fedjax_sim.core.types import PyTree
 
 _RECORDS, _META = 'records.bin', 'store.json'
@@ -37,6 +42,8 @@ _RECORDS, _META = 'records.bin', 'store.json'
 _GROWTH_BYTES = 2 ** 24
 # States are copied so many bytes at a time, which a core's cache holds.
 _COPY_BYTES = 2 ** 20
+# Of a record's checksum, at its end.
+_SUM_BYTES = 4
 
 
 class ClientStore:
@@ -44,7 +51,7 @@ class ClientStore:
 
   Attributes:
     num_clients: N.
-    record_bytes: of a record.
+    record_bytes: of a state.
   """
 
   def __init__(self, folder: Path | None, num_clients: int, first: PyTree):
@@ -71,9 +78,12 @@ class ClientStore:
     ends = np.cumsum([0, *(x.nbytes for x in leaves)]).tolist()
     self._columns = [slice(*pair) for pair in zip(ends, ends[1:], strict=False)]
     self.record_bytes = ends[-1]
-    self._records = np.concatenate([_as_bytes(x[None]) for x in leaves], axis=1)
-    self._oldest = 0
-    self._reset(np.zeros(num_clients, np.int32))
+    self._record_bytes = self.record_bytes + _SUM_BYTES
+    self._adopted: list[tuple[int, np.ndarray]] = []  # Rounds and tables.
+    self._table = np.zeros(num_clients, np.int32)
+    self._records = np.zeros((1, self._record_bytes), np.uint8)
+    self._fill(np.zeros(1, int), np.zeros(1, int), [x[None] for x in leaves])
+    self._reset(self._table)
 
   @property
   def table(self) -> np.ndarray:
@@ -94,19 +104,21 @@ class ClientStore:
 
     Returns:
       PyTree [length, ...].
+
+    Raises:
+      ValueError: a state is not what was written.
     """
-    records = self._table[clients]
-    length = len(records) if length is None else length
-    step = max(1, _COPY_BYTES // max(self.record_bytes, 1))
-    leaves = []
-    for columns, (dtype, shape) in zip(
-        self._columns, self._shapes, strict=True):
-      leaf = np.zeros((length, columns.stop - columns.start), np.uint8)
-      for i in range(0, len(records), step):
-        part = records[i:i + step]
-        leaf[i:i + len(part)] = self._records[part, columns]
-      leaves.append(leaf.view(dtype).reshape(length, *shape))
-    return jax.tree.unflatten(self._structure, leaves)
+    length = len(clients) if length is None else length
+    leaves = [np.zeros((length, columns.stop - columns.start), np.uint8)
+              for columns in self._columns]
+    for part in self._parts(clients):
+      rows = self._records[self._table[clients[part]]]
+      self._verify(clients[part], rows)
+      for leaf, columns in zip(leaves, self._columns, strict=True):
+        leaf[part] = rows[:, columns]
+    return jax.tree.unflatten(self._structure, [
+        leaf.view(dtype).reshape(length, *shape) for leaf, (dtype, shape)
+        in zip(leaves, self._shapes, strict=True)])
 
   def write(self, clients: np.ndarray, states: PyTree) -> None:
     """Sets the states, PyTree [M, ...], of distinct clients, int [M].
@@ -114,11 +126,12 @@ class ClientStore:
     Raises:
       OSError: the disk is full.
     """
-    self._renew(np.asarray(clients))
-    records = self._table[clients]
-    for columns, leaf in zip(
-        self._columns, jax.tree.leaves(states), strict=True):
-      self._records[records, columns] = _as_bytes(np.asarray(leaf))
+    clients = np.asarray(clients)
+    self._renew(clients)
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(states)]
+    for part in self._parts(clients):
+      self._fill(self._table[clients[part]], clients[part] + 1,
+                 [leaf[part] for leaf in leaves])
 
   def flush(self) -> None:
     """Brings all that was written to the disk, before a checkpoint."""
@@ -136,20 +149,64 @@ class ClientStore:
     Raises:
       ValueError: the files are not those that the checkpoint was written with.
     """
+    table = np.array(table, np.int32)
     if self._file is None and table.any():
       self._open(table, round_number)
-    self._oldest = round_number
+    self._adopted = [*self._adopted, (round_number, table)][-2:]
     if self._file is not None:
       self._write_meta()
-    self._reset(np.array(table, np.int32))
+    self._reset(table)
+
+  def _parts(self, clients: np.ndarray) -> Iterator[slice]:
+    """Of a few clients each."""
+    step = max(1, _COPY_BYTES // self._record_bytes)
+    for start in range(0, len(clients), step):
+      yield slice(start, min(start + step, len(clients)))
+
+  def _fill(
+      self, records: np.ndarray, first: np.ndarray, leaves: list[np.ndarray]
+  ) -> None:
+    """Writes records, each with its checksum, which begins with `first`."""
+    rows = np.empty((len(records), self._record_bytes), np.uint8)
+    for columns, leaf in zip(self._columns, leaves, strict=True):
+      rows[:, columns] = _as_bytes(leaf)
+    rows[:, self.record_bytes:] = self._sums(rows, first)
+    self._records[records] = rows
+
+  def _sums(self, rows: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """uint8 [M, 4], the checksums of rows, which begin with `first`."""
+    sums = [zlib.crc32(row[:self.record_bytes], start)
+            for row, start in zip(rows, first.tolist(), strict=True)]
+    return np.array(sums, '<u4').view(np.uint8).reshape(-1, _SUM_BYTES)
+
+  def _verify(self, clients: np.ndarray, rows: np.ndarray) -> None:
+    # Record 0 is nobody's.
+    first = np.where(self._table[clients] > 0, clients + 1, 0)
+    good = (self._sums(rows, first) == rows[:, self.record_bytes:]).all(axis=1)
+    if not good.all():
+      raise ValueError(
+          f'{self._name}: the state of client number '
+          f'{clients[np.argmin(good)]} is damaged: its checksum is not that '
+          'of what was written. If the last checkpoint but one has an earlier '
+          'state of this client, the run goes on from there once the last '
+          "one's folder has another name.")
+
+  @property
+  def _name(self) -> str:
+    """Of the file, in messages."""
+    return ('a temporary file' if self._folder is None
+            else str(self._folder / _RECORDS))
 
   def _reset(self, table: np.ndarray) -> None:
-    """A table whose records must not change; all others are free."""
-    self._table = table
+    """A table to go on from; records of no adopted one are free."""
+    self._table = table.copy()
     self._renewed = np.zeros(self.num_clients, bool)
-    self._end = max(int(table.max(initial=0)) + 1, 1)
+    tables = [table, *(t for _, t in self._adopted)]
+    self._end = 1 + max(int(t.max(initial=0)) for t in tables)
     used = np.zeros(self._end, bool)
-    used[table] = used[0] = True
+    used[0] = True
+    for one in tables:
+      used[one] = True
     self._free = np.flatnonzero(~used)
 
   def _renew(self, clients: np.ndarray) -> None:
@@ -173,13 +230,14 @@ class ClientStore:
       self._file = self._new_file()
     held = len(self._records)
     count = max(least, held + held // 8,
-                held + _GROWTH_BYTES // max(self.record_bytes, 1))
-    size = count * self.record_bytes
-    if hasattr(os, 'posix_fallocate'):
-      # So that a full disk is an error here, not a signal when a page is hit.
-      os.posix_fallocate(self._file.fileno(), 0, size)
-    else:
-      self._file.truncate(size)
+                held + _GROWTH_BYTES // self._record_bytes)
+    size = count * self._record_bytes
+    with files.naming(self._name):
+      if hasattr(os, 'posix_fallocate'):
+        # So that a full disk is an error here, not a signal when a page is hit.
+        os.posix_fallocate(self._file.fileno(), 0, size)
+      else:
+        self._file.truncate(size)
     self._map(count)
     if first is not None:
       self._records[:1] = first
@@ -195,23 +253,23 @@ class ClientStore:
 
   def _map(self, count: int) -> None:
     self._records = np.memmap(self._file, np.uint8, 'r+',
-                              shape=(count, self.record_bytes))
+                              shape=(count, self._record_bytes))
 
   def _meta(self) -> dict:
-    return {'clients': self.num_clients, 'oldest_round': self._oldest,
+    oldest = self._adopted[0][0] if self._adopted else 0
+    return {'clients': self.num_clients, 'oldest_round': oldest,
             'leaves': [[d.name, list(shape)] for d, shape in self._shapes]}
 
   def _write_meta(self) -> None:
     if self._folder is not None:
-      with files.replacing(self._folder / _META) as file:
-        file.write(json.dumps(self._meta(), indent=1).encode())
+      sealed_json.write(self._folder / _META, self._meta())
       files.sync_folder(self._folder)
 
   def _open(self, table: np.ndarray, round_number: int) -> None:
     """Opens the files of an earlier process."""
     file = self._folder / _RECORDS
     try:
-      meta = json.loads((self._folder / _META).read_text())
+      meta = sealed_json.read(self._folder / _META)
       oldest = meta['oldest_round']
       size = file.stat().st_size
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -221,8 +279,8 @@ class ClientStore:
     if oldest > round_number:
       raise ValueError(
           f'the client states in {self._folder} are those of round {oldest} or '
-          f'later, the newest checkpoint is of round {round_number}.')
-    count = size // self.record_bytes
+          f'later, the newest good checkpoint is of round {round_number}.')
+    count = size // self._record_bytes
     same = meta | {'oldest_round': 0} == self._meta() | {'oldest_round': 0}
     if not same or count <= table.max():
       raise ValueError(

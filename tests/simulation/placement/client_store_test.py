@@ -1,5 +1,8 @@
 """States of clients on disk: what is read back, and what a kill leaves."""
 
+import errno
+import os
+
 import jax
 import ml_dtypes
 import numpy as np
@@ -74,8 +77,8 @@ def test_agrees_with_a_dict_over_many_writes_and_checkpoints(store):
       store.flush()
       store.adopt(store.table, i)
     # One for each that was seen, the first one, and at most those written
-    # since the last checkpoint.
-    assert store.num_records <= 1 + len(want) + 4 * 7
+    # since the last checkpoint but one.
+    assert store.num_records <= 1 + len(want) + 8 * 7
   for c in range(50):
     (got, expected) = store.read(np.array([c])), want.get(c, FIRST)
     assert_bits(got, jax.tree.map(lambda x: np.asarray(x)[None], expected))
@@ -115,6 +118,55 @@ def test_records_of_the_last_checkpoint_stay_whatever_is_written(tmp_path):
     store, tables = other, [*tables, table]
   with pytest.raises(ValueError, match='round 4 or later.*of round 3'):
     ClientStore(tmp_path, 20, FIRST).adopt(tables[3], 3)
+
+
+def test_the_records_of_the_last_checkpoint_but_one_stay_too(tmp_path):
+  store, everyone, want = ClientStore(tmp_path, 20, FIRST), np.arange(20), {}
+  for i in (3, 5, 8):
+    store.write(everyone, states(everyone, i))
+    want[i] = store.table, store.read(everyone)
+    store.flush()
+    store.adopt(store.table, i)
+  store.write(everyone, states(everyone, 30))
+  for i in (8, 5):
+    other = ClientStore(tmp_path, 20, FIRST)
+    other._write_meta = lambda: None  # Only looks.
+    other.adopt(want[i][0], i)
+    assert_bits(other.read(everyone), want[i][1])
+  with pytest.raises(ValueError, match='round 5 or later.*of round 3'):
+    ClientStore(tmp_path, 20, FIRST).adopt(want[3][0], 3)
+
+
+def test_any_flipped_bit_of_a_state_is_noticed(store):
+  clients = np.array([4, 1, 30])
+  store.write(clients, states(clients))
+  want, held = store.read(clients), store._records
+  for record in [0, *store.table[clients]]:
+    owner = dict(zip(store.table[clients], clients, strict=True)).get(record, 7)
+    for place in range(8 * held.shape[1]):
+      held[record, place // 8] ^= 1 << place % 8
+      with pytest.raises(ValueError, match=f'client number {owner} is damaged'):
+        store.read(np.array([1, 4, 30, 7]))
+      held[record, place // 8] ^= 1 << place % 8
+    page = held[record].copy()
+    held[record] = 0
+    with pytest.raises(ValueError, match=f'client number {owner} is damaged'):
+      store.read(np.array([owner]))
+    held[record] = page
+  first, second = store.table[[4, 1]]
+  held[first] = held[second]  # A good state, of somebody else.
+  with pytest.raises(ValueError, match='client number 4 is damaged'):
+    store.read(np.array([4]))
+  assert_bits(store.read(clients[1:]), jax.tree.map(lambda x: x[1:], want))
+
+
+def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
+  def full(*args):
+    raise OSError(errno.ENOSPC, 'No space left on device')
+  monkeypatch.setattr(os, 'posix_fallocate', full)
+  with pytest.raises(OSError, match='No space left') as caught:
+    ClientStore(tmp_path / 'a', 20, FIRST).write(np.arange(3), states(range(3)))
+  assert caught.value.filename == str(tmp_path / 'a' / 'records.bin')
 
 
 def test_files_of_another_run_and_none_at_all(tmp_path):

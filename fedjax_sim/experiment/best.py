@@ -1,0 +1,128 @@
+"""The best model of a run, by any metric, on disk and in memory.
+
+`checkpoints`, and with it orbax, is imported where a file is read or written.
+"""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from fedjax_sim.core import checks
+from fedjax_sim.core.types import Model, PyTree
+from fedjax_sim.simulation.records import Record
+
+# In a run's folder.
+FILE = 'best_params.npz'
+MODES = ('max', 'min')
+
+
+def mode_of(model: Model, metric: str, mode: str | None) -> str:
+  """'max' or 'min': which values of a metric are good.
+
+  Args:
+    model: knows the direction of its metrics.
+    metric: such as 'test/accuracy'.
+    mode: what the user says; None asks the model.
+
+  Raises:
+    ValueError: the model doesn't know, or mode is something else.
+  """
+  if mode:
+    checks.one_of('mode', mode, MODES)
+    return mode
+  higher = model.direction(metric.rpartition('/')[2])
+  if higher is None:
+    raise ValueError(
+        f"mode must be 'max' or 'min' for metric {metric!r}, whose direction "
+        f'the model does not state, got {mode!r}.')
+  return 'max' if higher else 'min'
+
+
+def value_of(record: Record, metric: str, mode: str) -> float:
+  """A metric for which higher is better; -inf where it is not finite.
+
+  Raises:
+    ValueError: the record, of a round that was evaluated, has no such metric.
+  """
+  if record['round'] == 0 and metric.startswith('train/'):
+    return -math.inf  # Nobody has trained yet.
+  if metric not in record:
+    raise ValueError(
+        f'metric must be one of {", ".join(sorted(record))}, got {metric!r}.')
+  value = record[metric]
+  if value is None or not math.isfinite(value):
+    return -math.inf
+  return value if mode == 'max' else -value
+
+
+@dataclasses.dataclass(kw_only=True)
+class Best:
+  """Keeps the best model so far.
+
+  Attributes:
+    metric: such as 'test/accuracy'.
+    mode: 'max' or 'min'.
+    path: a file for it, None to keep it in memory only.
+    variables: of the best round, on the host; None before the first.
+    round: the best one so far.
+    value: the metric there.
+  """
+
+  metric: str
+  mode: str
+  path: Path | None = None
+  variables: PyTree = None
+  round: int | None = None
+  value: float | None = None
+
+  def load(self, like: PyTree) -> None:
+    """Goes on from what an earlier part of the run has kept."""
+    if self.path is None or not self.path.exists():
+      return
+    arrays = read(self.path)
+    self.round = int(arrays.pop('round'))
+    self.value = float(arrays.pop('value'))
+    from fedjax_sim.experiment.checkpoints import flat_names
+    like = like._replace(frozen=None)
+    names = list(flat_names(like))
+    self.variables = jax.tree.unflatten(
+        jax.tree.structure(like), [arrays[name] for name in names])
+
+  def is_better(self, record: Record) -> bool:
+    """Whether a round's record beats the best one so far."""
+    value = value_of(record, self.metric, self.mode)
+    if self.value is None:
+      return value > -math.inf
+    return value > (self.value if self.mode == 'max' else -self.value)
+
+  def keep(self, record: Record, variables: PyTree, write: bool) -> None:
+    """Takes a round's model; `write` says whether this process may write."""
+    self.round, self.value = record['round'], record[self.metric]
+    self.variables = jax.device_get(variables._replace(frozen=None))
+    if self.path is not None and write:
+      self.write(self.path)
+
+  def write(self, path: Path) -> None:
+    """Writes the model with its round and value, whole or not at all."""
+    from fedjax_sim.experiment.checkpoints import save_npz
+    save_npz(path, self.variables._asdict() | {
+        'round': np.int64(self.round), 'value': np.float64(self.value)})
+
+
+def read(path: Path) -> dict[str, Any]:
+  """Name -> array, of an npz file.
+
+  Raises:
+    ValueError: it is damaged, or no such file; names it.
+  """
+  try:
+    with np.load(path, allow_pickle=False) as arrays:
+      return {name: arrays[name] for name in arrays.files}
+  except Exception as error:
+    raise ValueError(
+        f"{path} can't be read ({type(error).__name__}: {error!s:.100})."
+        ) from error

@@ -1,0 +1,82 @@
+"""What can be read off a run: curves, predictions, frames."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from fedjax_sim.core import checks
+from fedjax_sim.core.types import Model, PyTree, Variables
+from fedjax_sim.simulation.records import Record
+
+
+def data_frame(columns: Any) -> Any:
+  """A `pandas.DataFrame` of columns, or of records.
+
+  Raises:
+    ValueError: pandas is not installed.
+  """
+  try:
+    import pandas
+  except ImportError as error:
+    raise ValueError('to_pandas needs pandas: pip install pandas.') from error
+  return pandas.DataFrame(columns)
+
+
+def curve(
+    records: Sequence[Record], name: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """Rounds and values of a metric where it was measured.
+
+  Raises:
+    ValueError: nowhere; lists what was.
+  """
+  points = [(record['round'], record[name])
+            for record in records if record.get(name) is not None]
+  if not points:
+    names = sorted({key for record in records for key in record})
+    raise ValueError(
+        f'no record has metric {name!r}; there are {", ".join(names)}.')
+  rounds, values = zip(*points, strict=True)
+  return np.array(rounds), np.array(values)
+
+
+def predict(
+    model: Model, variables: Variables, inputs: PyTree, batch_size: int = 1000
+) -> np.ndarray:
+  """A model's outputs, batch by batch, compiled once for each batch size.
+
+  Args:
+    model: the model.
+    variables: its weights.
+    inputs: [E, ...], as the examples' `x` in training.
+    batch_size: examples at once.
+
+  Returns:
+    Outputs [E, ...], NumPy; class scores are logits.
+
+  Raises:
+    ValueError: there are no inputs, or they don't fit the model.
+  """
+  checks.positive_int('batch_size', batch_size)
+  inputs = jax.tree.map(np.asarray, inputs)
+  size = len(jax.tree.leaves(inputs)[0])
+  if not size:
+    raise ValueError('inputs must be of at least one example, got 0.')
+  batch_size = min(batch_size, size)
+  outputs = []
+  for start in range(0, size, batch_size):
+    # The last batch is filled up with its own rows, so that one program does.
+    rows = np.minimum(np.arange(start, start + batch_size), size - 1)
+    outputs.append(jax.device_get(_run(
+        model.apply, variables, jax.tree.map(lambda x, r=rows: x[r], inputs),
+        rows == np.arange(start, start + batch_size))))
+  return jax.tree.map(lambda *x: np.concatenate(x)[:size], *outputs)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _run(apply, variables: Variables, inputs: PyTree, mask: np.ndarray):
+  model = Model(init=None, apply=apply, loss=None, metrics=None)
+  return model.run(variables, inputs, key=None, train=False, mask=mask)[0]

@@ -1,0 +1,161 @@
+"""The state that a run from Python begins with: drawn, given, or another's."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from fedjax_sim.core import frozen
+from fedjax_sim.core.types import PyTree, Variables
+from fedjax_sim.experiment import fingerprint, loop, metrics
+from fedjax_sim.experiment.result import Loaded, Result
+from fedjax_sim.simulation.placement import sharding
+from fedjax_sim.simulation.placement.stored_states import StoredStates
+from fedjax_sim.simulation.records import Record
+from fedjax_sim.simulation.rounds import SimulationState
+from fedjax_sim.simulation.simulation import Simulation, first_inputs
+
+
+def first(
+    given: Any, simulation: Simulation, folder: Path | None
+) -> tuple[SimulationState, list[Record]]:
+  """The first state, and the records of what came before it.
+
+  Args:
+    given: has `initial`, `resume_from` and `rounds`; see `simulate`.
+    simulation: ready to run.
+    folder: for clients' states that lie on disk.
+
+  Raises:
+    ValueError: what is given doesn't fit.
+  """
+  if given.resume_from is not None:
+    state, records = _resumed(given.resume_from, simulation)
+    done = int(state.server.round)
+    if given.rounds is not None and given.rounds <= done:
+      raise ValueError(
+          f'rounds must be more than the {done} that resume_from has done, '
+          f'which it counts too, got {given.rounds}.')
+    return state, records
+  if given.initial is None:
+    return simulation.init(folder), []
+  variables = _fitting('initial', _variables(given.initial), jax.eval_shape(
+      simulation.model.init, jax.random.key(0),
+      first_inputs(simulation.train))._replace(frozen=None))
+  return simulation.init(folder, sharding.to_devices(
+      variables, simulation.placement.everywhere)), []
+
+
+def described(given: Any) -> str:
+  """What identifies the start of a run, beside its seed."""
+  if given.initial is not None:
+    return 'initial: ' + fingerprint.of_arrays(_variables(given.initial))
+  if isinstance(given.resume_from, Result):
+    state = given.resume_from.state
+    return f'after round {int(state.server.round)} of a result: ' + (
+        fingerprint.of_arrays(state.server.variables))
+  if given.resume_from is not None:
+    return f'from {Path(given.resume_from).resolve()}'
+  return 'drawn from the seed'
+
+
+def _variables(initial: Any) -> Variables:
+  """What is given as `initial`, without frozen weights."""
+  if isinstance(initial, Result | Loaded):
+    initial = initial.variables
+  if not isinstance(initial, Variables):
+    initial = Variables(initial, None)
+  return jax.tree.map(np.asarray, initial._replace(frozen=None))
+
+
+def _resumed(
+    source: Any, simulation: Simulation
+) -> tuple[SimulationState, list[Record]]:
+  if simulation.state_buffer is not None:
+    raise ValueError(
+        "resume_from needs clients' states on the devices, client_state = "
+        "'device'; where they lie on disk, a run goes on in its own workdir.")
+  like = simulation.init()
+  if not isinstance(source, Result):
+    return _from_folder(Path(source), like)
+  state = source.state
+  if isinstance(state.clients, StoredStates):
+    raise ValueError(
+        "resume_from has clients' states on disk, in a file of that run: give "
+        'that run a workdir, and go on there.')
+  return _fitting('resume_from', frozen.without(state), like), list(
+      source.records)
+
+
+def _from_folder(
+    folder: Path, like: SimulationState
+) -> tuple[SimulationState, list[Record]]:
+  from fedjax_sim.experiment.checkpoints import Checkpoints
+  from fedjax_sim.experiment.verify import verify
+  path = folder / 'checkpoints'
+  if not path.is_dir():
+    raise ValueError(
+        f'resume_from must be a Result or the folder of a run, there are no '
+        f'checkpoints in {str(folder)!r}.')
+  verify(folder)
+  with Checkpoints(path, keep=None) as saved:
+    latest = saved.latest()
+    if latest is None:
+      raise ValueError(f'resume_from: {str(path)!r} holds no checkpoint.')
+    state = saved.restore(latest, like)
+  file = folder / loop.METRICS_FILE
+  records = metrics.read(file) if file.exists() else []
+  return state, [one for one in records if one['round'] <= latest]
+
+
+def _fitting(name: str, tree: PyTree, like: PyTree) -> PyTree:
+  """The tree like another: its shapes, dtypes, places.
+
+  What clients keep may be longer or shorter along the first axis, which fills
+  up the devices.
+
+  Raises:
+    ValueError: it is another tree; names what differs.
+  """
+  if isinstance(tree, Variables) and tree.model_state is None:
+    if jax.tree.leaves(like.model_state):
+      raise ValueError(
+          f'{name} must be Variables for a model that has a model_state, '
+          'got its params alone.')
+    tree = tree._replace(model_state=like.model_state)
+  got, want = fingerprint.shapes(tree), fingerprint.shapes(like)
+  leaves, structure = jax.tree.flatten(like)
+  differing = [key for key in sorted(got.keys() | want.keys())
+               if not _fits(key, got.get(key, ''), want.get(key, ''))]
+  if differing or jax.tree.structure(tree) != structure:
+    lines = ''.join(f'\n  {key}: {got.get(key, "nothing")} there, '
+                    f'{want.get(key, "nothing")} here' for key in differing)
+    raise ValueError(f'{name} must be of this model and algorithm.{lines}')
+  return jax.tree.unflatten(structure, [
+      _placed(x, one) for x, one in zip(
+          jax.tree.leaves(tree), leaves, strict=True)])
+
+
+def _fits(path: str, got: str, want: str) -> bool:
+  """Whether a leaf's dtype and shape, in words, fit."""
+  if got == want or not path.startswith(('clients', 'transforms')):
+    return got == want
+  split = lambda text: re.fullmatch(r'(.*\[)\d+(.*)', text)
+  one, two = split(got), split(want)
+  return bool(one and two) and one.groups() == two.groups()
+
+
+def _placed(x: Any, like: Any) -> Any:
+  if not isinstance(like, jax.Array):
+    return x
+  if jax.dtypes.issubdtype(like.dtype, jax.dtypes.prng_key):
+    return jax.device_put(x, like.sharding)
+  x = np.asarray(x)
+  if x.shape != like.shape:
+    filled = np.array(like)  # Clients that it doesn't have begin.
+    count = min(len(x), len(like))
+    filled[:count] = x[:count]
+    x = filled
+  return sharding.to_devices(x, like.sharding)
