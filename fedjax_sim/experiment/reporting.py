@@ -37,6 +37,11 @@ def table(lines: Sequence[Sequence[str]]) -> str:
                 zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
+def has_bar(asked: bool | None) -> bool:
+  """Whether to show progress; None is on a terminal only."""
+  return sys.stdout.isatty() if asked is None else asked
+
+
 class Progress:
   """A bar on a terminal; elsewhere a plain line for each evaluation.
 
@@ -62,7 +67,7 @@ class Progress:
     self._begun, self._told, self._lines = begun, False, lines
     self._best = max(_values(earlier, 'test/accuracy'), default=-np.inf)
     self._bar = None
-    if sys.stdout.isatty() if bar is None else bar:
+    if has_bar(bar):
       from tqdm.auto import tqdm
       self._bar = tqdm(total=stop, initial=start, unit='round',
                        file=sys.stdout, dynamic_ncols=True)
