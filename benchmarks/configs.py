@@ -72,7 +72,8 @@ def run(case: Case, seed: int) -> dict:
   subprocess.run(
       [sys.executable, 'run.py', f'--config=configs/{case.config}.py',
        f'--workdir={folder}', *fields], cwd=ROOT, check=True)
-  rows = metrics.read(folder / 'metrics.jsonl')
+  rows = [row for row in metrics.read(folder / 'metrics.jsonl')
+          if row['round'] > 0]  # Without the model before training.
   record = workdir.read_json(folder / 'config.json')
   tested = [row for row in rows if row.get('test/accuracy') is not None]
   accuracy = [row['test/accuracy'] for row in tested]

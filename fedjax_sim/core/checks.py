@@ -165,7 +165,7 @@ def instance(name: str, value: Any, kind: type, makers: str) -> Any:
     name: of the argument.
     value: its value.
     kind: what it must be.
-    makers: what makes one, for the error; 'algorithms.fedavg(model, 0.1)'.
+    makers: what makes one, for the error; 'data.single(examples)'.
   """
   if isinstance(value, kind):
     return value

@@ -204,5 +204,10 @@ def deal(
     names, partition = [str(i) for i in range(len(dealt))], dealt
   if not config.client_test_fraction:
     return names, partition, None
-  return names, *partition_lib.split(
+  own, held_out = partition_lib.split(
       partition, config.client_test_fraction, seed=config.seed)
+  if not any(map(len, held_out)):
+    raise ValueError(
+        'client_test_fraction must be 0 here: no client has two examples, so '
+        f'none has any to be tested on, got {config.client_test_fraction}.')
+  return names, own, held_out

@@ -16,11 +16,15 @@ class Notice:
 
   `compiling the rounds ... 2 s 4 s 5.1 s`. A context manager; only the first of
   several processes writes.
+
+  Args:
+    out: where to; None is the standard output.
+    silent: writes nothing.
   """
 
-  def __init__(self, out: TextIO | None = None):
+  def __init__(self, out: TextIO | None = None, silent: bool = False):
     self._out = out or sys.stdout
-    self._silent = not processes.is_first()
+    self._silent = silent or not processes.is_first()
     self._lock = threading.Lock()
     self._ended = threading.Event()
     self._text, self._begun = '', None

@@ -97,12 +97,16 @@ class Prepared(NamedTuple):
         self.session, self.state, self.earlier, self.saved, stop)
 
 
-def prepare(given: Options, stack: contextlib.ExitStack) -> Prepared:
+def prepare(
+    given: Options, stack: contextlib.ExitStack,
+    say: Callable[[str], None] = lambda text: None,
+) -> Prepared:
   """Checks the arguments, builds the simulation, finds where to go on.
 
   Args:
     given: the arguments.
     stack: holds the run's folder until it is closed.
+    say: told what takes a while, before it begins.
 
   Raises:
     ValueError: see `simulate`.
@@ -114,7 +118,7 @@ def prepare(given: Options, stack: contextlib.ExitStack) -> Prepared:
     workdir.prepare(folder)
     stack.enter_context(loop.exclusive(folder))
     record = workdir.read_record(folder)
-  simulation = _build(given, record)
+  simulation = _build(given, record, say)
   session = _session(given, simulation, folder)
   if folder is None:
     state, earlier = starting.first(given, simulation, None)
@@ -143,7 +147,10 @@ def _in_folder(
   return Prepared(session, *session_lib.restore(session, initial, saved), saved)
 
 
-def _build(given: Options, record: Mapping[str, Any] | None) -> Simulation:
+def _build(
+    given: Options, record: Mapping[str, Any] | None,
+    say: Callable[[str], None],
+) -> Simulation:
   from fedjax_sim.experiment.build_run import Shape, shape_before
   shape = Shape(given.devices, given.lanes)
   if record is not None:
@@ -152,7 +159,7 @@ def _build(given: Options, record: Mapping[str, Any] | None) -> Simulation:
       given.model, given.algorithm, given.train, _sampler(given),
       test=given.test, more_sets=given.more_sets, seed=given.seed,
       **shape._asdict(), examples=given.examples,
-      client_state=given.client_state, rounds=given.rounds,
+      client_state=given.client_state, rounds=given.rounds, say=say,
       eval_batch_size=given.eval_batch_size)
 
 

@@ -9,7 +9,7 @@ from fedjax_sim.core import argument_kinds
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree, Variables
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
-from fedjax_sim.experiment import client_history, loop, reporting
+from fedjax_sim.experiment import client_history, loop, notice, reporting
 from fedjax_sim.experiment import session as session_lib
 from fedjax_sim.experiment.prepare import Options, Prepared, prepare
 from fedjax_sim.experiment.result import Result
@@ -123,7 +123,12 @@ def simulate(
   """
   given = dict(locals())
   with contextlib.ExitStack() as stack:
-    prepared = prepare(_options(given), stack)
+    with notice.Notice(silent=not reporting.has_bar(progress)) as waiting:
+      waiting.say('preparing')
+      prepared = prepare(_options(given), stack, waiting.say)
+      if prepared.start < rounds:
+        waiting.say('compiling the rounds')
+        _ = prepared.session.simulation.program.compiled
     shown = stack.enter_context(contextlib.closing(reporting.Progress(
         prepared.earlier, prepared.start, rounds, targets, bar=progress,
         lines=False)))

@@ -141,7 +141,7 @@ def _check_kinds(model, algorithm, train, sampler) -> None:
   checks.instance('model', model, Model,
                   'models.mnist_2nn() or models.from_linen(module, loss)')
   checks.instance('algorithm', algorithm, FederatedAlgorithm,
-                  'algorithms.fedavg(model, 0.1)')
+                  'algorithms.fedavg(model, optax.sgd(0.1))')
   checks.instance('train', train, FederatedData,
                   'data.from_clients(...) or data.federate(...)')
   checks.instance('sampler', sampler, sampling.Sampler,

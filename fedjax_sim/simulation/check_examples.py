@@ -91,7 +91,8 @@ def check_examples(
 
 
 def check_set(
-    model: Model, variables: PyTree, name: str, examples: PyTree
+    model: Model, variables: PyTree, name: str,
+    examples: PyTree | FederatedData,
 ) -> None:
   """As `check_examples`, of one set and a model that is trained.
 
@@ -99,9 +100,11 @@ def check_set(
     model: the model.
     variables: its `Variables`.
     name: of the set.
-    examples: as `as_set` returns them.
+    examples: as `as_set` returns them, or a federation.
   """
   part = Named(name, examples)
+  if isinstance(examples, FederatedData):
+    part = Named(name, examples.examples, examples)
   _check_alone(model, part)
   _check_fit(model, variables, part, None)
 
@@ -255,7 +258,7 @@ def _warn_of_layout(part: Named) -> None:
           '[E, height, width, channels]; if these are [E, channels, height, '
           'width], use x.transpose(0, 2, 3, 1).', stacklevel=2)
     few = leaf[:_LOOKED_AT]  # There may be more than memory holds.
-    if leaf.dtype == np.uint8 and leaf.ndim <= 2 and (
+    if leaf.dtype == np.uint8 and len(leaf) and leaf.ndim <= 2 and (
         leaf.ndim == 1 or leaf.shape[1] < _FEW_COLUMNS or few.max() < 128):
       warnings.warn(
           f'{name} is uint8 of shape {list(leaf.shape)}, from {few.min()} to '

@@ -120,8 +120,9 @@ def _check_classes(name, part, labels, outputs, ignored: int | None) -> None:
     raise ValueError(
         f'{name} must be classes from 0 to {classes - 1}, as many as the model '
         f'has outputs; {federated.where(row, part.data)} has {value}.{mend}')
-  if first_wrong(labels, lambda y: y != ignored if not sequences else (
-      y >= 0) & (y != ignored)) is None:
+  if len(labels) and first_wrong(
+      labels, lambda y: y != ignored if not sequences else (
+          y >= 0) & (y != ignored)) is None:
     raise ValueError(f'{name} must have a label somewhere, all are ignored.')
 
 

@@ -231,9 +231,13 @@ def evaluate_clients(
   Returns:
     The metrics of the clients of `train`, in its order.
   """
-  return client_evaluator(
+  measure = client_evaluator(
       model, algorithm, train, test, key=key, new_clients=new_clients,
-      lanes=lanes, batch_size=batch_size)(state, clients)
+      lanes=lanes, batch_size=batch_size)
+  for name, data in (('train', train), ('test', test)):
+    check_examples.check_set(
+        model, algorithm.evaluated(state.server), name, data)
+  return measure(state, clients)
 
 
 def client_evaluator(
@@ -251,6 +255,11 @@ def client_evaluator(
 
   It is compiled once. The arguments are those of `evaluate_clients`.
   """
+  for name, data in (('train', train), ('test', test)):
+    checks.instance(name, data, FederatedData,
+                    'data.from_clients(...) or data.federate(...)')
+  if not test.num_examples:
+    raise ValueError('test must have at least one example, no client has any.')
   test_places = _same_clients(train, test)
   checks.positive_int('lanes', lanes)
   checks.positive_int('batch_size', batch_size)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from fedjax_sim.clients import batches, gradients
-from fedjax_sim.core import frozen, random
+from fedjax_sim.core import frozen, random, reuse
 from fedjax_sim.core.types import (
   FederatedAlgorithm,
   MetricSums,
@@ -263,18 +263,9 @@ class Simulation:
     del member
     if not self.eval_data:
       return {}
-    everywhere = self.placement.everywhere
-    evaluate = evaluation.of_sets(self.model)
-
-    def run(server, data, weights):
-      variables = self.algorithm.evaluated(frozen.put(server, weights))
-      return evaluate.finish(sharding.total(evaluate.sums(variables, data)))
-
-    spread = sharding.spread(
-        run, self.placement,
-        in_specs=(everywhere, self.placement.split(), everywhere),
-        out_specs=everywhere)
-    return jax.device_get(spread(state.server, self.eval_data, self.frozen))
+    run = _evaluation(
+        self.model, self.algorithm.evaluated, self.placement)
+    return jax.device_get(run(state.server, self.eval_data, self.frozen))
 
   def notes(self, window: Window, member: int, i: int) -> Record:
     del member
@@ -311,6 +302,24 @@ def ids(data: FederatedData, numbers: np.ndarray) -> np.ndarray:
   """The ids of clients, of the shape of their numbers."""
   return np.array([data.client_ids[k] for k in numbers.ravel()],
                   object).reshape(numbers.shape)
+
+
+@reuse.reused(size=8)
+def _evaluation(
+    model: Model, evaluated: Callable, placement: sharding.Placement
+) -> Callable:
+  """`(server state, evaluation sets, frozen weights) -> metrics of each`."""
+  everywhere = placement.everywhere
+  evaluate = evaluation.of_sets(model)
+
+  def evaluate_sets(server, data, weights):
+    variables = evaluated(frozen.put(server, weights))
+    return evaluate.finish(sharding.total(evaluate.sums(variables, data)))
+
+  return sharding.spread(
+      evaluate_sets, placement,
+      in_specs=(everywhere, placement.split(), everywhere),
+      out_specs=everywhere)
 
 
 def _with(plan: plan_lib.Plan, **fields: np.ndarray) -> plan_lib.Plan:

@@ -85,7 +85,7 @@ def test_a_short_job_compiles_its_rounds_once_and_measures_nothing(
         MODEL, FEDAVG, devices='auto', lanes='auto').records
   assert names.count('jit(run)') == 1
   assert len(names) <= 10, names
-  assert (records[0]['devices'], records[0]['lanes']) == (3, 1)
+  assert (records[1]['devices'], records[1]['lanes']) == (3, 1)
 
 
 def test_the_model_is_traced_a_few_times_in_all():
@@ -100,6 +100,12 @@ def test_the_model_is_traced_a_few_times_in_all():
   # For the checks, outside of the mesh for shapes, and on it for the program;
   # local training and evaluation ask for shapes eight times.
   assert max(traced.count(True), traced.count(False)) <= 5, traced
+
+
+@pytest.mark.parametrize('progress', [True, False])
+def test_it_is_said_what_takes_a_while_where_progress_is(capsys, progress):
+  simulate(MODEL, FEDAVG, progress=progress)
+  assert ('compiling the rounds ...' in capsys.readouterr().out) == progress
 
 
 @pytest.mark.parametrize('lanes', [1, 2])

@@ -4,14 +4,16 @@ import warnings
 
 import jax
 import numpy as np
+import optax
 import pytest
 from flax import linen as nn
 from jax import numpy as jnp
 
-from fedjax_sim import data, models
+from fedjax_sim import algorithms, data, models
 from fedjax_sim.models import losses
 from fedjax_sim.simulation import evaluation
 from fedjax_sim.simulation.check_examples import as_set, check_examples
+from fedjax_sim.simulation.rounds import SimulationState
 
 SIZE, WIDTH, CLASSES = 6, 4, 3
 X = np.random.default_rng(0).normal(size=(SIZE, WIDTH)).astype(np.float32)
@@ -265,3 +267,23 @@ def test_evaluation_of_one_set_checks_it_too():
       (X, 'keys x and y'), ((X[:0], Y[:0]), 'at least one example')):
     with pytest.raises(ValueError, match=message):
       evaluation.evaluate(model, variables, examples)
+
+
+def test_clients_are_checked_where_each_is_evaluated():
+  algorithm = algorithms.fedavg(dense(), optax.sgd(0.1))
+  variables = dense().init(jax.random.key(0), X)
+  state = SimulationState(
+      algorithm.init(variables, jax.random.key(0), 2), (), (), ())
+  run = lambda train, test: evaluation.evaluate_clients(
+      dense(), algorithm, state, train, test, key=jax.random.key(0),
+      new_clients=True)
+  some = data.federate((X, Y), [[], [1]], NAMES, allow_empty=True)
+  assert run(clients(), some).num_examples.tolist() == [0, 1]
+  nobody = data.federate((X, Y), [[], []], NAMES, allow_empty=True)
+  for test, message in (
+      (nobody, 'test must have at least one example, no client has any'),
+      (clients(X[:, :3]), r"test\['x'\], .* does not fit the model"),
+      (clients(y=Y + 1), "example 1 of client 'two' has 3"),
+      ((X, Y), 'test must be a FederatedData')):
+    with pytest.raises(ValueError, match=message):
+      run(clients(), test)

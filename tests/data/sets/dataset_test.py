@@ -11,7 +11,8 @@ X, Y = np.ones((20, 64)), np.arange(20) % 10
 
 
 def without_a_test_set(data_dir=None):
-  return Dataset('mine', {'x': X.tolist(), 'y': Y.tolist()}, None, 10)
+  return checked(
+      Dataset('mine', {'x': X.tolist(), 'y': Y.tolist()}, None, 10))
 
 
 def test_lists_become_arrays_that_devices_take():
@@ -45,3 +46,11 @@ def test_no_test_examples_is_no_evaluation():
   config.test_examples = 5
   with pytest.raises(ValueError, match='test_examples must be 0'):
     build_run.build(config, build_run.Shape(1, 2))
+
+
+def test_clients_that_have_nothing_to_be_tested_on():
+  config = digits_quickstart.get_config()
+  config.partition, config.num_clients = 'iid', 20
+  config.client_test_fraction = 0.2
+  with pytest.raises(ValueError, match='client_test_fraction must be 0 here'):
+    build_run.deal(config, without_a_test_set())
