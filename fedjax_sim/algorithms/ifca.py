@@ -47,7 +47,7 @@ def redrawn(variables: Variables, key: jax.Array) -> Variables:
   leaves, treedef = jax.tree.flatten(variables.params)
   keys = jax.random.split(key, len(leaves))
   drawn = [(jnp.mean(wide) + jnp.std(wide) * jax.random.normal(
-      k, x.shape, wide.dtype)).astype(x.dtype)
+      k, x.shape, jnp.float32)).astype(x.dtype)
            for x, wide, k in zip(
                leaves, precision.wide(leaves), keys, strict=True)]
   return variables._replace(params=jax.tree.unflatten(treedef, drawn))

@@ -39,7 +39,7 @@ def pooled_gradient(
   weights = jnp.where(pool.present, jax.vmap(
       lambda size: weighting(
           ClientData(pool.examples, 0, size, 0, True)))(pool.sizes), 0)
-  ends = jnp.cumsum(pool.sizes)
+  ends = jnp.cumsum(pool.sizes, dtype=jnp.int32)
   total = ends[-1]
   example_weights = weights / jnp.maximum(_numbers_counted(model, pool), 1)
   keys = jax.vmap(lambda key: random.named(

@@ -109,7 +109,7 @@ def large_batch_gradient(
     return jax.tree.map(jnp.add, (total, metrics), (gradient, loss))
 
   total, (loss, count) = loops.fori_lanes(
-      (jnp.sum(mask) + width - 1) // width, add,
+      (jnp.sum(mask, dtype=jnp.int32) + width - 1) // width, add,
       (precision.wide_zeros(variables.params),
        (jnp.zeros((), precision.scalar()),) * 2))
   scale = 1 / jnp.maximum(count, 1)

@@ -5,7 +5,7 @@ import optax
 from jax import numpy as jnp
 
 from fedjax_sim import aggregation, algorithms
-from fedjax_sim.core import costs, trees
+from fedjax_sim.core import costs, precision, trees
 from fedjax_sim.core.types import Keys, Message
 
 
@@ -105,7 +105,8 @@ def momentum(decay=0.5):
 
   return base._replace(
       finalize=finalize, plain=False,
-      initial=lambda message, num_clients, key: trees.zeros(message.update))
+      initial=lambda message, num_clients, key: precision.wide_zeros(
+          message.update))
 
 
 def coarse():

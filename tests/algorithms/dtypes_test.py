@@ -117,6 +117,10 @@ def test_half_precision_is_float32_up_to_its_rounding(name, dtype):
     assert records[-1][key] == pytest.approx(exact[-1][key], rel=8 * unit)
 
 
+# Their normal and uniform numbers are drawn in the default precision.
+DRAWN_ANEW = {'noise', 'random_mask'}
+
+
 @pytest.mark.parametrize('name', NAMES)
 def test_double_precision_is_float32_up_to_its_rounding(name):
   with jax.enable_x64(True):
@@ -125,6 +129,8 @@ def test_double_precision_is_float32_up_to_its_rounding(name):
   assert dtypes(got.server.variables) == {'float64'}
   jax.tree.map(lambda a, b: np.testing.assert_equal(a.dtype, b.dtype), got,
                before)
+  if name in DRAWN_ANEW:
+    return
   jax.tree.map(lambda a, b: np.testing.assert_allclose(
       a, b, rtol=1e-4, atol=1e-5), got.server.variables, want.server.variables)
   for key in {'train/loss', 'test/loss'} & records[-1].keys():
@@ -167,8 +173,8 @@ def test_losses_in_half_precision_are_summed_in_float32():
     result = simulate_lib.simulate(
         model, algorithm, data, rounds=1, client_fraction=1.0,
         test=data.examples, lanes=1)
-    assert result.records[0]['train/loss'] == pytest.approx(40.0)
-    assert result.records[0]['test/loss'] == pytest.approx(40.0, rel=1e-3)
+    assert result.records[-1]['train/loss'] == pytest.approx(40.0)
+    assert result.records[-1]['test/loss'] == pytest.approx(40.0, rel=1e-3)
     # The gradient itself is the model's, with its 2,000 terms in float16.
     np.testing.assert_allclose(
         result.variables.params['w'].astype(np.float32), [8e-4, 4e-4],
