@@ -61,6 +61,12 @@ def main(argv: list[str]) -> int:
     print(f'error: {error}', file=sys.stderr)
     processes.leave(1)
     return 1
+  except OSError as error:  # Such as a full disk.
+    print(f'error: {error.filename or "a file"}: {error.strerror or error}. '
+          'What was there before is as it was; the same command goes on from '
+          'the last checkpoint.', file=sys.stderr)
+    processes.leave(1)
+    return 1
   except KeyboardInterrupt:  # Before the first round, or for the second time.
     print('stopped; the same command goes on from the last checkpoint',
           file=sys.stderr)

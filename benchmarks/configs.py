@@ -1,7 +1,7 @@
 """What the configs give: runs each as documented, and keeps the result.
 
   python -m benchmarks.configs [NAME ...]   run cases that have no result yet
-  python -m benchmarks.configs --report     put the table into README.md
+  python -m benchmarks.configs --report     put the table into docs/configs.md
 
 One JSON line for each run goes to benchmarks/results/configs.jsonl, with the
 environment it ran in. A case that was stopped goes on where it was.
@@ -22,6 +22,7 @@ from fedjax_sim.experiment import metrics, workdir
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / 'results' / 'configs.jsonl'
+PAGE = ROOT / 'docs' / 'configs.md'
 
 
 class Case(NamedTuple):
@@ -71,7 +72,8 @@ def run(case: Case, seed: int) -> dict:
   subprocess.run(
       [sys.executable, 'run.py', f'--config=configs/{case.config}.py',
        f'--workdir={folder}', *fields], cwd=ROOT, check=True)
-  rows = metrics.read(folder / 'metrics.jsonl')
+  rows = [row for row in metrics.read(folder / 'metrics.jsonl')
+          if row['round'] > 0]  # Without the model before training.
   record = workdir.read_json(folder / 'config.json')
   tested = [row for row in rows if row.get('test/accuracy') is not None]
   accuracy = [row['test/accuracy'] for row in tested]
@@ -112,11 +114,11 @@ def table(results: list[dict]) -> str:
   return '\n'.join(lines)
 
 
-def report(readme: Path = ROOT / 'README.md') -> str:
-  """The text of the README with the table of the committed results in it."""
+def report(page: Path = PAGE) -> str:
+  """docs/configs.md with the table of the committed results in it."""
   return re.sub(
       r'(?<=<!-- configs -->\n).*?(?=<!-- end -->)',
-      lambda _: table(read()) + '\n', readme.read_text(), flags=re.S)
+      lambda _: table(read()) + '\n', page.read_text(), flags=re.S)
 
 
 def main() -> None:
@@ -125,7 +127,7 @@ def main() -> None:
   parser.add_argument('--report', action='store_true')
   arguments = parser.parse_args()
   if arguments.report:
-    (ROOT / 'README.md').write_text(report())
+    PAGE.write_text(report())
     return
   done = {(r['config'], *r['fields'], r['seed']) for r in read()}
   for case in CASES:

@@ -1,7 +1,7 @@
 """Eight learning rates at once, against eight runs one after the other.
 
   python -m benchmarks.sweep              measure
-  python -m benchmarks.sweep --report     table into README.md
+  python -m benchmarks.sweep --report     table into docs/sweeps.md
 
 IID clients, B = 10, E = 1, evaluation on the whole test set after every round.
 "All" counts everything from the arrays to the last round, with nothing compiled
@@ -38,7 +38,7 @@ from fedjax_sim.simulation.drive import drive
 from fedjax_sim.simulation.sweep_runs import SweepRuns
 
 RESULTS = Path(__file__).parent / 'results' / 'sweep.jsonl'
-README = Path(__file__).parents[1] / 'README.md'
+PAGE = Path(__file__).parents[1] / 'docs/sweeps.md'
 RATES = tuple(float(f'{0.02 * 1.5 ** i:.3g}') for i in range(8))
 REPEATS = 3
 
@@ -139,7 +139,7 @@ class _Sweep:
 
 
 def report() -> str:
-  """README.md with the table of the last result in it."""
+  """docs/sweeps.md with the table of the last result in it."""
   line = json.loads(RESULTS.read_text().splitlines()[-1])
   rows = '\n'.join(f'| {t["title"]} | {t["all"]:.1f} | {t["rounds"]:.2f} |'
                    for t in line['tasks'])
@@ -149,7 +149,7 @@ def report() -> str:
       f'{line["date"]}):\n\n| | with compiling | warm rounds alone |\n'
       f'|---|---|---|\n{rows}\n')
   return re.sub(r'(?<=<!-- sweep -->\n).*?(?=<!-- end sweep -->)',
-                lambda _: table, README.read_text(), flags=re.S)
+                lambda _: table, PAGE.read_text(), flags=re.S)
 
 
 def main() -> None:
@@ -159,7 +159,7 @@ def main() -> None:
   parser.add_argument('--tasks', nargs='+', choices=TASKS, default=list(TASKS))
   arguments = parser.parse_args()
   if arguments.report:
-    README.write_text(report())
+    PAGE.write_text(report())
     return
   fedjax_sim.use_all_cores()
   found = []

@@ -6,7 +6,14 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks import configs, contenders, personalization, speed, tasks
+from benchmarks import (
+    configs,
+    contenders,
+    personalization,
+    speed,
+    sweep,
+    tasks,
+)
 from benchmarks.algorithms import __main__ as comparison
 from benchmarks.algorithms import entries, report, times
 from benchmarks.peers import link
@@ -18,10 +25,10 @@ def result(seed, rounds, accuracy):
           'rounds_to_target': rounds, 'final_accuracy': accuracy}
 
 
-def test_the_readme_shows_the_committed_results():
-  readme = (configs.ROOT / 'README.md').read_text()
-  assert configs.report() == readme
-  assert speed.report() == readme
+def test_pages_show_the_committed_results():
+  assert configs.report() == configs.PAGE.read_text()
+  assert sweep.report() == sweep.PAGE.read_text()
+  assert speed.report() == (speed.ROOT / 'README.md').read_text()
   page = speed.ROOT / 'docs' / 'scaling.md'
   assert speed.report(page, 'processes', speed.PROCESSES) == page.read_text()
 

@@ -26,6 +26,7 @@ from fedjax_sim.algorithms.server_optimizers import (
     fedavgm,
     fedyogi,
 )
+from fedjax_sim.core import argument_kinds
 
 __all__ = [
     'agnostic_fedavg',
@@ -55,3 +56,5 @@ __all__ = [
     'q_fedavg',
     'scaffold',
 ]
+
+argument_kinds.check_public(globals())

@@ -1,18 +1,54 @@
 """Whether an argument is of the kind that its parameter's annotation says."""
 
 import collections.abc
+import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
 from fedjax_sim.core import checks
+from fedjax_sim.core.signatures import signature
+
+Function = TypeVar('Function', bound=Callable[..., Any])
 
 _ARRAYS = (jax.Array, np.ndarray, np.bool, np.number)
+
+
+def checked(function: Function) -> Function:
+  """The function, with a look at the kinds of its arguments at each call.
+
+  What it raises then is a `ValueError` that names the argument. For functions
+  that users call: those inside of the package are spared the look.
+  """
+  @functools.wraps(function)
+  def look_and_call(*args, **kwargs):
+    about = signature(function)
+    given = dict(zip(about.positional, args, strict=False)) | kwargs
+    if not given.keys() <= about.parameters.keys():
+      return function(*args, **kwargs)  # Which tells of unknown keywords.
+    for name, value in given.items():
+      wrong = _wrong_kind(about.parameters[name], value)
+      if wrong:
+        raise ValueError(f'{name} {wrong}, in {function.__name__}().')
+    return function(*args, **kwargs)
+
+  return look_and_call
+
+
+def check_public(module: dict[str, Any]) -> None:
+  """Makes the functions that a package exports `checked` ones.
+
+  Args:
+    module: its `globals()`, with `__all__`.
+  """
+  for name in module['__all__']:
+    if inspect.isfunction(module[name]):
+      module[name] = checked(module[name])
 
 
 def problem(parameter: inspect.Parameter, value: Any) -> str:
@@ -30,20 +66,30 @@ def problem(parameter: inspect.Parameter, value: Any) -> str:
   Returns:
     Text without a full stop, '' if nothing is wrong.
   """
+  wrong = _wrong_kind(parameter, value)
+  if wrong:
+    return wrong
+  count = _num_needed(parameter.default)
+  if count and inspect.isfunction(value) and not _takes(value, count):
+    return (f'must be a function of {count} arguments, like '
+            f'{parameter.default.__name__}, got {value.__name__}')
+  return ''
+
+
+def _wrong_kind(parameter: inspect.Parameter, value: Any) -> str:
+  """`problem`, but for the number of a function's arguments."""
   if value is parameter.default:
     return ''
   kinds = _members(parameter.annotation)
   if not any(_fits(kind, value, kinds) for kind in kinds):
     shown = [x for x in kinds if float not in kinds or x not in (bool, int)]
     wanted = ' or '.join(dict.fromkeys(map(_shown, shown)))
+    if kinds == [jax.Array]:
+      wanted = 'an array'
     return f'must be {wanted}, got {_told(value)}'
   if _is_too_large(value) and float in kinds:
     return (f'must be a whole number of at most {checks.LARGEST}, or a float '
             f'such as 1e12, got {_told(value)}')
-  count = _num_needed(parameter.default)
-  if count and inspect.isfunction(value) and not _takes(value, count):
-    return (f'must be a function of {count} arguments, like '
-            f'{parameter.default.__name__}, got {value.__name__}')
   return ''
 
 
@@ -59,21 +105,33 @@ def _fits(kind: Any, value: Any, kinds: list[Any]) -> bool:
     return value is None
   if kind is bool:  # That of optax's numbers is there for arrays.
     return isinstance(value, bool | np.bool) and float not in kinds or (
-        _is_array(value))
+        _is_array(value, kinds))
   if kind in (int, float, complex):
     whole = kind is not int or not isinstance(value, float)
     return isinstance(value, int | float | np.number) and whole and (
-        not isinstance(value, bool)) or _is_array(value)
+        not isinstance(value, bool)) or _is_array(value, kinds)
   if kind is str:
     return isinstance(value, str)
   if kind is Callable or typing.get_origin(kind) is collections.abc.Callable:
     return callable(value)
-  if kind in _ARRAYS and len(kinds) > 1:
-    return isinstance(value, kind) or _is_array(value)
-  if inspect.isclass(kind) and issubclass(kind, tuple) and (
-      hasattr(kind, '_fields')):
+  if kind in _ARRAYS:
+    return isinstance(value, kind | np.generic) or _is_array(value, kinds)
+  if typing.get_origin(kind) is collections.abc.Sequence:
+    return _is_array(value, _ARRAYS) or (
+        isinstance(value, collections.abc.Sequence)
+        and not isinstance(value, str | bytes))
+  if typing.get_origin(kind) is collections.abc.Mapping:
+    return isinstance(value, collections.abc.Mapping)
+  if _is_checked_class(kind):
     return isinstance(value, kind)
   return True
+
+
+def _is_checked_class(kind: Any) -> bool:
+  """Whether it is a NamedTuple, or a class of this package."""
+  return inspect.isclass(kind) and (
+      issubclass(kind, tuple) and hasattr(kind, '_fields')
+      or kind.__module__.partition('.')[0] == __name__.partition('.')[0])
 
 
 def _is_too_large(value: Any) -> bool:
@@ -81,8 +139,10 @@ def _is_too_large(value: Any) -> bool:
   return isinstance(value, int) and abs(value) > checks.LARGEST
 
 
-def _is_array(value: Any) -> bool:
-  return isinstance(value, jax.Array | np.ndarray)
+def _is_array(value: Any, kinds: Collection[Any]) -> bool:
+  """Whether it is an array; with axes only where one of the kinds is."""
+  return isinstance(value, jax.Array | np.ndarray) and (
+      value.ndim == 0 or any(kind in _ARRAYS for kind in kinds))
 
 
 def _shown(kind: Any) -> str:
@@ -94,10 +154,16 @@ def _shown(kind: Any) -> str:
     return 'True or False'
   if kind is str:
     return 'text'
+  if typing.get_origin(kind) is collections.abc.Sequence:
+    return 'a list'
+  if typing.get_origin(kind) is collections.abc.Mapping:
+    return 'a dict'
   return f'a {kind.__name__}' if inspect.isclass(kind) else 'a function'
 
 
 def _told(value: Any) -> str:
+  if callable(value) and hasattr(value, '__name__'):
+    return f'{checks.shown(value)}, which was not called'
   plain = value is None or isinstance(value, bool | int | float | str)
   return checks.shown(value) if plain else f'a {type(value).__name__}'
 

@@ -57,8 +57,7 @@ def naming(path: Path | str) -> Iterator[None]:
   try:
     yield
   except OSError as error:
-    if error.errno is not None:
-      error.filename = str(path)
+    error.filename = str(path)
     raise
 
 
@@ -91,7 +90,8 @@ def sync_folder(path: Path | str) -> None:
   """On return it is on the disk which files a folder holds."""
   descriptor = os.open(path, os.O_RDONLY)
   try:
-    os.fsync(descriptor)
+    with naming(path):
+      os.fsync(descriptor)
   finally:
     os.close(descriptor)
 

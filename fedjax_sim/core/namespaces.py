@@ -23,27 +23,27 @@ class Namespace:
     context: names of the parameters that are filled in.
     fields: those of them that another field of the config sets -> its name. A
       spec may not set them too.
-    same: names of the parameters that a field of the same name sets, unless a
-      spec does.
     parts: further builders, which only arguments may name.
     parts_context: names of the parameters that are filled in for these.
     combine: makes one thing of the parts of a chain; None if there is no chain.
     functions: a bare name is the function itself, not a call.
     traceable: `(builder) -> names` of arguments that may be traced, beside
       those that the builder itself declares.
+    same: names of the parameters that a field of the same name sets, unless a
+      spec does.
   """
 
   field: str
   builders: Mapping[str, Builder]
   context: frozenset[str] = frozenset()
   fields: Mapping[str, str] = dataclasses.field(default_factory=dict)
-  same: frozenset[str] = frozenset(
-      {'rounds', 'num_clients', 'seed', 'data_dir', 'clients_per_round'})
   parts: Mapping[str, Builder] = dataclasses.field(default_factory=dict)
   parts_context: frozenset[str] = frozenset()
   combine: Callable[..., Any] | None = None
   functions: bool = False
   traceable: Callable[[Builder], Iterable[str]] = lambda builder: ()
+  same: frozenset[str] = frozenset(
+      {'rounds', 'num_clients', 'seed', 'data_dir', 'clients_per_round'})
 
 
 def look_up(

@@ -57,23 +57,6 @@ def make_algorithm(
       'aggregator': _aggregator(bound, run)})
 
 
-def make_optimizers(
-    config: ConfigDict, num_clients: int
-) -> dict[str, optax.GradientTransformation]:
-  """Field -> the optimizer that it names.
-
-  Raises:
-    ValueError: a builder refuses what it is given.
-  """
-  run = {'rounds': config.rounds, 'seed': config.seed,
-         'num_clients': num_clients,
-         'cohort_size': cohort_size(config, num_clients)}
-  return {field: spec_fields.make(
-      field, spec_fields.bind(field, config[field]),
-      run | {'learning_rate': config[field.replace('optimizer', 'lr')]})
-          for field in ('client_optimizer', 'server_optimizer')}
-
-
 def _with_numbers(
     config: ConfigDict, field: str, numbers: Mapping[str, Any]
 ) -> AnyBound | None:

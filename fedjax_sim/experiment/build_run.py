@@ -17,7 +17,6 @@ from fedjax_sim.data.sets.dataset import Dataset, NaturalClients, checked
 from fedjax_sim.experiment import field_names, spec_fields
 from fedjax_sim.experiment.build_algorithm import (
   make_algorithm,
-  make_optimizers,
 )
 from fedjax_sim.experiment.check_config import cohort_size, validate
 from fedjax_sim.models import adapters, output_check
@@ -135,11 +134,6 @@ def try_out(
     if config[name]:  # The model's own are checked with the data.
       with builders.blamed(name, config[name]):
         output_check.check_functions(one, variables, examples)
-  for field, optimizer in make_optimizers(config, num_clients).items():
-    with builders.blamed(field, config[field]):
-      jax.eval_shape(
-          lambda params, one=optimizer: one.update(
-              params, one.init(params), params), variables.params)
   with builders.blamed('algorithm', config.algorithm):
     jax.eval_shape(
         lambda v: algorithm.init(v, key, num_clients), variables)

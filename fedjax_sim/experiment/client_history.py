@@ -67,7 +67,8 @@ def append(
     values = [column[i] for column in found.values.values()]
     writer.writerow([round_number, client, int(found.num_examples[i]), *(
         repr(float(v)) if np.isfinite(v) else '' for v in values)])
-  with open(path, 'a', encoding='utf-8', newline='') as file:
+  with files.naming(path), open(
+      path, 'a', encoding='utf-8', newline='') as file:
     file.write(text.getvalue())
     file.flush()
     os.fsync(file.fileno())

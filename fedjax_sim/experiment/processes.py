@@ -9,7 +9,6 @@ one machine listen at its loopback address only, where no other machine reaches
 them; what to close for those of several machines is told in docs/runs.md.
 """
 
-import ipaddress
 import os
 import signal
 import socket
@@ -19,10 +18,9 @@ import time
 from collections.abc import Callable, Sequence
 
 import jax
-from jax._src import distributed, xla_bridge
-from jax._src.lib import _jax
 
 from fedjax_sim.core import checks
+from fedjax_sim.experiment import loopback
 
 # Seconds until a process that no longer answers is given up, by the others.
 _HEARTBEAT_SECONDS = 30
@@ -44,7 +42,7 @@ def join(coordinator: str | None, count: int | None, index: int | None) -> None:
   Raises:
     ValueError: the numbers don't fit, or nobody answers at the coordinator.
   """
-  local = coordinator is not None and is_loopback(coordinator)
+  local = coordinator is not None and loopback.is_local(coordinator)
   if coordinator is not None:
     _check_numbers(coordinator, count, index)
     if index > 0:
@@ -55,36 +53,10 @@ def join(coordinator: str | None, count: int | None, index: int | None) -> None:
       heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
       coordinator_bind_address=coordinator if local else None)
   if local:
-    _stay_on_loopback(coordinator.rpartition(':')[0])
+    loopback.stay(coordinator.rpartition(':')[0])
   sys.excepthook = _leave
   if not is_first():
     sys.stdout = open(os.devnull, 'w')
-
-
-def is_loopback(coordinator: str) -> bool:
-  """Whether host:port can be reached from this machine only."""
-  host = coordinator.rpartition(':')[0].strip('[]')
-  try:
-    return host == 'localhost' or ipaddress.ip_address(host).is_loopback
-  except ValueError:  # A name.
-    return False
-
-
-def _stay_on_loopback(host: str) -> None:
-  """Lets the processes' devices, too, listen at this address only.
-
-  JAX has no option for it: on a CPU gloo listens at whatever the machine's name
-  resolves to, on GPUs NCCL at the first network it finds.
-  """
-  def make_client():
-    return xla_bridge.make_cpu_client(
-        _jax.make_gloo_tcp_collectives(
-            distributed_client=distributed.global_state.client,
-            hostname=host.strip('[]')))
-
-  xla_bridge.register_backend_factory(
-      'cpu', make_client, priority=0, fail_quietly=False)
-  os.environ['NCCL_SOCKET_IFNAME'] = 'lo'
 
 
 def _check_numbers(coordinator: str, count: int, index: int) -> None:

@@ -128,6 +128,7 @@ def _values(records: Sequence[Record], name: str) -> list[float]:
 def closing_fields(
     records: Sequence[Record], targets: Sequence[float],
     higher_is_better: Mapping[str, bool] | None = None,
+    done: int | None = None,
 ) -> dict[str, str]:
   """The closing table, from those of metrics.jsonl, of trained models.
 
@@ -135,11 +136,19 @@ def closing_fields(
     records: in their order.
     targets: test accuracies.
     higher_is_better: of the model's metrics; see `headline`.
+    done: rounds that the run has done, None for that of the last record. Where
+      records of some are lost, the table says what is unknown.
   """
   records = [one for one in records if one['round'] > 0]
   if not records:
     return {'rounds': '0'}
-  fields = {'rounds': f'{records[-1]["round"]}'}
+  last = records[-1]['round']
+  done = last if done is None else done
+  fields, least = {'rounds': f'{done}'}, ''
+  if lost := metrics.missing_rounds(records, done):
+    fields['lost'] = (f'the records of {metrics.ranges(lost)}; what is below '
+                      'is of the others')
+    least = 'at least '
   told = headline.of(records, higher_is_better or {})
   if told is not None:
     tested = told.tested(records)
@@ -148,20 +157,22 @@ def closing_fields(
     fields |= {
         f'best {told.title}':
             f'{values[best]:.4f} (round {tested[best]["round"]})',
-        f'final {told.title}': f'{values[-1]:.4f}',
+        f'final {told.title}':
+            f'{values[-1]:.4f}' if last >= done else 'unknown',
         'mean of the last ten': f'{np.mean(values[-10:]):.4f} '
                                 f'({len(values[-10:])} evaluations)',
     }
     for target in sorted(targets) if told.name == 'test/accuracy' else ():
-      fields[f'rounds to {target:.1%}'] = rounds_to(records, target)
+      fields[f'rounds to {target:.1%}'] = rounds_to(records, target, done)
   seconds = [one['seconds'] for one in records]
   padded = [one['padded_steps'] for one in records if one.get('padded_steps')]
   if padded:
     fields['padded steps'] = f'{np.mean(padded):.1%} of those computed'
   fields |= {
       'seconds a round': f'{np.median(seconds):.3f} (median, with evaluation)',
-      'bytes up': byte_text(sum(one['bytes_up'] for one in records)),
-      'bytes down': byte_text(sum(one['bytes_down'] for one in records)),
+      'bytes up': least + byte_text(sum(one['bytes_up'] for one in records)),
+      'bytes down': least + byte_text(
+          sum(one['bytes_down'] for one in records)),
   }
   return fields
 
@@ -185,7 +196,8 @@ def clients_field(
       for key, value in shown.items())}
 
 
-def rounds_to(records: Sequence[Record], target: float) -> str:
+def rounds_to(
+    records: Sequence[Record], target: float, done: int | None = None) -> str:
   """Rounds to a test accuracy, in words, from the records of a metrics file.
 
   What is not known is not told: where the records of rounds before the target
@@ -197,6 +209,7 @@ def rounds_to(records: Sequence[Record], target: float) -> str:
   reached = metrics.rounds_to_target(
       rounds, [one['test/accuracy'] for one in tested], target)
   last = records[-1]['round'] if records else 0
+  last = last if done is None else done
   until = last if reached is None else next(r for r in rounds if r >= reached)
   lost = sorted(set(range(1, until + 1)) - {one['round'] for one in records})
   if lost:

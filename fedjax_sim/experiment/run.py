@@ -288,7 +288,8 @@ def _cost(simulation: Simulation, state) -> dict[str, str]:
 def _print_closing(folder: Path, config: ConfigDict) -> None:
   stated = results.directions(folder)
   fields = reporting.closing_fields(
-      metrics.read(folder / loop.METRICS_FILE), config.targets, stated)
+      metrics.read(folder / loop.METRICS_FILE), config.targets, stated,
+      workdir.read_json(folder / workdir.RESULTS_FILE)['round'])
   clients = workdir.read_json(folder / results.CLIENTS_FILE)
   if clients:
     fields |= reporting.clients_field(clients, stated)

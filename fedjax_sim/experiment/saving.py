@@ -22,6 +22,7 @@ from fedjax_sim.experiment import (
   workdir,
 )
 from fedjax_sim.experiment.result import Loaded, Result
+from fedjax_sim.experiment.verify import verify
 from fedjax_sim.simulation.placement.stored_states import StoredStates
 
 _WHICH = ('last', 'best')
@@ -46,6 +47,7 @@ def save(result: Result, folder: Path) -> None:
   results.write(folder, result.state, (), {})
   if result.best is not None and result.best.variables is not None:
     result.best.write(folder / best.FILE)
+  results.complete(folder, int(result.state.server.round))
   workdir.write_record(folder, {'made by': 'fedjax_sim.Result.save'}, {}, None)
 
 
@@ -55,6 +57,7 @@ def load(folder: Path, model: Model | None, which: str) -> Loaded:
   record = workdir.read_record(folder) if folder.is_dir() else None
   if record is None:
     raise ValueError(f'{str(folder)!r} holds no run: there is no config.json.')
+  verify(folder)
   config = record['config']
   inputs = config.get('inputs') and _of_shapes(config['inputs'])
   if model is None:

@@ -139,7 +139,8 @@ def restore(
   if processes.is_first():
     results.begin(session.folder)
     client_history.truncate_after(
-        session.folder / client_history.FILE, simulation.done(state)[0])
+        session.folder / client_history.FILE,
+        simulation.done(state)[0] or -1)  # Round 0 is evaluated again.
   if session.best is not None:
     session.best.load(evaluated(session, state))
   file = session.folder / loop.METRICS_FILE

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from fedjax_sim.core import argument_kinds
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree, Variables
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
@@ -17,6 +18,7 @@ from fedjax_sim.simulation.records import Record
 from fedjax_sim.simulation.rounds import SimulationState
 
 
+@argument_kinds.checked
 def simulate(
     model: Model,
     algorithm: FederatedAlgorithm,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from fedjax_sim.core import checks, random
+from fedjax_sim.core import argument_kinds, checks, random
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
@@ -15,6 +15,7 @@ from fedjax_sim.simulation.drive import Progress, Runs
 from fedjax_sim.simulation.sweep_runs import SweepRuns
 
 
+@argument_kinds.checked
 def sweep(
     model: Model,
     make_algorithm: Callable[[float], FederatedAlgorithm],

@@ -44,7 +44,7 @@ def run(
   Returns:
     False if a signal stopped them.
   """
-  ended = folder / 'checkpoints' / f'{name}.json'
+  ended = folder / 'checkpoints' / f'group{name}.json'
   folders = [folder_of(folder, label) for label in labels]
   if _is_complete(ended, folders, config):
     return True
@@ -54,7 +54,8 @@ def run(
     finished = code != run_lib.EXIT_STOPPED
   else:
     finished = _run_together(
-        folder / 'checkpoints' / name, config, settings, folders, devices)
+        folder / 'checkpoints' / f'group{name}', config, settings, folders,
+        devices)
     if not finished:
       print('stopped; the same command goes on from here')
   if finished:

@@ -100,9 +100,8 @@ def check_same(path: Path, record: dict[str, Any], config: Config) -> None:
       f'  {name}: {old.get(name)!r} there, {new.get(name)!r} now'
       for name in names)
   raise ValueError(
-      f'workdir {str(path)!r} holds a run of another config:\n{difference}\n'
-      'Name another one with --workdir, or leave it out to get one for this '
-      'config.')
+      f'workdir {str(path)!r} holds another run:\n{difference}\n'
+      'Name another one, or leave it out: run.py has one for each config.')
 
 
 def write_record(

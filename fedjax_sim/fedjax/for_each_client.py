@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from fedjax_sim.core import checks, loops
+from fedjax_sim.core import argument_kinds, checks, loops
 from fedjax_sim.core.types import PyTree
 from fedjax_sim.fedjax import client_steps
 
@@ -28,6 +28,7 @@ _LEAST_RESULTS = 8
 Client = tuple[Hashable, Iterable[PyTree], PyTree]
 
 
+@argument_kinds.checked
 def for_each_client(
     client_init: client_steps.ClientInit,
     client_step: client_steps.ClientStep,

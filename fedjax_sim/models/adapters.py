@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from fedjax_sim.core import random, trees, types
+from fedjax_sim.core import argument_kinds, checks, random, trees, types
 from fedjax_sim.core.types import PyTree
 from fedjax_sim.models import fast_apply, losses, named_metrics
 
@@ -43,6 +43,7 @@ def standardized(mean: float, deviation: float) -> Callable[[PyTree], PyTree]:
       lambda x: (x - mean) / deviation, as_float(inputs))
 
 
+@argument_kinds.checked
 def from_functions(
     init: Callable[..., PyTree],
     apply: Callable[..., jax.Array],
@@ -210,6 +211,7 @@ def accepted_names(
     function: looked at, not called.
     given: how many arguments it is handed by position.
   """
+  checks.function(title, function, f'of {given} arguments or more')
   parameters = list(inspect.signature(function).parameters.values())
   variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
   names = set()

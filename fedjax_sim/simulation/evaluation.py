@@ -8,7 +8,7 @@ import numpy as np
 from jax import numpy as jnp
 
 from fedjax_sim.clients.measure import batch_metrics, finished, local_metrics
-from fedjax_sim.core import checks, random, reuse
+from fedjax_sim.core import argument_kinds, checks, random, reuse
 from fedjax_sim.core.types import (
   ClientData,
   FederatedAlgorithm,
@@ -188,6 +188,7 @@ class ClientMetrics(NamedTuple):
     return result
 
 
+@argument_kinds.checked
 def evaluate_clients(
     model: Model,
     algorithm: FederatedAlgorithm,
@@ -260,6 +261,8 @@ def client_evaluator(
   if not test.num_examples:
     raise ValueError('test must have at least one example, no client has any.')
   test_places = _same_clients(train, test)
+  checks.positive_int('lanes', lanes)
+  checks.positive_int('batch_size', batch_size)
   device = lambda data: (jax.tree.map(jnp.asarray, data.examples),
                          jnp.asarray(data.offsets, jnp.int32))
 

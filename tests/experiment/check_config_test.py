@@ -34,6 +34,10 @@ def config_of(**changes):
     ({'client_optimizer': 'scale(-0.1)'}, 'by the field client_lr'),
     ({'server_optimizer': 'sgd(learning_rate=1.0)'}, 'by the field server_lr'),
     ({'loss': 'cross_entropi'}, "Did you mean 'cross_entropy'"),
+    ({'client_eval_every': 2}, 'client_eval_every must be 0 unless client_tes'),
+    ({'best_mode': 'max'}, "best_mode must be '' without best_metric"),
+    ({'best_metric': 'test/loss', 'best_mode': 'top'}, 'best_mode must be one'),
+    ({'record_cohort': 1}, 'record_cohort must be True or False'),
     ({'aggregate': 'masked_mean', 'uplink': 'clip(1.0)'},
      'aggregate stands for uplink and reduce'),
 ])

@@ -79,7 +79,7 @@ VALID = {
     'server_lr': positive,
     'server_lr_decay': positive,
     'rounds': whole(1),
-    'seed': whole(0, 2 ** 63 - 1),
+    'seed': whole(0, 2 ** 64 - 1),
     'eval_every': whole(1),
     'eval_batch_size': whole(1),
     'test_examples': whole(0, TEST_EXAMPLES),
@@ -141,9 +141,9 @@ ODD_SPECS = [
 
 # (field, call with one argument left open, whether a literal fits it)
 ARGUMENTS = [
-    ('partition', 'dirichlet({})', positive),
+    ('partition', 'dirichlet({})', between(0.1, 1e308)),
     ('partition', 'dirichlet(0.5, min_size={})', whole(0, EXAMPLES // CLIENTS)),
-    ('partition', 'iid(seed={})', whole(0, math.inf)),
+    ('partition', 'iid(seed={})', whole(0, 2 ** 64 - 1)),
     ('uplink', 'clip({})', positive),
     ('uplink', 'adaptive_clip(quantile={})', between(0, 1)),
     ('reduce', 'fixed_mean({})', positive),
@@ -273,14 +273,14 @@ def targeted():
     yield field, 'all', "must be 'auto' or a whole number >= 1, got 'all'"
   yield 'clients_per_round', 21, 'at most num_clients = 20'
   yield 'num_clients', 10 ** 6, 'need 1000000 examples; there are 1437'
-  yield 'seed', -1, '>= 0, got -1'
+  yield 'seed', -1, r'from 0 to 2\*\*64 - 1, got -1'
   yield 'targets', 0.9, 'must be a list of numbers, got 0.9'
   yield 'targets', (1.5,), r'must lie in \[0, 1\], got 1.5'
   yield 'test_examples', 361, 'at most 360'
   yield 'data_dir', '/nope', "must be a folder.*'/nope'"
   yield 'weighting', 'sizes', 'one of examples, uniform'
   yield 'on_divergence', 'stopp', "Did you mean 'stop'"
-  yield 'client_optimizer', 'lbfgs', "also needs 'value', 'grad'"
+  yield 'client_optimizer', 'lbfgs', "needs 'value', 'grad'"
   yield 'client_optimizer', 'sgd(momentum=True)', 'momentum must be a number'
   yield 'client_optimizer', 'fedadam', 'must be one of'
   yield 'server_optimizer', 'sgd(0.1)', 'the field server_lr'

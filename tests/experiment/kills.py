@@ -35,7 +35,7 @@ import numpy as np
 import sklearn.datasets  # noqa: F401
 
 from configs import digits_quickstart
-from fedjax_sim.experiment import metrics
+from fedjax_sim.experiment import metrics, workdir
 from fedjax_sim.experiment import run as run_lib
 from fedjax_sim.experiment.verify import verify
 
@@ -155,6 +155,9 @@ def content(folder: Path) -> dict[str, Any]:
           for record in metrics.read(file)]
     elif name.startswith('checkpoints/'):
       found['/'.join(Path(name).parts[:2])] = 'verified'
+    elif name == 'config.json':  # Environments may be two.
+      record = workdir.read_json(file)
+      found[name] = [record['config'], record['resolved']]
     elif name.startswith('client_states/'):
       found[name] = 'verified when read'  # Which record is whose may differ.
     else:

@@ -1,5 +1,6 @@
 """Runs in two real processes, and what happens when one of them dies."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from configs import digits_quickstart
-from fedjax_sim.experiment import processes
+from fedjax_sim.experiment import loopback, processes
 from fedjax_sim.experiment import run as run_lib
 from fedjax_sim.experiment.checkpoints import Checkpoints
 
@@ -103,6 +104,79 @@ def test_a_killed_process_ends_the_run_which_goes_on_with_one(
     assert ROUNDS // 2 <= checkpoints.latest() < ROUNDS
   run_here(folder)
   assert_same_run(folder, one_process)
+
+
+_JOINED = """
+import os, sys, time
+import jax
+from fedjax_sim.experiment import processes
+jax.config.update('jax_num_cpu_devices', 1)
+processes.join(sys.argv[2], 2, int(sys.argv[1]))
+from jax.experimental import multihost_utils
+import numpy as np
+add = lambda: multihost_utils.process_allgather(np.ones(3)).sum()
+assert add() == 6
+for _ in range(40):
+  time.sleep(0.05)
+  assert add() == 6
+"""
+_STRANGE = [b'', b'GET / HTTP/1.1\r\nHost: x\r\n\r\n', bytes(range(256)),
+            b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n' + b'\xff' * 99]
+
+
+def listening(pid):
+  """(address in hex, port) of the sockets at which a process listens."""
+  own = set()
+  for descriptor in Path(f'/proc/{pid}/fd').iterdir():
+    with contextlib.suppress(OSError):
+      own.add(os.readlink(descriptor))
+  found = []
+  for table in ('tcp', 'tcp6'):
+    lines = Path(f'/proc/{pid}/net/{table}').read_text().splitlines()[1:]
+    for fields in map(str.split, lines):
+      if fields[3] == '0A' and f'socket:[{fields[9]}]' in own:
+        address, port = fields[1].split(':')
+        found.append((address, int(port, 16)))
+  return found
+
+
+LOOPBACK = {'0100007F', '0' * 16 + 'FFFF00000100007F', '0' * 24 + '01000000'}
+
+
+def test_local_processes_listen_on_loopback_and_bear_strangers():
+  """In one that has a name with another address, gloo would listen there."""
+  with socket.socket() as free:
+    free.bind(('127.0.0.1', 0))
+    address = f'127.0.0.1:{free.getsockname()[1]}'
+  environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
+  running = [subprocess.Popen(
+      [sys.executable, '-c', _JOINED, str(i), address], stderr=subprocess.PIPE,
+      text=True, cwd=ROOT, env=environment) for i in range(2)]
+  seen, count = set(), 0
+  deadline = time.monotonic() + 120
+  while any(p.poll() is None for p in running):
+    assert time.monotonic() < deadline
+    for process in running:
+      with contextlib.suppress(OSError):
+        for place in listening(process.pid):
+          seen.add(place)
+          with socket.create_connection(('127.0.0.1', place[1]), 1) as stranger:
+            stranger.sendall(_STRANGE[count % len(_STRANGE)])
+            count += 1
+    time.sleep(0.1)
+  for process in running:
+    assert process.wait() == 0, process.communicate()[1]
+  # The coordinator, and each process for gloo.
+  assert len(seen) == 3 and count > 20
+  assert {place for place, _ in seen} <= LOOPBACK
+
+
+@pytest.mark.parametrize('coordinator, local', [
+    ('127.0.0.1:1', True), ('localhost:1', True), ('[::1]:1', True),
+    ('127.8.0.1:1', True), ('10.0.0.1:1', False), ('node3:1', False),
+    ('0.0.0.0:1', False)])
+def test_which_addresses_are_of_this_machine_alone(coordinator, local):
+  assert loopback.is_local(coordinator) == local
 
 
 @pytest.mark.slow

@@ -212,3 +212,13 @@ def test_runs_of_other_lengths_have_not_diverged(tmp_path, capsys):
   assert lines['rounds=2'] == ['2', '0.2000', '0.2000', '1.5']
   assert lines['rounds=4'] == ['4', '0.4000', '0.4000', '1.5']
   assert lines['bad'][:3] == ['diverged', 'after', '1']
+
+
+@pytest.mark.parametrize('field, value', [
+    ('best_metric', 'test/accuracy'), ('record_cohort', True),
+    ('client_eval_every', 2)])
+def test_what_only_a_run_of_its_own_leaves_is_refused(tmp_path, field, value):
+  with pytest.raises(ValueError, match=f'{field} must be .* in a sweep of'):
+    run(tmp_path / 'new', ['seed=0,1'], client_test_fraction=0.2,
+        **{field: value})
+  assert not (tmp_path / 'new').exists()

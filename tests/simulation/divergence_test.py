@@ -115,8 +115,9 @@ def test_the_weights_of_masked_integers_tell_as_well():
 
 def test_the_server_is_named_where_no_client_is():
   model = toys.softmax_model()
-  algorithm = algorithms.fedavg(
-      model, optax.sgd(0.1), optax.sgd(3e38, momentum=1.0), batch_size=3)
+  bad = optax.stateless(lambda updates, params: jax.tree.map(
+      lambda u: -u * (jnp.inf if u.shape == (4, 3) else 1.0), updates))
+  algorithm = algorithms.fedavg(model, optax.sgd(0.1), bad, batch_size=3)
   error = diverged(model, algorithm, data_of())
   assert error.clients == [] and 'server_lr' in str(error)
 

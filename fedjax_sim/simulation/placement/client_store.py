@@ -136,8 +136,9 @@ class ClientStore:
   def flush(self) -> None:
     """Brings all that was written to the disk, before a checkpoint."""
     if self._file is not None:
-      self._records.flush()
-      os.fsync(self._file.fileno())
+      with files.naming(self._name):
+        self._records.flush()
+        os.fsync(self._file.fileno())
 
   def adopt(self, table: np.ndarray, round_number: int) -> None:
     """Takes a committed checkpoint's table: one just written, or to go on from.
