@@ -33,5 +33,6 @@ def test_the_command_is_its_own(path):
   assert f'\nCommand: python run.py --config=configs/{path.name}' in text
 
 
-def test_the_readme_names_it(path):
-  assert f'`{path.name}`' in (path.parents[1] / 'README.md').read_text()
+def test_a_page_names_it(path):
+  page = path.parents[1] / 'docs' / 'configs.md'
+  assert f'`{path.name}`' in page.read_text()

@@ -1,4 +1,4 @@
-"""The README's Python block runs as it stands, and what it links to is there."""
+"""The README's Python block runs as it stands; what pages link to is there."""
 
 import re
 from pathlib import Path
