@@ -275,7 +275,7 @@ def test_divergence_stops_with_a_good_checkpoint(tmp_path, capsys):
              checkpoint_seconds=0.0)
   out = capsys.readouterr().out
   assert code == run_lib.EXIT_DIVERGED == 2
-  assert 'NaN or infinite in round' in out and 'with clients' in out
+  assert 'NaN or infinity in round' in out and 'with clients' in out
   assert 'checkpoint' in out
   for row in rows_of(tmp_path):
     assert np.isfinite([v for v in row.values() if v is not None]).all()
@@ -286,7 +286,7 @@ def test_divergence_can_be_told_to_continue(tmp_path, capsys):
              on_divergence='continue')
   assert code == run_lib.EXIT_DONE
   assert rows_of(tmp_path)[-1]['round'] == 6
-  assert 'NaN or infinite' in capsys.readouterr().out
+  assert 'NaN or infinity' in capsys.readouterr().out
 
 
 def test_hash_leaves_out_what_does_not_change_a_round():
