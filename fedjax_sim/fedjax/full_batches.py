@@ -41,7 +41,7 @@ def for_each_full_batch(
   size = jnp.maximum(data.size, 1)
   rows = _stream(data, random.named(key, 'order'),
                  (count * width + size - 1) // size,
-                 int(repeat.steps(data.max_size)) * width)
+                 max(int(repeat.steps(data.max_size)), 1) * width)
   mask = jnp.ones(width, bool)
 
   def body(t, carry):
