@@ -216,8 +216,9 @@ def _tried_now(optimizer: optax.GradientTransformation) -> tuple[str, str]:
     along = np.asarray(jax.jit(steps)())
   except Exception as error:  # Optax and JAX raise many types.
     return _explained(error), ''
+  # What is found counts for all of its kind, an overflow is of one rate's.
   if not np.all(np.isfinite(along)):
-    return '', 'must make finite steps, those on a quadratic are not'
+    return '', ''
   if np.any(along > 0):
     return '', (
         'must descend, but on a quadratic it climbs: its learning rate is '

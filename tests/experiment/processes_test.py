@@ -49,7 +49,7 @@ def assert_same_run(folder, want):
     np.testing.assert_allclose(params(folder)[name], values, atol=5e-4)
   lines = [(f / 'metrics.jsonl').read_text().splitlines()
            for f in (folder, want)]
-  assert len(lines[0]) == len(lines[1]) == ROUNDS
+  assert len(lines[0]) == len(lines[1]) == 1 + ROUNDS  # Round 0 too.
 
 
 def run_here(folder):
