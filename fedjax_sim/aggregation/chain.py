@@ -130,14 +130,15 @@ def _sent(
 ) -> Iterator[tuple[str, MessageTransform, Message]]:
   """Each transform with the shapes of the message that it will see."""
   key, cohort = jax.random.key(0), nobody(1)
+  slot = jax.tree.map(lambda x: x[0], cohort)  # Parts may look at it.
   for i, (name, part) in enumerate(named):
     yield name, part, message
     if i + 1 == len(named):
       return
     message = jax.eval_shape(
         lambda m, t=part: t.client(
-            m._replace(sums={}), t.init(m, 1, key), t.client_init(m),
-            Keys(key, key), cohort)[0], message)
+            m._replace(sums={}, slot=slot), t.init(m, 1, key), t.client_init(m),
+            Keys(key, key), cohort)[0]._replace(slot=m.slot), message)
 
 
 def nobody(size: int) -> Slot:

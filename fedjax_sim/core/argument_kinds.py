@@ -17,6 +17,15 @@ from fedjax_sim.core.signatures import signature
 Function = TypeVar('Function', bound=Callable[..., Any])
 
 _ARRAYS = (jax.Array, np.ndarray, np.bool, np.number)
+# What users know these classes as.
+_CLASSES = {
+    'Aggregator': 'a whole aggregator, as aggregation.aggregator makes one,',
+    'FederatedData': 'a federation, as data.federate and data.from_clients '
+                     'make one,',
+    'GradientTransformation': 'an optax optimizer, such as optax.sgd(0.1),',
+    'Model': 'a Model, as models.from_linen, models.from_nnx and '
+             'models.from_functions make one,',
+}
 
 
 def checked(function: Function) -> Function:
@@ -83,7 +92,7 @@ def _wrong_kind(parameter: inspect.Parameter, value: Any) -> str:
   kinds = _members(parameter.annotation)
   if not any(_fits(kind, value, kinds) for kind in kinds):
     shown = [x for x in kinds if float not in kinds or x not in (bool, int)]
-    wanted = ' or '.join(dict.fromkeys(map(_shown, shown)))
+    wanted = ' or '.join(dict.fromkeys(map(_shown, shown))).rstrip(',')
     if kinds == [jax.Array]:
       wanted = 'an array'
     return f'must be {wanted}, got {_told(value)}'
@@ -158,14 +167,20 @@ def _shown(kind: Any) -> str:
     return 'a list'
   if typing.get_origin(kind) is collections.abc.Mapping:
     return 'a dict'
-  return f'a {kind.__name__}' if inspect.isclass(kind) else 'a function'
+  if not inspect.isclass(kind):
+    return 'a function'
+  return _CLASSES.get(kind.__name__, _article(kind.__name__))
+
+
+def _article(name: str) -> str:
+  return f'{"an" if name[0] in "AEIOU" else "a"} {name}'
 
 
 def _told(value: Any) -> str:
   if callable(value) and hasattr(value, '__name__'):
     return f'{checks.shown(value)}, which was not called'
   plain = value is None or isinstance(value, bool | int | float | str)
-  return checks.shown(value) if plain else f'a {type(value).__name__}'
+  return checks.shown(value) if plain else _article(type(value).__name__)
 
 
 def _num_needed(function: Any) -> int:

@@ -57,7 +57,8 @@ def naming(path: Path | str) -> Iterator[None]:
   try:
     yield
   except OSError as error:
-    error.filename = str(path)
+    if error.errno is not None:  # Else its own text would be lost.
+      error.filename = str(path)
     raise
 
 

@@ -97,5 +97,12 @@ def test_the_sum_can_not_overflow():
 
 @pytest.mark.parametrize('wrong', [np.nan, np.inf])
 def test_updates_that_are_not_finite_reach_the_model(wrong):
-  got = mean_of_two([(wrong, 0), (1, 1)], aggregation.masked_mean())
+  masked = aggregation.masked_mean()
+  spoilt = aggregation.transform(
+      'spoilt', client=lambda message, state, memory, keys, cohort: (
+          message._replace(update=jax.tree.map(
+              lambda u: jnp.where(message.slot.client == 0, wrong, u),
+              message.update)), memory))
+  got = mean_of_two([(0, 0), (1, 1)], masked._replace(
+      transform=aggregation.chain(spoilt, masked.transform)))
   assert np.isnan(got).all()

@@ -239,8 +239,8 @@ def test_model_state_is_averaged():
 
 
 @pytest.mark.parametrize('change, message', [
-    (dict(train={'x': 1}), 'train must be a federation.*got dict'),
-    (dict(model=nn.Dense(3)), 'model must be a Model.*got Dense'),
+    (dict(train={'x': 1}), 'train must be a federation.*got a dict'),
+    (dict(model=nn.Dense(3)), 'model must be a Model.*got a Dense'),
 ])
 def test_simulate_names_what_is_of_the_wrong_kind(change, message):
   arguments = {'model': MODEL, 'train': toys.softmax_data(SIZES), **change}

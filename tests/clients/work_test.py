@@ -50,7 +50,7 @@ def test_steps_are_those_of_exact_decimals_on_host_and_device(epochs):
 def test_more_steps_than_can_be_counted_are_refused():
   """Where 2^31 - 1 is the last number that is not too large."""
   model, data = toys.softmax_model(), toys.softmax_data([6, 13])
-  for epochs, batch_size in ((1e9, 5), (2 ** 31, 20), (0.3e10, None)):
+  for epochs, batch_size in ((1e9, 5), (2.0 ** 31, 20), (0.3e10, None)):
     algorithm = algorithms.fedavg(
         model, optax.sgd(0.1), epochs=epochs, batch_size=batch_size)
     with pytest.raises(ValueError, match='epochs must make at most 2'):

@@ -164,7 +164,7 @@ def test_what_does_not_fit_is_told_with_what_would(text, message):
 
 
 @pytest.mark.parametrize('text, wrong', [
-    ('kinds(clip(1))', 'optimizers must be a GradientTransformation, got a '),
+    ('kinds(clip(1))', 'optimizers must be an optax optimizer, .*, got a '),
     ('kinds(count=True)', 'count must be a whole number, got True'),
     ('kinds(count=1.5)', 'count must be a whole number, got 1.5'),
     ('kinds(flag=1)', 'flag must be True or False, got 1'),

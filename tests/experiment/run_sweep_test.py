@@ -184,7 +184,7 @@ def test_who_has_diverged_is_told_again_and_not_run_again(
 
 def test_another_sweep_in_the_folder(tmp_path):
   run(tmp_path / 'sweep', ['client_lr=0.1,0.3'], rounds=1)
-  with pytest.raises(ValueError, match='another config'):
+  with pytest.raises(ValueError, match='holds another run'):
     run(tmp_path / 'sweep', ['client_lr=0.1,0.2'], rounds=1)
 
 

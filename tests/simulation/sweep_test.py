@@ -101,7 +101,7 @@ def test_who_diverges_or_is_dropped_leaves_the_others_as_they_are():
   records, diverged, _ = run(build(fedavg, members), members, drop=drop)
   assert list(diverged) == [1]
   assert len(records[1]) == diverged[1].round - 1 < ROUNDS
-  assert len(diverged[1].clients) == COHORT
+  assert 1 <= len(diverged[1].clients) <= COHORT
   assert 3 <= len(records[2]) < ROUNDS
   for i in (0, 3):
     assert_same(records[i], one_run(fedavg, members[i]).records)
