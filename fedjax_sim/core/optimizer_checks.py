@@ -17,7 +17,7 @@ import numpy as np
 import optax
 from jax import numpy as jnp
 
-from fedjax_sim.core import checks, optimizers, precision
+from fedjax_sim.core import checks, compilation, optimizers, precision
 
 # Names in optax's code -> the range, its test. Others may be anything.
 _DECAY = 'in [0, 1)', lambda x: 0 <= x < 1
@@ -82,6 +82,7 @@ def problem(
   tried within a program that is being traced: its numbers may be traced then.
   """
   wrong = next(_wrong_numbers(optimizer), '') or _unfit(optimizer)
+  compilation.keep_programs()  # The next process finds these, too.
   if wrong or isinstance(jnp.zeros(()), jax.core.Tracer):
     return wrong
   needs, climbs = _tried(optimizer)

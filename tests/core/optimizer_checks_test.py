@@ -81,4 +81,4 @@ def test_all_of_optax_that_take_a_rate():
           refused.add(name)
   assert refused == {
       'lbfgs', 'scale_by_rprop', 'momo', 'momo_adam', 'schedule_free_adamw',
-      'schedule_free_sgd', 'sophia', 'scale_by_madgrad'}
+      'schedule_free_sgd', 'sophia'}
