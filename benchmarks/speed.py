@@ -235,11 +235,11 @@ def measured_on(results: list[dict[str, Any]]) -> str:
   once = {CONTENDERS[name].title for r in columns
           for name, one in r['contenders'].items() if one['turns'] == 1}
   text = (f'{"; ".join(sorted(machines))}, '
-          f'{max(r["date"] for r in columns)}; medians over '
+          f'{max(r["date"] for r in columns)}; medians of '
           + ', '.join(str(r['contenders'][_REFERENCE]['turns'])
                       for r in columns) + ' turns')
   return text + ''.join(
-      f'; a single one of {title}' for title in sorted(once)) + '.'
+      f'; {title}: one turn on one task' for title in sorted(once)) + '.'
 
 
 def chosen_contenders(arguments) -> list[Contender]:
