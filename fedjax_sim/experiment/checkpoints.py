@@ -212,7 +212,8 @@ class Checkpoints:
       ValueError: the checkpoint can't be used.
     """
     with self._reading(round_number) as path:
-      return flat_names(self._orbax.restore(path))
+      return {name: np.asarray(leaf)
+              for name, leaf in _named(self._orbax.restore(path))}
 
   @contextlib.contextmanager
   def _reading(self, round_number: int) -> Iterator[Path]:
