@@ -212,8 +212,11 @@ class Checkpoints:
       ValueError: the checkpoint can't be used.
     """
     with self._reading(round_number) as path:
-      return {name: np.asarray(leaf)
-              for name, leaf in _named(self._orbax.restore(path))}
+      saved = self._orbax.metadata(path).item_metadata.tree
+      # NumPy's: the devices that the run had need not be here.
+      target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), saved)
+      return dict(_named(self._orbax.restore(
+          path, args=ocp.args.StandardRestore(target))))
 
   @contextlib.contextmanager
   def _reading(self, round_number: int) -> Iterator[Path]:

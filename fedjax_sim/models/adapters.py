@@ -160,7 +160,8 @@ def with_loss(
     model: any.
     loss: as in `Model`; None keeps the model's.
     metrics: as in `from_functions`; None keeps the model's own, and gives one
-      that has the default metrics those of the new loss.
+      that has the default metrics those of the new loss. Those with an option
+      `ignore_label` that is not set take the loss's.
 
   Raises:
     ValueError: one of them is no function.
@@ -172,6 +173,7 @@ def with_loss(
   else:
     several = isinstance(metrics, list | tuple)
     chosen = named_metrics.all_of(*metrics) if several else metrics
+    chosen = named_metrics.ignoring(chosen, loss)
   for name, value in (('loss', loss), ('metrics', chosen)):
     if not callable(value):
       raise ValueError(f'{name} must be a function of outputs and examples, '

@@ -271,6 +271,17 @@ def f1(
   return {'f1': (2 * hits, counted(predicted) + counted(positive))}
 
 
+def ignoring(metrics: Callable, loss: Callable) -> Callable:
+  """Metrics that leave out the labels that the loss ignores."""
+  label = getattr(loss, 'options', {}).get('ignore_label')
+  if hasattr(metrics, 'parts'):
+    return all_of(*(ignoring(one, loss) for one in metrics.parts))
+  own = getattr(metrics, 'options', {})
+  if label is None or own.get('ignore_label', label) is not None:
+    return metrics
+  return metrics(ignore_label=label)
+
+
 def all_of(*metrics: Callable[..., MetricSums]) -> Callable[..., MetricSums]:
   """Several metrics as one.
 
@@ -288,6 +299,7 @@ def all_of(*metrics: Callable[..., MetricSums]) -> Callable[..., MetricSums]:
       found |= more
     return found
 
+  together.parts = metrics
   for name in ('higher_is_better', 'finish'):
     setattr(together, name, {
         key: x for one in metrics

@@ -153,3 +153,34 @@ def test_fedsgd_leaves_examples_without_a_label_out_of_its_means():
       assert a.records[-1][name] == pytest.approx(
           b.records[-1][name], rel=1e-5)
     assert jnp.isfinite(a.records[-1]['test/loss'])
+
+
+@pytest.mark.parametrize('wrap', [list, lambda ms: metrics.all_of(*ms)])
+def test_metrics_leave_out_what_the_loss_ignores(wrap):
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(60, 4)).astype(np.float32)
+  y = np.where(np.arange(60) % 3 == 0, 255, np.arange(60) % 2).astype(np.int32)
+  own = lambda outputs, examples: {
+      'own': (examples['y'].astype(np.float32), jnp.ones(len(outputs)))}
+  model = models.from_linen(
+      nn.Dense(3), loss=losses.cross_entropy(ignore_label=255),
+      metrics=wrap([metrics.accuracy, metrics.f1, metrics.auc, own]))
+  variables = model.init(jax.random.key(0), x)
+  known = y != 255
+  expected = evaluation.evaluate(
+      model, variables, {'x': x[known], 'y': y[known]})
+  assert expected['own'] == pytest.approx(y[known].mean())
+  found = evaluation.evaluate(model, variables, {'x': x, 'y': y}, batch_size=7)
+  assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_metrics_leave_out_the_places_that_the_loss_ignores():
+  model = models.from_functions(
+      lambda key, x: {}, lambda params, x: jax.nn.one_hot(x, 4),
+      loss=losses.cross_entropy(ignore_label=3),
+      metrics=[metrics.accuracy])
+  x = np.int32([[0, 1, 2], [1, 1, 1]])
+  y = np.int32([[0, 2, 3], [3, 3, 3]])
+  variables = model.init(jax.random.key(0), x)
+  found = evaluation.evaluate(model, variables, {'x': x, 'y': y})
+  assert found['accuracy'] == 0.5
