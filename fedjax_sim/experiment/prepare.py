@@ -1,6 +1,8 @@
 """From the arguments of `simulate` to a session that can begin, or go on."""
 
 import contextlib
+import inspect
+import types
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
@@ -280,8 +282,33 @@ def _check(given: Options) -> None:
   if given.initial is not None and given.resume_from is not None:
     raise ValueError('initial and resume_from both say where to begin: give '
                      'one of them.')
+  _check_places(given)
   for one in given.callbacks:
+    if isinstance(one, types.FunctionType):
+      _check_callback(one)
     if not callable(one) and not hasattr(one, 'log'):
       raise ValueError(
           'callbacks must be functions (state, record), or objects with a '
           f'method log(records), got {one!r}.')
+
+
+def _check_places(given: Options) -> None:
+  """ValueError if a folder is none."""
+  if given.workdir is not None and not isinstance(given.workdir, str | Path):
+    raise ValueError('workdir must be a path or None, got '
+                     f'{checks.shown(given.workdir)}.')
+  source = given.resume_from
+  if source is not None and not isinstance(source, Result | str | Path):
+    raise ValueError('resume_from must be a Result, the folder of a run or '
+                     f'None, got {checks.shown(source)}.')
+
+
+def _check_callback(function: types.FunctionType) -> None:
+  """ValueError if it can't be called with a state and a record."""
+  try:
+    inspect.signature(function).bind(None, None)
+  except TypeError:
+    raise ValueError(
+        'callbacks must be functions of two arguments, (state, record), got '
+        f'{checks.shown(function)}, which takes '
+        f'{inspect.signature(function)}.') from None

@@ -207,6 +207,32 @@ def test_the_best_model_in_memory_and_on_disk(tmp_path):
                  result.best.variables.params)
 
 
+def test_bfloat16_is_loaded_as_bfloat16(tmp_path):
+  def init(key, inputs):
+    return jax.tree.map(
+        lambda x: x.astype(jax.numpy.bfloat16), MODEL.init(key, inputs))
+  model = MODEL._replace(init=init)
+  run, saved = tmp_path / 'run', tmp_path / 'saved'
+  options = {'test': TEST, 'best_metric': 'test/loss', 'clients_per_round': 2,
+             'devices': 1, 'lanes': 2}
+  result = fs.simulate(model, fedavg(model=model), DATA, rounds=2, workdir=run,
+                       **options)
+  result.save(saved)
+  again = fs.simulate(model, fedavg(model=model), DATA, rounds=2, workdir=run,
+                      **options)
+  best = result.best.variables
+  pairs = [(again.best.variables, best)]
+  for folder in (run, saved):
+    pairs += [
+        (fs.load(folder, model=model).variables, result.variables),
+        (fs.load(folder, model=model, which='best').variables, best)]
+  for got, want in pairs:
+    assert got.params['w'].dtype == jax.numpy.bfloat16
+    jax.tree.map(np.testing.assert_array_equal, got.params, want.params)
+  fs.simulate(model, fedavg(model=model), DATA, rounds=1,
+              initial=fs.load(run, model=model).variables, **options)
+
+
 def test_a_direction_must_be_known_or_said():
   with pytest.raises(ValueError, match="mode must be 'max' or 'min'"):
     simulate(best_metric='test/odd')
@@ -296,6 +322,19 @@ def test_predictions_equal_the_model_whatever_the_batch(whole):
         whole.predict(TEST['x'], batch_size=size), want, rtol=1e-5, atol=1e-6)
 
 
+def test_inputs_of_predictions(whole):
+  x = TEST['x'][:3]
+  np.testing.assert_array_equal(whole.predict(x.tolist()), whole.predict(x))
+  for wrong, message in (
+      ('text', r"an array \[E, ...\] of numbers.*got 'text'"),
+      (3.0, 'got 3.0'), ([[1.0], [1.0, 2.0]], 'the same shape'),
+      ({}, 'got {}'),
+      ({'x': x}, "got {'x': 'float32"), (x[:, :-1], r'parameters .*\['),
+      ({'x': x, 'z': x[:1]}, r'as many rows .*\[1, 3\]')):
+    with pytest.raises(ValueError, match=f'inputs must .*{message}'):
+      whole.predict(wrong)
+
+
 def test_records_as_a_frame(whole):
   frame = whole.to_pandas()
   assert frame['round'].tolist() == list(range(ROUNDS + 1))
@@ -332,6 +371,9 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
 
 @pytest.mark.parametrize('wrong, message', [
     ({'callbacks': [3]}, 'callbacks must be functions'),
+    ({'callbacks': [lambda state: None]}, r'of two arguments.*takes \(state\)'),
+    ({'workdir': 3}, 'workdir must be a path or None, got 3'),
+    ({'resume_from': 3}, 'resume_from must be a Result, the folder .*, got 3'),
     ({'client_eval_every': 2}, 'client_eval_every needs client_test'),
     ({'best_mode': 'max'}, 'best_mode needs best_metric'),
     ({'on_divergence': 'pause'}, 'on_divergence must be'),
