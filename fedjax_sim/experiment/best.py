@@ -96,9 +96,10 @@ class Best:
     self.value = float(arrays.pop('value'))
     from fedjax_sim.experiment.checkpoints import flat_names
     like = like._replace(frozen=None)
-    names = list(flat_names(like))
-    self.variables = jax.tree.unflatten(
-        jax.tree.structure(like), [arrays[name] for name in names])
+    leaves, structure = jax.tree.flatten(like)
+    self.variables = jax.tree.unflatten(structure, [
+        arrays[name].astype(leaf.dtype)  # In the file bfloat16 is float32.
+        for name, leaf in zip(flat_names(like), leaves, strict=True)])
 
   def is_better(self, record: Record) -> bool:
     """Whether a round's record beats the best one so far."""

@@ -215,8 +215,8 @@ class Checkpoints:
       saved = self._orbax.metadata(path).item_metadata.tree
       # NumPy's: the devices that the run had need not be here.
       target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), saved)
-      return flat_names(self._orbax.restore(
-          path, args=ocp.args.StandardRestore(target)))
+      return dict(_named(self._orbax.restore(
+          path, args=ocp.args.StandardRestore(target))))
 
   @contextlib.contextmanager
   def _reading(self, round_number: int) -> Iterator[Path]:

@@ -144,7 +144,7 @@ def restore(
   if session.best is not None:
     session.best.load(evaluated(session, state))
   file = session.folder / loop.METRICS_FILE
-  return state, metrics.read(file) if file.exists() else []
+  return state, metrics.read(file)
 
 
 def steps(

@@ -207,6 +207,32 @@ def test_the_best_model_in_memory_and_on_disk(tmp_path):
                  result.best.variables.params)
 
 
+def test_bfloat16_is_loaded_as_bfloat16(tmp_path):
+  def init(key, inputs):
+    return jax.tree.map(
+        lambda x: x.astype(jax.numpy.bfloat16), MODEL.init(key, inputs))
+  model = MODEL._replace(init=init)
+  run, saved = tmp_path / 'run', tmp_path / 'saved'
+  options = {'test': TEST, 'best_metric': 'test/loss', 'clients_per_round': 2,
+             'devices': 1, 'lanes': 2}
+  result = fs.simulate(model, fedavg(model=model), DATA, rounds=2, workdir=run,
+                       **options)
+  result.save(saved)
+  again = fs.simulate(model, fedavg(model=model), DATA, rounds=2, workdir=run,
+                      **options)
+  best = result.best.variables
+  pairs = [(again.best.variables, best)]
+  for folder in (run, saved):
+    pairs += [
+        (fs.load(folder, model=model).variables, result.variables),
+        (fs.load(folder, model=model, which='best').variables, best)]
+  for got, want in pairs:
+    assert got.params['w'].dtype == jax.numpy.bfloat16
+    jax.tree.map(np.testing.assert_array_equal, got.params, want.params)
+  fs.simulate(model, fedavg(model=model), DATA, rounds=1,
+              initial=fs.load(run, model=model).variables, **options)
+
+
 def test_a_direction_must_be_known_or_said():
   with pytest.raises(ValueError, match="^best_mode must be 'max' or 'min'"):
     simulate(best_metric='test/odd')
