@@ -296,6 +296,11 @@ def test_samplers():
                     record_cohort=True)
   assert [r['cohort'] for r in result.records[1:]] == [
       [str(i) for i in cohort] for cohort in cohorts]
+  plain = simulate(3, sampler=lambda r: cohorts[r % 3].tolist())
+  assert bits(plain.records) == bits(simulate(
+      3, sampler=sampler, clients_per_round=None).records)
+  with pytest.raises(ValueError, match='at most 2 clients, .* got 3 in'):
+    simulate(3, sampler=lambda r: [0, 1, 2])
   with pytest.raises(ValueError, match='must be left out beside a sampler'):
     simulate(sampler=sampler)
   with pytest.raises(ValueError, match='sampler must be'):
