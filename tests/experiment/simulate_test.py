@@ -234,9 +234,9 @@ def test_bfloat16_is_loaded_as_bfloat16(tmp_path):
 
 
 def test_a_direction_must_be_known_or_said():
-  with pytest.raises(ValueError, match="mode must be 'max' or 'min'"):
+  with pytest.raises(ValueError, match="^best_mode must be 'max' or 'min'"):
     simulate(best_metric='test/odd')
-  with pytest.raises(ValueError, match='metric must be one of .*test/loss'):
+  with pytest.raises(ValueError, match='^best_metric must be one .*test/loss'):
     simulate(best_metric='test/odd', best_mode='max')
 
 
@@ -296,6 +296,11 @@ def test_samplers():
                     record_cohort=True)
   assert [r['cohort'] for r in result.records[1:]] == [
       [str(i) for i in cohort] for cohort in cohorts]
+  plain = simulate(3, sampler=lambda r: cohorts[r % 3].tolist())
+  assert bits(plain.records) == bits(simulate(
+      3, sampler=sampler, clients_per_round=None).records)
+  with pytest.raises(ValueError, match='at most 2 clients, .* got 3 in'):
+    simulate(3, sampler=lambda r: [0, 1, 2])
   with pytest.raises(ValueError, match='must be left out beside a sampler'):
     simulate(sampler=sampler)
   with pytest.raises(ValueError, match='sampler must be'):
