@@ -179,6 +179,7 @@ def with_loss(
     if not callable(value):
       raise ValueError(f'{name} must be a function of outputs and examples, '
                        f'got {value!r}.')
+  named_metrics.check_labels(chosen, loss)
   return model._replace(
       loss=loss, metrics=chosen,
       higher_is_better=getattr(chosen, 'higher_is_better', {}))

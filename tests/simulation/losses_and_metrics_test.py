@@ -210,3 +210,25 @@ def test_metrics_leave_out_the_places_that_the_loss_ignores():
   variables = model.init(jax.random.key(0), x)
   found = evaluation.evaluate(model, variables, {'x': x, 'y': y})
   assert found['accuracy'] == 0.5
+
+
+@pytest.mark.parametrize('metric', [
+    metrics.accuracy, metrics.f1(average='micro'), metrics.auc, metrics.top_k])
+def test_metrics_of_classes_are_refused_with_a_loss_of_numbers(metric):
+  for chosen in (metric, [metrics.mae, metric]):
+    with pytest.raises(ValueError, match='needs classes, the loss huber takes'):
+      models.from_linen(Line(), loss=losses.huber, metrics=chosen)
+  model = models.from_linen(
+      Line(), loss=losses.binary_cross_entropy, metrics=metric)
+  with pytest.raises(ValueError, match='the loss mse takes real numbers'):
+    models.with_loss(model, losses.mse)
+
+
+def test_negative_counts_are_refused():
+  model = models.from_linen(Line(), loss=losses.poisson)
+  x = np.ones((3, 4), np.float32)
+  variables = model.init(jax.random.key(0), x)
+  evaluation.evaluate(model, variables, {'x': x, 'y': np.float32([0, 1, 2])})
+  with pytest.raises(ValueError, match='at least 0 for poisson.*has -1.5'):
+    evaluation.evaluate(
+        model, variables, {'x': x, 'y': np.float32([0, -1.5, 2])})
