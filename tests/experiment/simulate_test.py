@@ -377,6 +377,8 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
 @pytest.mark.parametrize('wrong, message', [
     ({'callbacks': [3]}, 'callbacks must be functions'),
     ({'callbacks': [lambda state: None]}, r'of two arguments.*takes \(state\)'),
+    ({'test': fs.data.Dataset('a', {}, {}, 2)},
+     'such as dataset.test, got a whole Dataset'),
     ({'workdir': 3}, 'workdir must be a path or None, got 3'),
     ({'resume_from': 3}, 'resume_from must be a Result, the folder .*, got 3'),
     ({'client_eval_every': 2}, 'client_eval_every needs client_test'),
