@@ -5,6 +5,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ class Best:
     metric: such as 'test/accuracy'.
     mode: 'max' or 'min'.
     path: a file for it, None to keep it in memory only.
-    variables: of the best round, on the host; None before the first.
+    variables: of the best round, on the host; None before the first, and where
+      the file of an earlier part of the run is lost.
     round: the best one so far.
     value: the metric there.
   """
@@ -92,6 +94,12 @@ class Best:
     self.variables = jax.tree.unflatten(structure, [
         arrays[name].astype(leaf.dtype)  # In the file bfloat16 is float32.
         for name, leaf in zip(flat_names(like), leaves, strict=True)])
+
+  def recall(self, records: Sequence[Record]) -> None:
+    """Round and value of the best model, from the records of all there were."""
+    for record in records:
+      if record.get(self.metric) is not None and self.is_better(record):
+        self.round, self.value = record['round'], record[self.metric]
 
   def is_better(self, record: Record) -> bool:
     """Whether a round's record beats the best one so far."""

@@ -110,7 +110,8 @@ def _best(folder: Path) -> tuple[dict[str, np.ndarray], int]:
   file = folder / best.FILE
   if not file.exists():
     raise ValueError(
-        f'{str(folder)!r} has no best model: the run had no best_metric.')
+        f'{str(folder)!r} has no best model: {best.FILE} is missing. The run '
+        'had no best_metric, or the file was lost.')
   arrays = best.read(file)
   arrays.pop('value')
   return arrays, int(arrays.pop('round'))
