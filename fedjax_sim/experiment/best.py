@@ -5,7 +5,6 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +93,6 @@ class Best:
     self.variables = jax.tree.unflatten(structure, [
         arrays[name].astype(leaf.dtype)  # In the file bfloat16 is float32.
         for name, leaf in zip(flat_names(like), leaves, strict=True)])
-
-  def recall(self, records: Sequence[Record]) -> None:
-    """Round and value of the best model, from the records of all there were."""
-    for record in records:
-      if record.get(self.metric) is not None and self.is_better(record):
-        self.round, self.value = record['round'], record[self.metric]
 
   def is_better(self, record: Record) -> bool:
     """Whether a round's record beats the best one so far."""

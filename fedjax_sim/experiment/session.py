@@ -160,9 +160,11 @@ def _restore_best(
   best.load(evaluated(session, state))
   if best.round is not None:
     return
-  best.recall([
-      one for one in records if not best.metric.startswith('train/')
-      or one['round'] and evaluate(one['round'] - 1)])
+  for one in records:
+    counts = not best.metric.startswith('train/') or (
+        one['round'] and evaluate(one['round'] - 1))
+    if counts and one.get(best.metric) is not None and best.is_better(one):
+      best.round, best.value = one['round'], one[best.metric]
   if best.round is not None and processes.is_first():
     print(f'warning: {best.path} is not there: the best model so far, of round '
           f'{best.round} with {best.metric} {best.value:.4g}, was lost or '
