@@ -202,7 +202,8 @@ def _session(
   if given.best_metric:
     best = Best(
         metric=given.best_metric, mode=best_lib.mode_of(
-            given.model, given.best_metric, given.best_mode),
+            given.model, given.best_metric, given.best_mode, prefix='best_'),
+        field='best_metric',
         path=folder and folder / best_lib.FILE)
   train, rounds = given.train, given.rounds or _ENDLESS
   labels = train.examples.get('y')

@@ -7,7 +7,7 @@ The sums of some are arrays [B, k...], which add up like scalars do; their
 on its batches, devices or lanes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -282,16 +282,27 @@ def ignoring(metrics: Callable, loss: Callable) -> Callable:
   return metrics(ignore_label=label)
 
 
+def _kind(value: Any) -> str:
+  if hasattr(value, 'shape'):
+    return f'an array of shape {list(value.shape)}'
+  return f'a {type(value).__name__}'
+
+
 def all_of(*metrics: Callable[..., MetricSums]) -> Callable[..., MetricSums]:
   """Several metrics as one.
 
   Raises:
-    ValueError: when it is used, that two of them give the same name.
+    ValueError: when it is used, that two of them give the same name, or one
+      of them returns no dict.
   """
   def together(outputs: jax.Array, examples: Any, mask=None) -> MetricSums:
     found = {}
     for one in metrics:
       more = masks.call(one, outputs, examples, mask)
+      if not isinstance(more, Mapping):
+        raise ValueError(
+            'metrics must return a dict {name: (sum [B], count [B])}, got '
+            f'{_kind(more)} from {checks.shown(one)}.')
       twice = sorted(found.keys() & more.keys())
       if twice:
         raise ValueError(f'metrics must have different names, got '

@@ -277,9 +277,9 @@ def test_bfloat16_is_loaded_as_bfloat16(tmp_path):
 
 
 def test_a_direction_must_be_known_or_said():
-  with pytest.raises(ValueError, match="mode must be 'max' or 'min'"):
+  with pytest.raises(ValueError, match="^best_mode must be 'max' or 'min'"):
     simulate(best_metric='test/odd')
-  with pytest.raises(ValueError, match='metric must be one of .*test/loss'):
+  with pytest.raises(ValueError, match='^best_metric must be one .*test/loss'):
     simulate(best_metric='test/odd', best_mode='max')
 
 

@@ -109,6 +109,32 @@ def test_wrong_functions_are_told_before_a_round():
     run(model, train)
 
 
+@pytest.mark.parametrize('given, message', [
+    ({'metrics': [losses.mae]}, 'got mae, which is a loss.*metrics.mae, or'),
+    ({'metrics': losses.mse}, 'got mse, which is a loss'),
+    ({'metrics': [lambda o, e: o.mean()]},
+     r'an array of shape \[\] from the function <lambda>'),
+    ({'metrics': lambda o, e: o.mean()}, 'metrics must return a dict'),
+    ({'metrics': ['acuracy']}, "metrics must be one of .*'acuracy'"),
+    ({'metrics': [3]}, 'metrics must be names or functions .* got 3'),
+    ({'loss': optax.softmax_cross_entropy_with_integer_labels},
+     'the loss softmax_cross_entropy_with_integer_labels failed on outputs'),
+    ({'loss': lambda outputs: outputs[:, 0]}, 'the loss <lambda> failed'),
+])
+def test_a_wrong_loss_or_metric_is_named(given, message):
+  with pytest.raises(ValueError, match=message):
+    run(models.from_linen(Line(), **{
+        'loss': losses.binary_cross_entropy, **given}), data())
+
+
+def test_metrics_by_name_are_those():
+  named = models.from_linen(
+      Line(), loss=losses.binary_cross_entropy, metrics=['auc', 'accuracy'])
+  assert named.higher_is_better == {'auc': True, 'accuracy': True}
+  one = models.with_loss(named, metrics='f1')
+  assert one.metrics is metrics.f1
+
+
 class Normed(nn.Module):
 
   @nn.compact
