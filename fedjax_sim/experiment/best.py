@@ -6,7 +6,6 @@
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -92,10 +91,10 @@ class Best:
     """Goes on from what an earlier part of the run has kept."""
     if self.path is None or not self.path.exists():
       return
-    arrays = read(self.path)
+    from fedjax_sim.experiment.checkpoints import flat_names, load_npz
+    arrays = load_npz(self.path)
     self.round = int(arrays.pop('round'))
     self.value = float(arrays.pop('value'))
-    from fedjax_sim.experiment.checkpoints import flat_names
     like = like._replace(frozen=None)
     leaves, structure = jax.tree.flatten(like)
     self.variables = jax.tree.unflatten(structure, [
@@ -121,18 +120,3 @@ class Best:
     from fedjax_sim.experiment.checkpoints import save_npz
     save_npz(path, self.variables._asdict() | {
         'round': np.int64(self.round), 'value': np.float64(self.value)})
-
-
-def read(path: Path) -> dict[str, Any]:
-  """Name -> array, of an npz file.
-
-  Raises:
-    ValueError: it is damaged, or no such file; names it.
-  """
-  try:
-    with np.load(path, allow_pickle=False) as arrays:
-      return {name: arrays[name] for name in arrays.files}
-  except Exception as error:
-    raise ValueError(
-        f"{path} can't be read ({type(error).__name__}: {error!s:.100})."
-        ) from error

@@ -112,7 +112,7 @@ def _best(folder: Path) -> tuple[dict[str, np.ndarray], int]:
     raise ValueError(
         f'{str(folder)!r} has no best model: {best.FILE} is missing. The run '
         'had no best_metric, or the file was lost.')
-  arrays = best.read(file)
+  arrays = checkpoints.load_npz(file)
   arrays.pop('value')
   return arrays, int(arrays.pop('round'))
 
