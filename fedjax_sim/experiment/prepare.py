@@ -54,7 +54,7 @@ class Options(NamedTuple):
   rounds: int | None
   clients_per_round: int | None = None
   client_fraction: float | None = None
-  sampler: sampling.Sampler | str = 'uniform'
+  sampler: sampling.Sampler | Callable[[int], np.ndarray] | str = 'uniform'
   test: PyTree | None = None
   more_sets: Mapping[str, PyTree] | None = None
   eval_every: int = 1
@@ -185,14 +185,33 @@ def _sampler(given: Options) -> sampling.Sampler:
           'clients_per_round and client_fraction must be left out beside a '
           f'sampler, which has its own, got {sizes[0]!r} and {sizes[1]!r}.')
     return given.sampler
-  checks.one_of('sampler', given.sampler, ('uniform', 'by_size'))
+  if not callable(given.sampler):
+    checks.one_of('sampler', given.sampler, ('uniform', 'by_size'))
   train = given.train
   cohort = sampling.cohort_size(
       train.num_clients, clients_per_round=given.clients_per_round,
       client_fraction=given.client_fraction)
+  if callable(given.sampler):
+    return _sampler_of(given.sampler, cohort, train.num_clients)
   if given.sampler == 'by_size':
     return sampling.by_size(train.sizes, cohort, given.seed)
   return sampling.uniform(train.num_clients, cohort, given.seed)
+
+
+def _sampler_of(
+    function: Callable[[int], np.ndarray], largest: int, num_clients: int,
+) -> sampling.Sampler:
+  """A function from a round's number to clients' numbers as a Sampler."""
+  def sample(round_number: int) -> np.ndarray:
+    cohort = np.asarray(function(round_number))
+    if cohort.size > largest:
+      raise ValueError(
+          f'sampler must give at most {largest} clients, as clients_per_round '
+          f'or client_fraction says, got {cohort.size} in round '
+          f'{round_number}, counted from 0.')
+    return cohort
+
+  return sampling.Sampler(sample, largest, num_clients)
 
 
 def _session(

@@ -339,6 +339,11 @@ def test_samplers():
                     record_cohort=True)
   assert [r['cohort'] for r in result.records[1:]] == [
       [str(i) for i in cohort] for cohort in cohorts]
+  plain = simulate(3, sampler=lambda r: cohorts[r % 3].tolist())
+  assert bits(plain.records) == bits(simulate(
+      3, sampler=sampler, clients_per_round=None).records)
+  with pytest.raises(ValueError, match='at most 2 clients, .* got 3 in'):
+    simulate(3, sampler=lambda r: [0, 1, 2])
   with pytest.raises(ValueError, match='must be left out beside a sampler'):
     simulate(sampler=sampler)
   with pytest.raises(ValueError, match='sampler must be'):
@@ -415,6 +420,8 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
 @pytest.mark.parametrize('wrong, message', [
     ({'callbacks': [3]}, 'callbacks must be functions'),
     ({'callbacks': [lambda state: None]}, r'of two arguments.*takes \(state\)'),
+    ({'test': fs.data.Dataset('a', {}, {}, 2)},
+     'such as dataset.test, got a whole Dataset'),
     ({'workdir': 3}, 'workdir must be a path or None, got 3'),
     ({'resume_from': 3}, 'resume_from must be a Result, the folder .*, got 3'),
     ({'client_eval_every': 2}, 'client_eval_every needs client_test'),
