@@ -6,7 +6,6 @@
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -74,7 +73,8 @@ class Best:
     mode: 'max' or 'min'.
     path: a file for it, None to keep it in memory only.
     field: what the user calls the metric.
-    variables: of the best round, on the host; None before the first.
+    variables: of the best round, on the host; None before the first, and where
+      the file of an earlier part of the run is lost.
     round: the best one so far.
     value: the metric there.
   """
@@ -91,10 +91,10 @@ class Best:
     """Goes on from what an earlier part of the run has kept."""
     if self.path is None or not self.path.exists():
       return
-    arrays = read(self.path)
+    from fedjax_sim.experiment.checkpoints import flat_names, load_npz
+    arrays = load_npz(self.path)
     self.round = int(arrays.pop('round'))
     self.value = float(arrays.pop('value'))
-    from fedjax_sim.experiment.checkpoints import flat_names
     like = like._replace(frozen=None)
     leaves, structure = jax.tree.flatten(like)
     self.variables = jax.tree.unflatten(structure, [
@@ -120,18 +120,3 @@ class Best:
     from fedjax_sim.experiment.checkpoints import save_npz
     save_npz(path, self.variables._asdict() | {
         'round': np.int64(self.round), 'value': np.float64(self.value)})
-
-
-def read(path: Path) -> dict[str, Any]:
-  """Name -> array, of an npz file.
-
-  Raises:
-    ValueError: it is damaged, or no such file; names it.
-  """
-  try:
-    with np.load(path, allow_pickle=False) as arrays:
-      return {name: arrays[name] for name in arrays.files}
-  except Exception as error:
-    raise ValueError(
-        f"{path} can't be read ({type(error).__name__}: {error!s:.100})."
-        ) from error

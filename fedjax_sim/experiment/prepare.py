@@ -15,7 +15,15 @@ from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree, Variables
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.experiment import best as best_lib
-from fedjax_sim.experiment import fingerprint, loop, metrics, starting, workdir
+from fedjax_sim.experiment import (
+  fingerprint,
+  loop,
+  metrics,
+  processes,
+  results,
+  starting,
+  workdir,
+)
 from fedjax_sim.experiment import session as session_lib
 from fedjax_sim.experiment.best import Best
 from fedjax_sim.experiment.result import Result
@@ -145,6 +153,10 @@ def _in_folder(
     metrics.truncate_after(file, -1)
     metrics.append(file, earlier)
     return Prepared(session, state, earlier, saved)
+  if given.rounds is not None and saved.latest() >= given.rounds:
+    why = results.why_not(folder, saved.latest())
+    if why is not None and processes.is_first():
+      print(f'{why} So the results are written again.', flush=True)
   initial = session.simulation.init(states)
   return Prepared(session, *session_lib.restore(session, initial, saved), saved)
 

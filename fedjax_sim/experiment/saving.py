@@ -110,8 +110,9 @@ def _best(folder: Path) -> tuple[dict[str, np.ndarray], int]:
   file = folder / best.FILE
   if not file.exists():
     raise ValueError(
-        f'{str(folder)!r} has no best model: the run had no best_metric.')
-  arrays = best.read(file)
+        f'{str(folder)!r} has no best model: {best.FILE} is missing. The run '
+        'had no best_metric, or the file was lost.')
+  arrays = checkpoints.load_npz(file)
   arrays.pop('value')
   return arrays, int(arrays.pop('round'))
 

@@ -207,6 +207,49 @@ def test_the_best_model_in_memory_and_on_disk(tmp_path):
                  result.best.variables.params)
 
 
+@pytest.mark.parametrize('damage', ['missing', 'changed'])
+def test_a_lost_best_model_is_said_to_be_and_its_value_stays(
+    tmp_path, capsys, damage):
+  # By 'max' round 0 stays the best: training lowers the loss.
+  options = {'best_metric': 'test/loss', 'best_mode': 'max',
+             'workdir': tmp_path}
+  best = simulate(2, **options).best
+  file = tmp_path / 'best_params.npz'
+  assert best.round == 0
+  if damage == 'missing':
+    file.unlink()
+  else:
+    file.write_bytes(file.read_bytes()[:-9] + b'otherwise')
+  for rounds in (2, 2, 3):
+    capsys.readouterr()
+    found = simulate(rounds, **options).best
+    assert (found.round, found.value) == (0, best.value)
+    assert found.variables is None and not file.exists()
+    assert (f'{file} is not there: the best model so far, of round 0'
+            in capsys.readouterr().out)
+  with pytest.raises(ValueError, match='best_params.npz is missing. The run'):
+    fs.load(tmp_path, model=MODEL, which='best')
+
+
+@pytest.mark.parametrize('damage', ['missing', 'changed'])
+def test_a_damaged_table_of_clients_is_not_believed(tmp_path, capsys, damage):
+  options = {'client_test': DATA, 'client_eval_every': 1, 'workdir': tmp_path}
+  assert simulate(2, **options).clients.rounds.tolist() == [0, 1, 2]
+  file = tmp_path / 'client_metrics.csv'
+  text = file.read_text()
+  file.unlink()
+  if damage == 'changed':
+    digit = text[-3]
+    file.write_text(text[:-3] + ('1' if digit != '1' else '2') + text[-2:])
+  capsys.readouterr()
+  assert simulate(2, **options).clients is None
+  out = capsys.readouterr().out
+  assert f'warning: {file} is ' in out and 'results are written again' in out
+  assert (tmp_path / 'client_metrics.csv.damaged').exists() == (
+      damage == 'changed')
+  assert simulate(3, **options).clients.rounds.tolist() == [3]
+
+
 def test_bfloat16_is_loaded_as_bfloat16(tmp_path):
   def init(key, inputs):
     return jax.tree.map(
@@ -377,6 +420,8 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
 @pytest.mark.parametrize('wrong, message', [
     ({'callbacks': [3]}, 'callbacks must be functions'),
     ({'callbacks': [lambda state: None]}, r'of two arguments.*takes \(state\)'),
+    ({'test': fs.data.Dataset('a', {}, {}, 2)},
+     'such as dataset.test, got a whole Dataset'),
     ({'workdir': 3}, 'workdir must be a path or None, got 3'),
     ({'resume_from': 3}, 'resume_from must be a Result, the folder .*, got 3'),
     ({'client_eval_every': 2}, 'client_eval_every needs client_test'),
