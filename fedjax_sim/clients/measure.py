@@ -19,15 +19,17 @@ def batch_metrics(
 ) -> MetricSums:
   """(sum, count) of the loss and the model's metrics over a batch.
 
-  Those of some metrics are arrays, of which `finished` makes numbers.
+  Those of some metrics are arrays, of which `finished` makes numbers. Examples
+  that the loss does not count (`Model.counted`) are in no metric either.
   """
   outputs, _ = model.run(
       variables, examples['x'], key=jax.random.key(0), train=False, mask=mask)
+  counted = model.counted(examples, mask)
   rows = {'loss': model.example_losses(outputs, examples, mask),
-          **masks.call(model.metrics, outputs, examples, mask)}
+          **masks.call(model.metrics, outputs, examples, counted)}
 
   def total(x):
-    real = mask.reshape(-1, *(1,) * (x.ndim - 1))
+    real = counted.reshape(-1, *(1,) * (x.ndim - 1))
     return jnp.sum(jnp.where(real, x, 0), axis=0, dtype=precision.scalar())
 
   return jax.tree.map(total, rows)

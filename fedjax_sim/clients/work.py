@@ -65,6 +65,10 @@ def local_work(
   checks.positive('epochs', epochs)
   if steps is not None:
     checks.positive_int('steps', steps)
+    if not checks.is_traced(epochs) and epochs != 1:
+      raise ValueError(
+          'steps and epochs both say how much a client does, so leave one of '
+          f'them out, got steps={steps} and epochs={epochs}.')
   checks.fraction('stragglers', stragglers)
 
   def all_steps(size):

@@ -7,8 +7,10 @@ Those of the same functions, with numbers of the same signs, are tried once.
 """
 
 import functools
+import inspect
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -81,9 +83,13 @@ def problem(
   parameters only, and where it stands `alone` they must not climb. It is not
   tried within a program that is being traced: its numbers may be traced then.
   """
-  wrong = next(_wrong_numbers(optimizer), '') or _unfit(optimizer)
+  wrong = (next(_no_numbers(optimizer), '')
+           or next(_wrong_numbers(optimizer), '') or _unfit(optimizer))
   compilation.keep_programs()  # The next process finds these, too.
   if wrong or isinstance(jnp.zeros(()), jax.core.Tracer):
+    return wrong
+  wrong = next(_wrong_schedules(optimizer), '')
+  if wrong:
     return wrong
   needs, climbs = _tried(optimizer)
   return needs or (climbs if alone else '')
@@ -117,6 +123,62 @@ def numbers(optimizer: optax.GradientTransformation) -> Iterator[Number]:
           isinstance(value, jax.Array | np.ndarray) and not value.ndim
           and jnp.issubdtype(value.dtype, jnp.number)):
         yield Number(function.__qualname__.split('.')[0], name, value)
+
+
+def _no_numbers(optimizer: optax.GradientTransformation) -> Iterator[str]:
+  """Text, True and False where optax takes a number."""
+  for function in _functions([optimizer.init, optimizer.update]):
+    if not (getattr(function, '__module__', '') or '').startswith('optax'):
+      continue
+    maker = function.__qualname__.split('.')[0]
+    for name, value in _closed_over(function):
+      if isinstance(value, bool | str) and _takes_number(
+          function.__module__, maker, name):
+        shown = _PARTS.get((maker, name), _ALIASES.get(name, name))
+        # Optax has taken -1 times a rate, which of text leaves nothing.
+        got = checks.shown(value) if value != '' else 'text'
+        yield f'must have {shown} a number, got {got} (in optax.{maker})'
+
+
+def _takes_number(module: str, maker: str, name: str) -> bool:
+  """Whether an argument of a function of optax's is annotated as a number."""
+  made_by = getattr(sys.modules.get(module), maker, None)
+  if not inspect.isfunction(made_by):
+    return name in _RANGES
+  parameter = inspect.signature(made_by).parameters.get(name)
+  about = str(parameter.annotation) if parameter else ''
+  # A mask may be True, or anything.
+  return name in _RANGES or 'float' in about and 'Any' not in about
+
+
+# Where a schedule is looked at: the first steps, and further ones.
+_STEPS = (0, 1, 2, 10, 100, 1_000, 10_000)
+
+
+def _wrong_schedules(optimizer: optax.GradientTransformation) -> Iterator[str]:
+  """Learning rates by step that are negative, or never anything but 0."""
+  for function in _functions([optimizer.init, optimizer.update]):
+    if (function.__module__ or '').startswith('optax') and (
+        function.__qualname__.startswith('scale_by_learning_rate.')):
+      parts = dict(_closed_over(function))
+      schedule = parts.get('learning_rate')
+      if callable(schedule) and parts.get('m', -1) == -1:
+        yield from _wrong_rates(schedule)
+
+
+def _wrong_rates(schedule: Callable) -> Iterator[str]:
+  try:
+    rates = [float(schedule(jnp.int32(step))) for step in _STEPS]
+  except Exception:  # It shows where the optimizer is tried.
+    return
+  if not any(rates):
+    yield ('must have a learning rate, but its schedule gives 0 at steps '
+           f'{", ".join(map(str, _STEPS))}')
+  largest = max(map(abs, rates))
+  for step, rate in zip(_STEPS, rates, strict=True):
+    if rate < -1e-6 * largest:  # Not what rounding leaves of 0.
+      yield ('must have a learning rate that is not negative, but its schedule '
+             f'gives {rate:.3g} at step {step}, so it climbs there')
 
 
 def _wrong_numbers(optimizer) -> Iterator[str]:

@@ -6,7 +6,6 @@
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -20,29 +19,35 @@ FILE = 'best_params.npz'
 MODES = ('max', 'min')
 
 
-def mode_of(model: Model, metric: str, mode: str | None) -> str:
+def mode_of(
+    model: Model, metric: str, mode: str | None, *, prefix: str = '',
+) -> str:
   """'max' or 'min': which values of a metric are good.
 
   Args:
     model: knows the direction of its metrics.
     metric: such as 'test/accuracy'.
     mode: what the user says; None asks the model.
+    prefix: of what the user calls the mode, such as 'best_'.
 
   Raises:
     ValueError: the model doesn't know, or mode is something else.
   """
   if mode:
-    checks.one_of('mode', mode, MODES)
+    checks.one_of(f'{prefix}mode', mode, MODES)
     return mode
   higher = model.direction(metric.rpartition('/')[2])
   if higher is None:
     raise ValueError(
-        f"mode must be 'max' or 'min' for metric {metric!r}, whose direction "
-        f'the model does not state, got {mode!r}.')
+        f"{prefix}mode must be 'max' or 'min' for {prefix}metric {metric!r}, "
+        f'whose direction the model does not state, got {mode!r}. It states '
+        f'that of {", ".join(["loss", *sorted(model.higher_is_better)])}.')
   return 'max' if higher else 'min'
 
 
-def value_of(record: Record, metric: str, mode: str) -> float:
+def value_of(
+    record: Record, metric: str, mode: str, *, field: str = 'metric',
+) -> float:
   """A metric for which higher is better; -inf where it is not finite.
 
   Raises:
@@ -52,7 +57,7 @@ def value_of(record: Record, metric: str, mode: str) -> float:
     return -math.inf  # Nobody has trained yet.
   if metric not in record:
     raise ValueError(
-        f'metric must be one of {", ".join(sorted(record))}, got {metric!r}.')
+        f'{field} must be one of {", ".join(sorted(record))}, got {metric!r}.')
   value = record[metric]
   if value is None or not math.isfinite(value):
     return -math.inf
@@ -67,7 +72,9 @@ class Best:
     metric: such as 'test/accuracy'.
     mode: 'max' or 'min'.
     path: a file for it, None to keep it in memory only.
-    variables: of the best round, on the host; None before the first.
+    field: what the user calls the metric.
+    variables: of the best round, on the host; None before the first, and where
+      the file of an earlier part of the run is lost.
     round: the best one so far.
     value: the metric there.
   """
@@ -75,6 +82,7 @@ class Best:
   metric: str
   mode: str
   path: Path | None = None
+  field: str = 'metric'
   variables: PyTree = None
   round: int | None = None
   value: float | None = None
@@ -83,18 +91,19 @@ class Best:
     """Goes on from what an earlier part of the run has kept."""
     if self.path is None or not self.path.exists():
       return
-    arrays = read(self.path)
+    from fedjax_sim.experiment.checkpoints import flat_names, load_npz
+    arrays = load_npz(self.path)
     self.round = int(arrays.pop('round'))
     self.value = float(arrays.pop('value'))
-    from fedjax_sim.experiment.checkpoints import flat_names
     like = like._replace(frozen=None)
-    names = list(flat_names(like))
-    self.variables = jax.tree.unflatten(
-        jax.tree.structure(like), [arrays[name] for name in names])
+    leaves, structure = jax.tree.flatten(like)
+    self.variables = jax.tree.unflatten(structure, [
+        arrays[name].astype(leaf.dtype)  # In the file bfloat16 is float32.
+        for name, leaf in zip(flat_names(like), leaves, strict=True)])
 
   def is_better(self, record: Record) -> bool:
     """Whether a round's record beats the best one so far."""
-    value = value_of(record, self.metric, self.mode)
+    value = value_of(record, self.metric, self.mode, field=self.field)
     if self.value is None:
       return value > -math.inf
     return value > (self.value if self.mode == 'max' else -self.value)
@@ -111,18 +120,3 @@ class Best:
     from fedjax_sim.experiment.checkpoints import save_npz
     save_npz(path, self.variables._asdict() | {
         'round': np.int64(self.round), 'value': np.float64(self.value)})
-
-
-def read(path: Path) -> dict[str, Any]:
-  """Name -> array, of an npz file.
-
-  Raises:
-    ValueError: it is damaged, or no such file; names it.
-  """
-  try:
-    with np.load(path, allow_pickle=False) as arrays:
-      return {name: arrays[name] for name in arrays.files}
-  except Exception as error:
-    raise ValueError(
-        f"{path} can't be read ({type(error).__name__}: {error!s:.100})."
-        ) from error

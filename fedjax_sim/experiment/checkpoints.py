@@ -215,8 +215,8 @@ class Checkpoints:
       saved = self._orbax.metadata(path).item_metadata.tree
       # NumPy's: the devices that the run had need not be here.
       target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), saved)
-      return flat_names(self._orbax.restore(
-          path, args=ocp.args.StandardRestore(target)))
+      return dict(_named(self._orbax.restore(
+          path, args=ocp.args.StandardRestore(target))))
 
   @contextlib.contextmanager
   def _reading(self, round_number: int) -> Iterator[Path]:
@@ -315,3 +315,18 @@ def save_npz(path: Path | str, tree: PyTree) -> None:
       with archive.open(
           zipfile.ZipInfo(f'{name}.npy'), 'w', force_zip64=True) as member:
         np.lib.format.write_array(member, leaf, allow_pickle=False)
+
+
+def load_npz(path: Path) -> dict[str, Any]:
+  """Name -> array, of an npz file.
+
+  Raises:
+    ValueError: it is damaged, or no such file; names it.
+  """
+  try:
+    with np.load(path, allow_pickle=False) as arrays:
+      return {name: arrays[name] for name in arrays.files}
+  except Exception as error:
+    raise ValueError(
+        f"{path} can't be read ({type(error).__name__}: {error!s:.100})."
+        ) from error

@@ -99,8 +99,11 @@ def read(path: Path) -> ClientHistory:
     ValueError: the file is not such a table; names it and the line.
     FileNotFoundError: there is no such file.
   """
-  with open(path, encoding='utf-8', newline='') as file:
-    head, *lines = list(csv.reader(file)) or [[]]
+  try:
+    with open(path, encoding='utf-8', newline='') as file:
+      head, *lines = list(csv.reader(file)) or [[]]
+  except (UnicodeDecodeError, csv.Error) as error:
+    raise ValueError(f'{path} is damaged: {error}.') from error
   names = head[len(_FIXED):]
   if tuple(head[:len(_FIXED)]) != _FIXED:
     raise ValueError(f'{path}, line 1: must begin with {",".join(_FIXED)}, got '
@@ -114,8 +117,13 @@ def read(path: Path) -> ClientHistory:
     raise ValueError(
         f'{path}: {len(lines)} lines for {len(clients)} clients, so some '
         'clients are missing in a round.')
-  number = lambda text: float(text) if text else np.nan
-  values = np.array([[number(v) for v in line[3:]] for line in lines], float)
+  for i, line in enumerate(lines):
+    try:
+      int(line[2])
+      line[3:] = [float(text) if text else np.nan for text in line[3:]]
+    except ValueError as error:
+      raise ValueError(f'{path}, line {i + 2}: {error}.') from None
+  values = np.array([line[3:] for line in lines], float)
   values = values.reshape(-1, len(clients), len(names))
   return ClientHistory(
       np.array([int(line[0]) for line in lines[::len(clients) or 1]], int),

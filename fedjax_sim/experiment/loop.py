@@ -183,8 +183,7 @@ def _restore_metrics(file: Path, done: int, last: int) -> None:
   if damaged:
     print(f'warning: {file}, line {", ".join(map(str, damaged))}: damaged, '
           'and dropped. The file as it was is kept beside it.', flush=True)
-  missing = metrics.missing_rounds(
-      metrics.read(file) if file.exists() else [], last)
+  missing = metrics.missing_rounds(metrics.read(file), last)
   if missing:
     print(f'warning: {file} has no record of {metrics.ranges(missing)}, which '
           'can\'t be had again without a new run; what depends on it is '

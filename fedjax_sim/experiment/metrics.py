@@ -147,13 +147,15 @@ def append(
 def read(path: str | os.PathLike) -> list[Record]:
   """The records of a metrics file: `round` an int, the others floats or None.
 
-  A last line without its newline, cut off by a kill, is left out.
+  A last line without its newline, cut off by a kill, is left out. A file that
+  isn't there has no records.
 
   Raises:
     ValueError: a whole line is damaged or not a record; the message names path
       and line.
-    FileNotFoundError: there is no such file.
   """
+  if not os.path.exists(path):
+    return []
   for number, (line, record) in enumerate(_lines(path), 1):
     if record is None:
       raise ValueError(

@@ -1,6 +1,8 @@
 """From the arguments of `simulate` to a session that can begin, or go on."""
 
 import contextlib
+import inspect
+import types
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +15,15 @@ from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree, Variables
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.experiment import best as best_lib
-from fedjax_sim.experiment import fingerprint, loop, metrics, starting, workdir
+from fedjax_sim.experiment import (
+  fingerprint,
+  loop,
+  metrics,
+  processes,
+  results,
+  starting,
+  workdir,
+)
 from fedjax_sim.experiment import session as session_lib
 from fedjax_sim.experiment.best import Best
 from fedjax_sim.experiment.result import Result
@@ -44,7 +54,7 @@ class Options(NamedTuple):
   rounds: int | None
   clients_per_round: int | None = None
   client_fraction: float | None = None
-  sampler: sampling.Sampler | str = 'uniform'
+  sampler: sampling.Sampler | Callable[[int], np.ndarray] | str = 'uniform'
   test: PyTree | None = None
   more_sets: Mapping[str, PyTree] | None = None
   eval_every: int = 1
@@ -143,6 +153,10 @@ def _in_folder(
     metrics.truncate_after(file, -1)
     metrics.append(file, earlier)
     return Prepared(session, state, earlier, saved)
+  if given.rounds is not None and saved.latest() >= given.rounds:
+    why = results.why_not(folder, saved.latest())
+    if why is not None and processes.is_first():
+      print(f'{why} So the results are written again.', flush=True)
   initial = session.simulation.init(states)
   return Prepared(session, *session_lib.restore(session, initial, saved), saved)
 
@@ -171,14 +185,33 @@ def _sampler(given: Options) -> sampling.Sampler:
           'clients_per_round and client_fraction must be left out beside a '
           f'sampler, which has its own, got {sizes[0]!r} and {sizes[1]!r}.')
     return given.sampler
-  checks.one_of('sampler', given.sampler, ('uniform', 'by_size'))
+  if not callable(given.sampler):
+    checks.one_of('sampler', given.sampler, ('uniform', 'by_size'))
   train = given.train
   cohort = sampling.cohort_size(
       train.num_clients, clients_per_round=given.clients_per_round,
       client_fraction=given.client_fraction)
+  if callable(given.sampler):
+    return _sampler_of(given.sampler, cohort, train.num_clients)
   if given.sampler == 'by_size':
     return sampling.by_size(train.sizes, cohort, given.seed)
   return sampling.uniform(train.num_clients, cohort, given.seed)
+
+
+def _sampler_of(
+    function: Callable[[int], np.ndarray], largest: int, num_clients: int,
+) -> sampling.Sampler:
+  """A function from a round's number to clients' numbers as a Sampler."""
+  def sample(round_number: int) -> np.ndarray:
+    cohort = np.asarray(function(round_number))
+    if cohort.size > largest:
+      raise ValueError(
+          f'sampler must give at most {largest} clients, as clients_per_round '
+          f'or client_fraction says, got {cohort.size} in round '
+          f'{round_number}, counted from 0.')
+    return cohort
+
+  return sampling.Sampler(sample, largest, num_clients)
 
 
 def _session(
@@ -188,7 +221,8 @@ def _session(
   if given.best_metric:
     best = Best(
         metric=given.best_metric, mode=best_lib.mode_of(
-            given.model, given.best_metric, given.best_mode),
+            given.model, given.best_metric, given.best_mode, prefix='best_'),
+        field='best_metric',
         path=folder and folder / best_lib.FILE)
   train, rounds = given.train, given.rounds or _ENDLESS
   labels = train.examples.get('y')
@@ -280,8 +314,33 @@ def _check(given: Options) -> None:
   if given.initial is not None and given.resume_from is not None:
     raise ValueError('initial and resume_from both say where to begin: give '
                      'one of them.')
+  _check_places(given)
   for one in given.callbacks:
+    if isinstance(one, types.FunctionType):
+      _check_callback(one)
     if not callable(one) and not hasattr(one, 'log'):
       raise ValueError(
           'callbacks must be functions (state, record), or objects with a '
           f'method log(records), got {one!r}.')
+
+
+def _check_places(given: Options) -> None:
+  """ValueError if a folder is none."""
+  if given.workdir is not None and not isinstance(given.workdir, str | Path):
+    raise ValueError('workdir must be a path or None, got '
+                     f'{checks.shown(given.workdir)}.')
+  source = given.resume_from
+  if source is not None and not isinstance(source, Result | str | Path):
+    raise ValueError('resume_from must be a Result, the folder of a run or '
+                     f'None, got {checks.shown(source)}.')
+
+
+def _check_callback(function: types.FunctionType) -> None:
+  """ValueError if it can't be called with a state and a record."""
+  try:
+    inspect.signature(function).bind(None, None)
+  except TypeError:
+    raise ValueError(
+        'callbacks must be functions of two arguments, (state, record), got '
+        f'{checks.shown(function)}, which takes '
+        f'{inspect.signature(function)}.') from None

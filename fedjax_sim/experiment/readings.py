@@ -61,10 +61,11 @@ def predict(
     ValueError: there are no inputs, or they don't fit the model.
   """
   checks.positive_int('batch_size', batch_size)
-  inputs = jax.tree.map(np.asarray, inputs)
+  inputs = _arrays(inputs)
   size = len(jax.tree.leaves(inputs)[0])
   if not size:
     raise ValueError('inputs must be of at least one example, got 0.')
+  _check_fit(model, variables, inputs)
   batch_size = min(batch_size, size)
   outputs = []
   for start in range(0, size, batch_size):
@@ -74,6 +75,49 @@ def predict(
         model.apply, variables, jax.tree.map(lambda x, r=rows: x[r], inputs),
         rows == np.arange(start, start + batch_size))))
   return jax.tree.map(lambda *x: np.concatenate(x)[:size], *outputs)
+
+
+def _arrays(inputs: Any) -> PyTree:
+  """Arrays [E, ...] of numbers, of what is given; a list is one array."""
+  try:
+    arrays = (np.asarray(inputs) if isinstance(inputs, list)
+              else jax.tree.map(np.asarray, inputs))
+    leaves = jax.tree.leaves(arrays)
+  except ValueError as error:
+    raise ValueError(
+        'inputs must be an array [E, ...], and its rows must have the same '
+        f'shape: {error}') from error
+  if not leaves or any(x.ndim == 0 or x.dtype.kind not in 'biuf' and (
+      not jax.dtypes.issubdtype(x.dtype, np.number)) for x in leaves):
+    raise ValueError(
+        'inputs must be an array [E, ...] of numbers, as x of the examples in '
+        f'training, got {checks.shown(inputs)}.')
+  if len({len(x) for x in leaves}) > 1:
+    raise ValueError('inputs must have as many rows in each array, got '
+                     f'{sorted({len(x) for x in leaves})}.')
+  return arrays
+
+
+def _check_fit(model: Model, variables: Variables, inputs: PyTree) -> None:
+  """ValueError if the model does not work on the inputs; from shapes alone."""
+  try:
+    jax.eval_shape(
+        lambda v, x: model.run(
+            v, x, key=None, train=False, mask=np.ones(1, bool))[0],
+        variables, jax.tree.map(lambda x: x[:1], inputs))
+  except Exception as error:  # Users' models raise many types.
+    shapes = jax.tree.map(lambda x: f'{x.dtype}[E{_rest(x)}]', inputs)
+    weights = ', '.join(
+        f'{jax.tree_util.keystr(path)} {list(np.shape(x))}' for path, x in
+        jax.tree_util.tree_leaves_with_path(variables.params)[:2])
+    raise ValueError(
+        f'inputs must be as x of the examples in training, got {shapes}, on '
+        f"which a model with parameters {weights} doesn't work: "
+        f'{" ".join(str(error).split()):.200}') from error
+
+
+def _rest(array: np.ndarray) -> str:
+  return ''.join(f', {n}' for n in array.shape[1:])
 
 
 @functools.partial(jax.jit, static_argnums=0)

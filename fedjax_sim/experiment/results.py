@@ -49,6 +49,30 @@ def write_clients(folder: Path, found: ClientMetrics) -> None:
       for name, value in found.summary().items()})
 
 
+def set_aside(folder: Path, names: Sequence[str]) -> list[str]:
+  """Renames files that are damaged, before a run goes on with them.
+
+  Args:
+    folder: of a run.
+    names: of files that can't be written again from a checkpoint.
+
+  Returns:
+    What is wrong with those that are not as they were noted.
+  """
+  noted = {}
+  with contextlib.suppress(ValueError):  # It is damaged itself.
+    noted = (workdir.read_json(folder / workdir.RESULTS_FILE) or {}).get(
+        'files', {})
+  wrong = []
+  for file in (folder / name for name in names if name in noted):
+    why = _why_not(file, noted[file.name])
+    if why is not None:
+      wrong.append(why)
+      if file.exists():
+        files.set_aside(file)
+  return wrong
+
+
 def begin(folder: Path) -> None:
   """Before a run goes on: what was noted of its results holds no longer.
 
@@ -112,13 +136,20 @@ def why_not(
   if targets is not None and noted['targets'] != list(targets):
     return f'the curve in {folder} marks other targets.'
   for name, digest in noted['files'].items():
-    file = folder / name
-    if not file.is_file():
-      return f'{file} is missing.'
-    if files.sha256(file) != digest:
-      return f'{file} is damaged: its sha256 is not that of what was written.'
+    why = _why_not(folder / name, digest)
+    if why is not None:
+      return why
   if noted['records'] != _records(folder):
     return f'{folder / loop.METRICS_FILE} has lost records.'
+  return None
+
+
+def _why_not(file: Path, digest: str) -> str | None:
+  """What is wrong with a file, None if it is as it was noted."""
+  if not file.is_file():
+    return f'{file} is missing.'
+  if files.sha256(file) != digest:
+    return f'{file} is damaged: its sha256 is not that of what was written.'
   return None
 
 

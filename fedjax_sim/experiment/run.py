@@ -189,7 +189,9 @@ def _session(
   if config.best_metric:
     best = Best(
         metric=config.best_metric, path=folder / best_lib.FILE,
-        mode=best_lib.mode_of(model, config.best_metric, config.best_mode))
+        field='config.best_metric',
+        mode=best_lib.mode_of(model, config.best_metric, config.best_mode,
+                              prefix='config.best_'))
   return session_lib.Session(
       simulation=experiment.simulation, cadence=cadence(config), folder=folder,
       targets=config.targets, best=best, client_test=experiment.client_test,

@@ -64,13 +64,15 @@ def load(folder: Path, model: Model | None, which: str) -> Loaded:
     model, inputs = _model_of(folder, config)
   if which == 'best':
     arrays, number = _best(folder)
+    if inputs is None:
+      arrays = _typed(arrays, _last(folder)[0])
   else:
     arrays, number = _last(folder)
   file, clients = folder / loop.METRICS_FILE, folder / client_history.FILE
   return Loaded(
       model, _like(folder, arrays, model, inputs) if inputs is not None
       else _nested(arrays),
-      metrics.read(file) if file.exists() else [], number,
+      metrics.read(file), number,
       client_history.read(clients) if clients.exists() else None)
 
 
@@ -108,8 +110,9 @@ def _best(folder: Path) -> tuple[dict[str, np.ndarray], int]:
   file = folder / best.FILE
   if not file.exists():
     raise ValueError(
-        f'{str(folder)!r} has no best model: the run had no best_metric.')
-  arrays = best.read(file)
+        f'{str(folder)!r} has no best model: {best.FILE} is missing. The run '
+        'had no best_metric, or the file was lost.')
+  arrays = checkpoints.load_npz(file)
   arrays.pop('value')
   return arrays, int(arrays.pop('round'))
 
@@ -136,9 +139,21 @@ def _like(
     raise ValueError(
         f'{str(folder)!r} is of another model: it has '
         f'{", ".join(sorted(arrays))}, the model {", ".join(sorted(names))}.')
+  arrays = _typed(arrays, dict(zip(names, jax.tree.leaves(like), strict=True)))
   found = jax.tree.unflatten(
       jax.tree.structure(like), [arrays[name] for name in names])
   return found._replace(frozen=frozen.of(model, inputs))
+
+
+def _typed(
+    arrays: Mapping[str, np.ndarray], like: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+  """The arrays with the dtypes of others of these names.
+
+  NumPy's files hold bfloat16 as float32.
+  """
+  return {name: x.astype(like[name].dtype) if name in like else x
+          for name, x in arrays.items()}
 
 
 def _nested(arrays: Mapping[str, Any], kind: type = Variables) -> Any:

@@ -19,6 +19,7 @@ from fedjax_sim.core import random
 from fedjax_sim.core.types import PyTree
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.data.partition import Partition
+from fedjax_sim.experiment import best as best_lib
 from fedjax_sim.experiment import (
   client_history,
   loop,
@@ -137,14 +138,37 @@ def restore(
   if session.folder is None:
     return state, []
   if processes.is_first():
+    for lost in results.set_aside(
+        session.folder, (client_history.FILE, best_lib.FILE)):
+      print(f"warning: {lost} It can't be had again without a new run.",
+            flush=True)
     results.begin(session.folder)
     client_history.truncate_after(
         session.folder / client_history.FILE,
         simulation.done(state)[0] or -1)  # Round 0 is evaluated again.
+  records = metrics.read(session.folder / loop.METRICS_FILE)
   if session.best is not None:
-    session.best.load(evaluated(session, state))
-  file = session.folder / loop.METRICS_FILE
-  return state, metrics.read(file) if file.exists() else []
+    _restore_best(session, state, records)
+  return state, records
+
+
+def _restore_best(
+    session: Session, state: SimulationState, records: Sequence[Record]
+) -> None:
+  """The best model so far; of one that is lost, its round and value."""
+  best, evaluate = session.best, session.cadence.evaluate
+  best.load(evaluated(session, state))
+  if best.round is not None:
+    return
+  for one in records:
+    counts = not best.metric.startswith('train/') or (
+        one['round'] and evaluate(one['round'] - 1))
+    if counts and one.get(best.metric) is not None and best.is_better(one):
+      best.round, best.value = one['round'], one[best.metric]
+  if best.round is not None and processes.is_first():
+    print(f'warning: {best.path} is not there: the best model so far, of round '
+          f'{best.round} with {best.metric} {best.value:.4g}, was lost or '
+          'not kept. A later one is kept if it is better.', flush=True)
 
 
 def steps(

@@ -2,8 +2,10 @@
 
 import contextlib
 import signal
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from fedjax_sim.core import argument_kinds
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree, Variables
@@ -27,7 +29,7 @@ def simulate(
     rounds: int,
     clients_per_round: int | None = None,
     client_fraction: float | None = None,
-    sampler: sampling.Sampler | str = 'uniform',
+    sampler: sampling.Sampler | Callable[[int], np.ndarray] | str = 'uniform',
     test: PyTree | None = None,
     more_sets: Mapping[str, PyTree] | None = None,
     eval_every: int = 1,
@@ -67,7 +69,8 @@ def simulate(
       `client_fraction`, unless `sampler` is a Sampler.
     client_fraction: C in [0, 1]; 0 is one client a round.
     sampler: who takes part: 'uniform'; 'by_size', in proportion to the clients'
-      numbers of examples; or a `data.sampling.Sampler`.
+      numbers of examples; a function from a round's number, from 0, to at most
+      M of the clients' numbers; or a `data.sampling.Sampler`.
     test: PyTree [E, ...] of test examples, None for no evaluation.
     more_sets: further sets to evaluate on, name -> PyTree [E, ...]; of a set
       'backdoor' records have 'backdoor/loss', and so on.

@@ -106,7 +106,7 @@ def _from_folder(
       raise ValueError(f'resume_from: {str(path)!r} holds no checkpoint.')
     state = saved.restore(latest, like)
   file = folder / loop.METRICS_FILE
-  records = metrics.read(file) if file.exists() else []
+  records = metrics.read(file)
   return state, [one for one in records if one['round'] <= latest]
 
 

@@ -36,7 +36,6 @@ def write(
   """
   files_of = {label: folder_of(folder, label) for label in curves}
   records = {label: metrics.read(path / loop.METRICS_FILE)
-             if (path / loop.METRICS_FILE).exists() else []
              for label, path in files_of.items()}
   stated = {name: higher for path in files_of.values()
             for name, higher in results.directions(path).items()}

@@ -26,7 +26,7 @@ def verify(folder: Path | str) -> None:
     sealed_json.read(file)
   for place in places:
     file = place / loop.METRICS_FILE
-    records = metrics.read(file) if file.exists() else []
+    records = metrics.read(file)
     last = _verify_checkpoints(place / 'checkpoints')
     _verify_results(place, last, metrics.missing_rounds(records, last))
 

@@ -13,9 +13,9 @@ from fedjax_sim.core.types import PyTree
 from fedjax_sim.models import fast_apply, losses, named_metrics
 
 Preprocess = Callable[..., PyTree] | None
-# As in `Model`, several such, or None for those that fit the loss.
-Metrics = (Callable[..., types.MetricSums]
-           | Sequence[Callable[..., types.MetricSums]] | None)
+# As in `Model` or by name, several such, or None for those that fit the loss.
+Metrics = (Callable[..., types.MetricSums] | str
+           | Sequence[Callable[..., types.MetricSums] | str] | None)
 
 
 def as_float(inputs: PyTree) -> PyTree:
@@ -61,8 +61,8 @@ def from_functions(
       `key`, `train`, `deterministic` (not train) and `mask` (bool [B]), it is
       handed as keywords.
     loss: as in `Model`.
-    metrics: as in `Model`, or a list of such; None is `default_metrics`: those
-      that mean something for the loss.
+    metrics: as in `Model`, a name such as 'accuracy', or a list of these; None
+      is `default_metrics`: those that mean something for the loss.
     preprocess: `(inputs [B, ...]) -> inputs [B, ...]`, applied first; None
       leaves them as they are. What it names among the same options it is
       handed, so that it can augment in training. Its `key` is its own, one for
@@ -160,10 +160,11 @@ def with_loss(
     model: any.
     loss: as in `Model`; None keeps the model's.
     metrics: as in `from_functions`; None keeps the model's own, and gives one
-      that has the default metrics those of the new loss.
+      that has the default metrics those of the new loss. Those with an option
+      `ignore_label` that is not set take the loss's.
 
   Raises:
-    ValueError: one of them is no function.
+    ValueError: one of them is no function, or a loss is among the metrics.
   """
   loss = model.loss if loss is None else loss
   if metrics is None:
@@ -171,14 +172,39 @@ def with_loss(
     chosen = named_metrics.default_metrics(loss) if default else model.metrics
   else:
     several = isinstance(metrics, list | tuple)
-    chosen = named_metrics.all_of(*metrics) if several else metrics
+    found = [_metric(one) for one in (metrics if several else [metrics])]
+    chosen = named_metrics.all_of(*found) if several else found[0]
+    chosen = named_metrics.ignoring(chosen, loss)
   for name, value in (('loss', loss), ('metrics', chosen)):
     if not callable(value):
       raise ValueError(f'{name} must be a function of outputs and examples, '
                        f'got {value!r}.')
+  named_metrics.check_labels(chosen, loss)
   return model._replace(
       loss=loss, metrics=chosen,
       higher_is_better=getattr(chosen, 'higher_is_better', {}))
+
+
+def _metric(one: Any) -> Any:
+  """A metric that is given by name or as a function.
+
+  Raises:
+    ValueError: it is a loss, or nothing that can be called.
+  """
+  if isinstance(one, str):
+    checks.one_of('metrics', one, named_metrics.METRICS)
+    return named_metrics.METRICS[one]
+  if hasattr(one, 'labels') and hasattr(one, 'counts'):
+    same = one.__name__ in named_metrics.METRICS
+    mend = (f' The metric is models.metrics.{one.__name__}, or '
+            f'{one.__name__!r}.' if same else '')
+    raise ValueError(
+        'metrics must be functions that return {name: (sum [B], count [B])}, '
+        f'got {one.__name__}, which is a loss.{mend}')
+  if not callable(one):
+    raise ValueError('metrics must be names or functions of outputs and '
+                     f'examples, got {checks.shown(one)}.')
+  return one
 
 
 def _all_rows(inputs: PyTree) -> jax.Array:

@@ -20,6 +20,7 @@ LABELS = ('classes', 'binary', 'multilabel', 'tokens', 'real')
 def loss(
     labels: str,
     counts: Callable[..., Any] = lambda examples: None,
+    least: float | None = None,
 ) -> Callable[[Callable], Callable]:
   """Decorates a loss `(outputs, examples, *, option=…) -> float32 [B]`.
 
@@ -27,16 +28,19 @@ def loss(
     labels: one of `LABELS`.
     counts: `(examples, **options it names) -> bool [B]`, which examples have
       anything to predict; None for all.
+    least: the smallest label that it takes; None for any.
 
   Returns:
     The loss, with attributes `labels`, `counts` (`(examples) -> bool [B]` or
-    None) and `options`, a dict. Called with keywords alone it returns itself
+    None), `least` and `options`, a dict.
+    Called with keywords alone it returns itself
     with these options.
   """
   checks.one_of('labels', labels, LABELS)
 
   def attributes(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {'labels': labels, 'counts': _bound(counts, options)}
+    return {'labels': labels, 'counts': _bound(counts, options),
+            'least': least}
 
   return lambda function: _with_options(function, {}, attributes)
 
@@ -44,6 +48,7 @@ def loss(
 def metrics(
     higher_is_better: Mapping[str, bool],
     finish: Mapping[str, Callable[..., Any]] | None = None,
+    needs_classes: bool = False,
 ) -> Callable[[Callable], Callable]:
   """Decorates metrics `(outputs, examples, *, option=…) -> MetricSums`.
 
@@ -53,15 +58,18 @@ def metrics(
     finish: name -> `(sum [k...], count [l...], **options it names) ->
       (sum [], count [])`, for a metric whose sums or counts are arrays [B,
       k...]: how the totals become a number. It is pure, and jitted.
+    needs_classes: whether real numbers are no labels for it.
 
   Returns:
-    The metrics, with attributes `higher_is_better`, `finish` and `options`.
+    The metrics, with attributes `higher_is_better`, `finish`,
+    `needs_classes` and `options`.
     Called with keywords alone it returns itself with these options.
   """
   def attributes(options: Mapping[str, Any]) -> dict[str, Any]:
     named = lambda of_name: {
         name.format(**options): x for name, x in of_name.items()}
     return {
+        'needs_classes': needs_classes,
         'higher_is_better': named(higher_is_better),
         'finish': named({name: _bound(function, options)
                          for name, function in (finish or {}).items()})}

@@ -249,7 +249,7 @@ def huber(
                         lambda d: optax.huber_loss(d, delta=delta))
 
 
-@declared.loss('real')
+@declared.loss('real', least=0)
 def poisson(outputs: jax.Array, examples: Any) -> jax.Array:
   """exp(outputs) - y outputs: minus the log-likelihood of counts, less log y!.
 

@@ -7,7 +7,7 @@ The sums of some are arrays [B, k...], which add up like scalars do; their
 on its batches, devices or lanes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -36,7 +36,7 @@ def _counted(right: jax.Array, real: jax.Array | None):
   return total(right & real), total(real)
 
 
-@declared.metrics({'accuracy': True})
+@declared.metrics({'accuracy': True}, needs_classes=True)
 def accuracy(
     outputs: jax.Array, examples: Any, *, ignore_label: int | None = None,
 ) -> MetricSums:
@@ -142,7 +142,7 @@ def r2(outputs: jax.Array, examples: Any) -> MetricSums:
   return {'r2': (sums, jnp.ones(len(errors)))}
 
 
-@declared.metrics({'top_{k}': True})
+@declared.metrics({'top_{k}': True}, needs_classes=True)
 def top_k(
     outputs: jax.Array, examples: Any, *, k: int = 5,
     ignore_label: int | None = None,
@@ -204,7 +204,8 @@ def _area(positives, negatives):
   return area.sum(), both.sum().astype(precision.scalar())
 
 
-@declared.metrics({'auc': True}, finish={'auc': _area})
+@declared.metrics(
+    {'auc': True}, finish={'auc': _area}, needs_classes=True)
 def auc(
     outputs: jax.Array, examples: Any, *, ignore_label: int | None = None,
 ) -> MetricSums:
@@ -243,7 +244,8 @@ def _f_score(total, count, average):
           seen.sum().astype(precision.scalar()))
 
 
-@declared.metrics({'f1': True}, finish={'f1': _f_score})
+@declared.metrics(
+    {'f1': True}, finish={'f1': _f_score}, needs_classes=True)
 def f1(
     outputs: jax.Array, examples: Any, *, average: str = 'macro',
     ignore_label: int | None = None,
@@ -271,16 +273,49 @@ def f1(
   return {'f1': (2 * hits, counted(predicted) + counted(positive))}
 
 
+def ignoring(metrics: Callable, loss: Callable) -> Callable:
+  """Metrics that leave out the labels that the loss ignores."""
+  label = getattr(loss, 'options', {}).get('ignore_label')
+  if hasattr(metrics, 'parts'):
+    return all_of(*(ignoring(one, loss) for one in metrics.parts))
+  own = getattr(metrics, 'options', {})
+  if label is None or own.get('ignore_label', label) is not None:
+    return metrics
+  return metrics(ignore_label=label)
+
+
+def _kind(value: Any) -> str:
+  if hasattr(value, 'shape'):
+    return f'an array of shape {list(value.shape)}'
+  return f'a {type(value).__name__}'
+
+
+def check_labels(metrics: Callable, loss: Callable) -> None:
+  """ValueError if metrics need classes where the loss takes numbers."""
+  if getattr(loss, 'labels', None) != 'real':
+    return
+  for one in getattr(metrics, 'parts', (metrics,)):
+    if getattr(one, 'needs_classes', False):
+      raise ValueError(
+          f'metrics must fit the loss: {one.__name__} needs classes, the loss '
+          f'{loss.__name__} takes real numbers.')
+
+
 def all_of(*metrics: Callable[..., MetricSums]) -> Callable[..., MetricSums]:
   """Several metrics as one.
 
   Raises:
-    ValueError: when it is used, that two of them give the same name.
+    ValueError: when it is used, that two of them give the same name, or one
+      of them returns no dict.
   """
   def together(outputs: jax.Array, examples: Any, mask=None) -> MetricSums:
     found = {}
     for one in metrics:
       more = masks.call(one, outputs, examples, mask)
+      if not isinstance(more, Mapping):
+        raise ValueError(
+            'metrics must return a dict {name: (sum [B], count [B])}, got '
+            f'{_kind(more)} from {checks.shown(one)}.')
       twice = sorted(found.keys() & more.keys())
       if twice:
         raise ValueError(f'metrics must have different names, got '
@@ -288,6 +323,7 @@ def all_of(*metrics: Callable[..., MetricSums]) -> Callable[..., MetricSums]:
       found |= more
     return found
 
+  together.parts = metrics
   for name in ('higher_is_better', 'finish'):
     setattr(together, name, {
         key: x for one in metrics

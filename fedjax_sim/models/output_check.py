@@ -70,14 +70,19 @@ def _returned(
   try:
     return jax.eval_shape(
         lambda *args: masks.call(function, *args), outputs, batch, mask)
-  except ValueError:
-    raise
   except Exception as error:  # Users' functions raise many types.
+    module = getattr(function, '__module__', None) or ''
+    if isinstance(error, ValueError) and module.startswith('fedjax_sim'):
+      raise  # Ours says what is wrong.
     size = len(mask)
     shapes = jax.tree.map(lambda x: _text(x, size), (outputs, batch))
+    called = getattr(function, '__name__', '')
+    hint = (f' Optax takes labels, not examples: lambda outputs, examples: '
+            f"optax.{called}(outputs, examples['y'])."
+            if module.startswith('optax') else '')
     raise ValueError(
-        f'the {name} failed on outputs {shapes[0]} and examples {shapes[1]}: '
-        f'{type(error).__name__}: {error}') from error
+        f'the {name} {called} failed on outputs {shapes[0]} and examples '
+        f'{shapes[1]}: {type(error).__name__}: {error}.{hint}') from error
 
 
 def _check_outputs(outputs: PyTree, size: int) -> None:

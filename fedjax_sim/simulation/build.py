@@ -12,6 +12,7 @@ from fedjax_sim.core import checks, compilation, random
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
 from fedjax_sim.data import mapped, sampling
 from fedjax_sim.data.federated import FederatedData
+from fedjax_sim.data.sets.dataset import Dataset
 from fedjax_sim.simulation import (
   autotune,
   check_examples,
@@ -184,6 +185,10 @@ def _evaluation_sets(
     raise ValueError(f'more_sets must have other names than train and test, '
                      f'got {", ".join(more)}.')
   sets = dict(more) if test is None else {'test': test, **more}
+  for name, value in sets.items():
+    if isinstance(value, Dataset):
+      raise ValueError(f'{name} must be examples, such as dataset.test, got a '
+                       'whole Dataset.')
   return {name: check_examples.as_set(name, value)
           for name, value in sets.items()}
 

@@ -44,6 +44,8 @@ def check_labels(loss: Callable, part: Any, outputs: PyTree) -> None:
     _check_classes(name, part, labels, outputs, ignored)
   elif kind in ('binary', 'multilabel'):
     _check_binary(name, part, labels, ignored, kind)
+  elif getattr(loss, 'least', None) is not None:
+    _check_least(name, part, labels, loss)
 
 
 def first_wrong(
@@ -140,3 +142,13 @@ def _check_binary(name, part, labels, ignored: int | None, kind: str) -> None:
     raise ValueError(
         f'{name} must be 0 or 1; {federated.where(row, part.data)} has '
         f'{value}.')
+
+
+def _check_least(name: str, part, labels, loss: Callable) -> None:
+  """ValueError if a label is smaller than the loss takes."""
+  wrong = first_wrong(labels, lambda y: y < loss.least)
+  if wrong is not None:
+    row, value = wrong
+    raise ValueError(
+        f'{name} must be at least {loss.least} for {loss.__name__}; '
+        f'{federated.where(row, part.data)} has {value}.')

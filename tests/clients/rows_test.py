@@ -76,6 +76,9 @@ MIXING = {
     'first': lambda o, mask: o - o[:1],
     'running': lambda o, mask: jax.lax.scan(
         lambda c, x: (c + x, c), jnp.zeros(3), o)[1],
+    'largest': lambda o, mask: o * (o >= o.max()),
+    'quantized': lambda o, mask: jnp.round(
+        o / jnp.abs(o).max() * 7) * jnp.abs(o).max() / 7,
     'loop': lambda o, mask: jax.lax.fori_loop(
         0, 2, lambda i, x: x - x.mean(0, keepdims=True), o),
 }
@@ -92,6 +95,38 @@ def test_what_rows_take_from_each_other_is_found_and_refused(name):
   assert found == rows.Findings(mixes=True, leaks=True)
   with pytest.raises(ValueError, match=r'rows of padding.*take mask \(bool'):
     rows.checked(model, shapes(model, POINTS), POINTS)
+
+
+BY_SIZE = {
+    'factor': lambda o, mask: o * (len(o) / 10),
+    'whole': lambda o, mask: o * len(o),
+    'constant': lambda o, mask: o * np.full((1, 3), len(o), np.float32),
+    'power': lambda o, mask: jnp.abs(o) ** (1 / len(o)),
+    'half': lambda o, mask: jnp.concatenate(
+        [o[:len(o) // 2] * 2, o[len(o) // 2:]]),
+    'inner': lambda o, mask: jax.jit(lambda x: jnp.sin(x) * len(x))(o),
+}
+
+
+@pytest.mark.parametrize('name', BY_SIZE)
+def test_use_of_the_size_of_a_batch_is_refused(name):
+  model = of_rows(BY_SIZE[name])
+  assert not rows.is_proved(model, shapes(model, POINTS), POINTS)
+  with pytest.raises(ValueError, match='changes with the size of its batch'):
+    rows.checked(model, shapes(model, POINTS), POINTS)
+
+
+def test_a_loss_divided_by_the_size_of_its_batch_is_refused():
+  model = models.from_linen(
+      nn.Dense(3), loss=lambda o, e: models.cross_entropy(o, e) / len(o))
+  with pytest.raises(ValueError, match='uses the number of rows'):
+    rows.checked(model, shapes(model, POINTS), POINTS)
+
+
+def test_a_row_that_knows_its_place_is_not_cut_off():
+  model = of_rows(lambda o, mask: o * np.arange(len(o))[:, None])
+  found = rows.checked(model, shapes(model, POINTS), POINTS)
+  assert found == rows.Findings(mixes=True, leaks=False)
 
 
 def test_padding_that_is_left_out_may_stay():

@@ -92,6 +92,12 @@ def test_drawn_work_is_done_and_differs_from_round_to_round():
   assert len(seen) > 1
 
 
+def test_steps_and_epochs_exclude_each_other():
+  with pytest.raises(ValueError, match='leave one .*steps=3 and epochs=2'):
+    local_work(steps=3, epochs=2)
+  assert local_work(steps=3).planned(np.array([5])).tolist() == [3]
+
+
 @pytest.mark.parametrize('field, value', [
     ('epochs', 0), ('epochs', -1.0), ('steps', 0), ('steps', 1.5),
     ('stragglers', 1.1), ('batch_size', 0)])

@@ -36,6 +36,12 @@ MODEL = toys.softmax_model()
     (contrib.schedule_free_sgd(0.1), "by optax's schedule_free"),
     (contrib.sam(optax.sgd(0.1), optax.sgd(0.1)), "by optax's sam"),
     (optax.lookahead(optax.sgd(0.1), 5, 0.5), "by optax's lookahead"),
+    (optax.sgd('0.1'), r'learning_rate a number, got text \(in optax.scale'),
+    (optax.sgd(0.1, momentum='0.9'), "momentum a number, got '0.9'"),
+    (optax.adam(0.1, b1=True), 'b1 a number, got True'),
+    (optax.adamw(0.1, weight_decay='1'), "weight_decay a number, got '1'"),
+    (optax.sgd(lambda step: 0.0), 'a learning rate, but its schedule gives 0'),
+    (optax.sgd(optax.linear_schedule(0.1, -0.1, 20)), 'gives -0.1 at step 100'),
     (0.1, 'must be an optax optimizer'),
 ])
 def test_what_can_not_train_is_refused_with_the_reason(optimizer, message):

@@ -90,7 +90,7 @@ WORK = {'epochs': 2, 'batch_size': 4, 'weighting': 'examples'}
     ({'algorithm': 'fednova(momentum=0.5, proximal=0.2)', 'local_steps': 3,
       'local_epochs': 1},
      lambda: algorithms.fednova(MODEL, 0.1, momentum=0.5, proximal=0.2,
-                                **WORK | {'steps': 3})),
+                                **WORK | {'steps': 3, 'epochs': 1})),
     ({'algorithm': 'fedprox(mu=0.2)', 'server_optimizer': 'fedadam(tau=0.1)',
       'server_lr': 0.01, 'client_lr_decay': 0.5},
      lambda: algorithms.fedprox(

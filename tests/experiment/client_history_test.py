@@ -55,3 +55,12 @@ def test_damage_is_named(path):
   path.write_text(whole + '8,a,2,0.5\n')
   with pytest.raises(ValueError, match='some clients are missing'):
     client_history.read(path)
+  path.write_text(whole.replace('2,a,2,', '2,a,2,1*'))
+  with pytest.raises(ValueError, match=r'csv, line 2: could not convert'):
+    client_history.read(path)
+  path.write_text(whole.replace('2,a,2,', '2,a,x,'))
+  with pytest.raises(ValueError, match='csv, line 2: invalid literal'):
+    client_history.read(path)
+  path.write_bytes(whole.encode() + b'\xff')
+  with pytest.raises(ValueError, match='csv is damaged'):
+    client_history.read(path)

@@ -119,6 +119,18 @@ def test_records_that_are_lost_are_said_to_be(copy, capsys):
   assert metrics.missing_rounds(metrics.read(file), 6) == [4, 5]
 
 
+def test_a_deleted_metrics_file_is_lost_records(copy, capsys):
+  file = copy / 'metrics.jsonl'
+  file.unlink()
+  assert run(copy) == 0
+  out = capsys.readouterr().out
+  assert f'{file} has no record of rounds 1 to 5' in out
+  assert workdir.read_json(copy / 'results.json')['records'] == 0
+  verify(copy)
+  assert run(copy, rounds=6) == 0
+  assert [one['round'] for one in metrics.read(file)] == [6]
+
+
 @pytest.mark.slow
 def test_results_of_a_sweep_are_written_again(tmp_path, capsys):
   config = digits_quickstart.get_config()

@@ -97,9 +97,10 @@ def test_the_model_is_traced_a_few_times_in_all():
   model = MODEL._replace(apply=apply)
   algorithm = fs.algorithms.fedavg(model, optax.sgd(0.1), batch_size=5)
   simulate(model, algorithm)
-  # For the checks, outside of the mesh for shapes, and on it for the program;
-  # local training and evaluation ask for shapes eight times.
-  assert max(traced.count(True), traced.count(False)) <= 5, traced
+  # For the checks with two sizes of batches, outside of the mesh for shapes,
+  # and on it for the program; local training and evaluation ask for shapes
+  # eight times.
+  assert max(traced.count(True), traced.count(False)) <= 6, traced
 
 
 @pytest.mark.parametrize('progress', [True, False])

@@ -207,10 +207,79 @@ def test_the_best_model_in_memory_and_on_disk(tmp_path):
                  result.best.variables.params)
 
 
+@pytest.mark.parametrize('damage', ['missing', 'changed'])
+def test_a_lost_best_model_is_said_to_be_and_its_value_stays(
+    tmp_path, capsys, damage):
+  # By 'max' round 0 stays the best: training lowers the loss.
+  options = {'best_metric': 'test/loss', 'best_mode': 'max',
+             'workdir': tmp_path}
+  best = simulate(2, **options).best
+  file = tmp_path / 'best_params.npz'
+  assert best.round == 0
+  if damage == 'missing':
+    file.unlink()
+  else:
+    file.write_bytes(file.read_bytes()[:-9] + b'otherwise')
+  for rounds in (2, 2, 3):
+    capsys.readouterr()
+    found = simulate(rounds, **options).best
+    assert (found.round, found.value) == (0, best.value)
+    assert found.variables is None and not file.exists()
+    assert (f'{file} is not there: the best model so far, of round 0'
+            in capsys.readouterr().out)
+  with pytest.raises(ValueError, match='best_params.npz is missing. The run'):
+    fs.load(tmp_path, model=MODEL, which='best')
+
+
+@pytest.mark.parametrize('damage', ['missing', 'changed'])
+def test_a_damaged_table_of_clients_is_not_believed(tmp_path, capsys, damage):
+  options = {'client_test': DATA, 'client_eval_every': 1, 'workdir': tmp_path}
+  assert simulate(2, **options).clients.rounds.tolist() == [0, 1, 2]
+  file = tmp_path / 'client_metrics.csv'
+  text = file.read_text()
+  file.unlink()
+  if damage == 'changed':
+    digit = text[-3]
+    file.write_text(text[:-3] + ('1' if digit != '1' else '2') + text[-2:])
+  capsys.readouterr()
+  assert simulate(2, **options).clients is None
+  out = capsys.readouterr().out
+  assert f'warning: {file} is ' in out and 'results are written again' in out
+  assert (tmp_path / 'client_metrics.csv.damaged').exists() == (
+      damage == 'changed')
+  assert simulate(3, **options).clients.rounds.tolist() == [3]
+
+
+def test_bfloat16_is_loaded_as_bfloat16(tmp_path):
+  def init(key, inputs):
+    return jax.tree.map(
+        lambda x: x.astype(jax.numpy.bfloat16), MODEL.init(key, inputs))
+  model = MODEL._replace(init=init)
+  run, saved = tmp_path / 'run', tmp_path / 'saved'
+  options = {'test': TEST, 'best_metric': 'test/loss', 'clients_per_round': 2,
+             'devices': 1, 'lanes': 2}
+  result = fs.simulate(model, fedavg(model=model), DATA, rounds=2, workdir=run,
+                       **options)
+  result.save(saved)
+  again = fs.simulate(model, fedavg(model=model), DATA, rounds=2, workdir=run,
+                      **options)
+  best = result.best.variables
+  pairs = [(again.best.variables, best)]
+  for folder in (run, saved):
+    pairs += [
+        (fs.load(folder, model=model).variables, result.variables),
+        (fs.load(folder, model=model, which='best').variables, best)]
+  for got, want in pairs:
+    assert got.params['w'].dtype == jax.numpy.bfloat16
+    jax.tree.map(np.testing.assert_array_equal, got.params, want.params)
+  fs.simulate(model, fedavg(model=model), DATA, rounds=1,
+              initial=fs.load(run, model=model).variables, **options)
+
+
 def test_a_direction_must_be_known_or_said():
-  with pytest.raises(ValueError, match="mode must be 'max' or 'min'"):
+  with pytest.raises(ValueError, match="^best_mode must be 'max' or 'min'"):
     simulate(best_metric='test/odd')
-  with pytest.raises(ValueError, match='metric must be one of .*test/loss'):
+  with pytest.raises(ValueError, match='^best_metric must be one .*test/loss'):
     simulate(best_metric='test/odd', best_mode='max')
 
 
@@ -270,6 +339,11 @@ def test_samplers():
                     record_cohort=True)
   assert [r['cohort'] for r in result.records[1:]] == [
       [str(i) for i in cohort] for cohort in cohorts]
+  plain = simulate(3, sampler=lambda r: cohorts[r % 3].tolist())
+  assert bits(plain.records) == bits(simulate(
+      3, sampler=sampler, clients_per_round=None).records)
+  with pytest.raises(ValueError, match='at most 2 clients, .* got 3 in'):
+    simulate(3, sampler=lambda r: [0, 1, 2])
   with pytest.raises(ValueError, match='must be left out beside a sampler'):
     simulate(sampler=sampler)
   with pytest.raises(ValueError, match='sampler must be'):
@@ -294,6 +368,19 @@ def test_predictions_equal_the_model_whatever_the_batch(whole):
   for size in (1000, 10, 55):
     np.testing.assert_allclose(
         whole.predict(TEST['x'], batch_size=size), want, rtol=1e-5, atol=1e-6)
+
+
+def test_inputs_of_predictions(whole):
+  x = TEST['x'][:3]
+  np.testing.assert_array_equal(whole.predict(x.tolist()), whole.predict(x))
+  for wrong, message in (
+      ('text', r"an array \[E, ...\] of numbers.*got 'text'"),
+      (3.0, 'got 3.0'), ([[1.0], [1.0, 2.0]], 'the same shape'),
+      ({}, 'got {}'),
+      ({'x': x}, "got {'x': 'float32"), (x[:, :-1], r'parameters .*\['),
+      ({'x': x, 'z': x[:1]}, r'as many rows .*\[1, 3\]')):
+    with pytest.raises(ValueError, match=f'inputs must .*{message}'):
+      whole.predict(wrong)
 
 
 def test_records_as_a_frame(whole):
@@ -332,6 +419,11 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
 
 @pytest.mark.parametrize('wrong, message', [
     ({'callbacks': [3]}, 'callbacks must be functions'),
+    ({'callbacks': [lambda state: None]}, r'of two arguments.*takes \(state\)'),
+    ({'test': fs.data.Dataset('a', {}, {}, 2)},
+     'such as dataset.test, got a whole Dataset'),
+    ({'workdir': 3}, 'workdir must be a path or None, got 3'),
+    ({'resume_from': 3}, 'resume_from must be a Result, the folder .*, got 3'),
     ({'client_eval_every': 2}, 'client_eval_every needs client_test'),
     ({'best_mode': 'max'}, 'best_mode needs best_metric'),
     ({'on_divergence': 'pause'}, 'on_divergence must be'),

@@ -167,10 +167,10 @@ def test_metrics_that_are_no_pairs_for_each_example_are_refused(
 
 def test_functions_that_fail_are_named_with_what_they_were_given():
   with pytest.raises(ValueError, match=(
-      r"loss failed on outputs float32\[B, 1\] and examples "
+      r"loss <lambda> failed on outputs float32\[B, 1\] and examples "
       r"\{'x': 'float32\[B, 4\]', 'y': 'float32\[B\]'\}: KeyError: 'z'")):
     check(loss=lambda outputs, examples: examples['z'])
-  with pytest.raises(ValueError, match='metrics failed on .*TypeError'):
+  with pytest.raises(ValueError, match='metrics <lambda> failed .*TypeError'):
     check(metrics=lambda outputs: {})
 
 

@@ -109,6 +109,32 @@ def test_wrong_functions_are_told_before_a_round():
     run(model, train)
 
 
+@pytest.mark.parametrize('given, message', [
+    ({'metrics': [losses.mae]}, 'got mae, which is a loss.*metrics.mae, or'),
+    ({'metrics': losses.mse}, 'got mse, which is a loss'),
+    ({'metrics': [lambda o, e: o.mean()]},
+     r'an array of shape \[\] from the function <lambda>'),
+    ({'metrics': lambda o, e: o.mean()}, 'metrics must return a dict'),
+    ({'metrics': ['acuracy']}, "metrics must be one of .*'acuracy'"),
+    ({'metrics': [3]}, 'metrics must be names or functions .* got 3'),
+    ({'loss': optax.softmax_cross_entropy_with_integer_labels},
+     'the loss softmax_cross_entropy_with_integer_labels failed on outputs'),
+    ({'loss': lambda outputs: outputs[:, 0]}, 'the loss <lambda> failed'),
+])
+def test_a_wrong_loss_or_metric_is_named(given, message):
+  with pytest.raises(ValueError, match=message):
+    run(models.from_linen(Line(), **{
+        'loss': losses.binary_cross_entropy, **given}), data())
+
+
+def test_metrics_by_name_are_those():
+  named = models.from_linen(
+      Line(), loss=losses.binary_cross_entropy, metrics=['auc', 'accuracy'])
+  assert named.higher_is_better == {'auc': True, 'accuracy': True}
+  one = models.with_loss(named, metrics='f1')
+  assert one.metrics is metrics.f1
+
+
 class Normed(nn.Module):
 
   @nn.compact
@@ -153,3 +179,56 @@ def test_fedsgd_leaves_examples_without_a_label_out_of_its_means():
       assert a.records[-1][name] == pytest.approx(
           b.records[-1][name], rel=1e-5)
     assert jnp.isfinite(a.records[-1]['test/loss'])
+
+
+@pytest.mark.parametrize('wrap', [list, lambda ms: metrics.all_of(*ms)])
+def test_metrics_leave_out_what_the_loss_ignores(wrap):
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(60, 4)).astype(np.float32)
+  y = np.where(np.arange(60) % 3 == 0, 255, np.arange(60) % 2).astype(np.int32)
+  own = lambda outputs, examples: {
+      'own': (examples['y'].astype(np.float32), jnp.ones(len(outputs)))}
+  model = models.from_linen(
+      nn.Dense(3), loss=losses.cross_entropy(ignore_label=255),
+      metrics=wrap([metrics.accuracy, metrics.f1, metrics.auc, own]))
+  variables = model.init(jax.random.key(0), x)
+  known = y != 255
+  expected = evaluation.evaluate(
+      model, variables, {'x': x[known], 'y': y[known]})
+  assert expected['own'] == pytest.approx(y[known].mean())
+  found = evaluation.evaluate(model, variables, {'x': x, 'y': y}, batch_size=7)
+  assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_metrics_leave_out_the_places_that_the_loss_ignores():
+  model = models.from_functions(
+      lambda key, x: {}, lambda params, x: jax.nn.one_hot(x, 4),
+      loss=losses.cross_entropy(ignore_label=3),
+      metrics=[metrics.accuracy])
+  x = np.int32([[0, 1, 2], [1, 1, 1]])
+  y = np.int32([[0, 2, 3], [3, 3, 3]])
+  variables = model.init(jax.random.key(0), x)
+  found = evaluation.evaluate(model, variables, {'x': x, 'y': y})
+  assert found['accuracy'] == 0.5
+
+
+@pytest.mark.parametrize('metric', [
+    metrics.accuracy, metrics.f1(average='micro'), metrics.auc, metrics.top_k])
+def test_metrics_of_classes_are_refused_with_a_loss_of_numbers(metric):
+  for chosen in (metric, [metrics.mae, metric]):
+    with pytest.raises(ValueError, match='needs classes, the loss huber takes'):
+      models.from_linen(Line(), loss=losses.huber, metrics=chosen)
+  model = models.from_linen(
+      Line(), loss=losses.binary_cross_entropy, metrics=metric)
+  with pytest.raises(ValueError, match='the loss mse takes real numbers'):
+    models.with_loss(model, losses.mse)
+
+
+def test_negative_counts_are_refused():
+  model = models.from_linen(Line(), loss=losses.poisson)
+  x = np.ones((3, 4), np.float32)
+  variables = model.init(jax.random.key(0), x)
+  evaluation.evaluate(model, variables, {'x': x, 'y': np.float32([0, 1, 2])})
+  with pytest.raises(ValueError, match='at least 0 for poisson.*has -1.5'):
+    evaluation.evaluate(
+        model, variables, {'x': x, 'y': np.float32([0, -1.5, 2])})
