@@ -284,6 +284,6 @@ def test_clients_are_checked_where_each_is_evaluated():
       (nobody, 'test must have at least one example, no client has any'),
       (clients(X[:, :3]), r"test\['x'\], .* does not fit the model"),
       (clients(y=Y + 1), "example 1 of client 'two' has 3"),
-      ((X, Y), 'test must be a FederatedData')):
+      ((X, Y), 'test must be a federation')):
     with pytest.raises(ValueError, match=message):
       run(clients(), test)
