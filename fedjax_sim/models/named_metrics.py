@@ -122,8 +122,8 @@ def _coefficient(total, count):
   """1 - residual / total sum of squares, the mean over outputs that vary."""
   residual, values, squares = total
   spread = squares - values ** 2 / jnp.maximum(count, 1)
-  # What rounding leaves of targets that are all the same is no spread.
-  varies = spread > 1e-6 * squares
+  # Less is what rounding leaves of a difference of two sums, or near to it.
+  varies = spread > 1000 * jnp.finfo(spread.dtype).eps * squares
   parts = jnp.where(varies, 1 - residual / jnp.where(varies, spread, 1), 0)
   return parts.sum(), varies.sum().astype(precision.scalar())
 
@@ -132,9 +132,9 @@ def _coefficient(total, count):
 def r2(outputs: jax.Array, examples: Any) -> MetricSums:
   """1 - sum of (outputs - y)^2 / sum of (y - mean y)^2, the mean over outputs.
 
-  Of targets that are all the same there is none, NaN. The sums are float32: for
-  targets whose mean is 1,000 times their deviation nothing is left, so centre
-  these.
+  Of targets that are all the same there is none, NaN; nor where sums in
+  float32 can't tell: of targets whose mean is over 90 times their deviation.
+  Centre these.
   """
   errors = _errors('r2', outputs, examples)
   targets = precision.floats(examples['y']).reshape(errors.shape)

@@ -73,6 +73,9 @@ def build(
     raise ValueError(
         f'the sampler draws from num_clients = {sampler.num_clients}, the '
         f'federation has {train.num_clients}.')
+  if not np.any(train.sizes):
+    raise ValueError('train must have at least one example, all of its '
+                     f'{train.num_clients} clients are empty.')
   for name, value in (('lanes', lanes), ('devices', devices)):
     checks.positive_int_or_auto(name, value)
   if lanes != 'auto':  # More would stay empty.

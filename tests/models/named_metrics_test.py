@@ -113,6 +113,19 @@ def test_metrics_of_real_numbers(shape):
       of(metrics.r2), sklearn.metrics.r2_score(*flat), atol=1e-5)
 
 
+@pytest.mark.parametrize('offset, told', [(50, True), (200, False)])
+def test_r2_is_right_or_not_told(offset, told):
+  rng = np.random.default_rng(3)
+  targets = rng.normal(offset, size=ROWS).astype(np.float32)
+  found = targets + rng.normal(size=ROWS).astype(np.float32) / 2
+  value = value_of(metrics.r2, found, {'y': targets}, 50)
+  if told:
+    np.testing.assert_allclose(
+        value, sklearn.metrics.r2_score(targets, found), atol=0.01)
+  else:
+    assert np.isnan(value)
+
+
 def test_what_has_no_value_has_no_count():
   for metric, outputs, labels in (
       (metrics.auc, np.float32([1, 2]), np.array([1, 1])),

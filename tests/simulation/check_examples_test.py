@@ -12,6 +12,7 @@ from jax import numpy as jnp
 from fedjax_sim import algorithms, data, models
 from fedjax_sim.models import losses
 from fedjax_sim.simulation import evaluation
+from fedjax_sim.simulation.build import build
 from fedjax_sim.simulation.check_examples import as_set, check_examples
 from fedjax_sim.simulation.rounds import SimulationState
 
@@ -287,3 +288,11 @@ def test_clients_are_checked_where_each_is_evaluated():
       ((X, Y), 'test must be a federation')):
     with pytest.raises(ValueError, match=message):
       run(clients(), test)
+
+
+def test_a_federation_of_empty_clients_is_told():
+  nobody = data.federate((X, Y), [[], []], NAMES, allow_empty=True)
+  model = models.logistic_regression(3)
+  with pytest.raises(ValueError, match='train must have at least one example'):
+    build(model, algorithms.fedavg(model, optax.sgd(0.1)), nobody,
+          data.sampling.uniform(2, 1, 0))
