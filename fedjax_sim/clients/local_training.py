@@ -177,6 +177,10 @@ def local_training(
     return gradients.local_gradient(
         model, variables, data, key, micro_batch_size)
 
+  def num_steps(data: ClientData, key) -> jax.Array:
+    most = work.num_steps(data.size, key)
+    return most if data.work is None else jax.numpy.minimum(most, data.work)
+
   return LocalTraining(
-      run, lambda data, key: work.num_steps(data.size, key),
+      run, num_steps,
       WEIGHTINGS[weighting], work.planned, scale_of, gradient)

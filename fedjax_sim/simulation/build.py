@@ -18,6 +18,7 @@ from fedjax_sim.simulation import (
   check_examples,
   check_model,
   evaluation,
+  in_time,
 )
 from fedjax_sim.simulation import engine as engine_lib
 from fedjax_sim.simulation import plan as plan_lib
@@ -57,6 +58,7 @@ def build(
     examples: str = 'auto',
     client_state: str = 'auto',
     eval_batch_size: int = 1000,
+    systems: in_time.Systems | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Simulation:
   """Puts a simulation together; see `fedjax_sim.simulate` for the arguments.
@@ -78,8 +80,6 @@ def build(
                      f'{train.num_clients} clients are empty.')
   for name, value in (('lanes', lanes), ('devices', devices)):
     checks.positive_int_or_auto(name, value)
-  if lanes != 'auto':  # More would stay empty.
-    lanes = min(lanes, sampler.max_cohort)
   sets = _evaluation_sets(test, more_sets or {})
   check_examples.check_examples(model, train, sets)
   check_model.check_model(model, train.examples)
@@ -90,6 +90,12 @@ def build(
       model.init, jax.random.key(0), first_inputs(train))
   local_steps = np.asarray(algorithm.local_steps(train.sizes))
   first = _first_state(algorithm, train, shapes)
+  timeline = None
+  if systems is not None:
+    timeline = systems.timeline(algorithm, train, shapes, sampler, seed)
+    sampler = timeline.as_sampler()
+  if lanes != 'auto':  # More would stay empty.
+    lanes = min(lanes, sampler.max_cohort)
   states = engine_lib.client_states(first)
   # Arrays are put on a number of devices once, whatever the lanes.
   owned = examples == 'owned'
@@ -123,7 +129,7 @@ def build(
         local_steps=local_steps, seed=seed, key=key, examples=held,
         owned=owned, example_buffer=streamed_examples.buffer_size(
             train, sampler.max_cohort),
-        state_buffer=state_buffer, eval_data=eval_data)
+        state_buffer=state_buffer, eval_data=eval_data, timeline=timeline)
     return simulation
 
   if owned and devices == 'auto':  # One device would own all.

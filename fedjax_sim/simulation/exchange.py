@@ -220,8 +220,14 @@ class Exchange:
     return aggregate._replace(sums=sums), state, metrics
 
   def blocks(self, work, send, reducer: Reducer, slots: Slot, carry):
-    """This device's blocks: only those that hold anybody; they come first."""
+    """This device's blocks: up to the last from which a message arrives.
+
+    Those that hold anybody come first.
+    """
     used = jnp.sum(slots.present[:, 0], dtype=jnp.int32)
+    if slots.arrives is not None:
+      numbers = jnp.arange(1, len(slots.present) + 1, dtype=jnp.int32)
+      used = jnp.max(jnp.where(slots.is_heard.any(axis=1), numbers, 0))
 
     def body(i, carry):
       *carry, faults = carry
@@ -255,10 +261,10 @@ class Exchange:
     clients = jax.tree.map(
         lambda x, y: x.at[target].set(y, mode='drop'), clients,
         Held(states, memories))
-    new = Totals(_kept(slots.present & ~rejected, metrics),
+    new = Totals(_kept(slots.is_heard & ~rejected, metrics),
                  _kept(messages.present, bits))
     totals = jax.tree.map(lambda t, x: t + x.sum(0), totals, new)
-    counted = Faults(slots.present & ~rejected, messages.present & ~rejected)
+    counted = Faults(slots.is_heard & ~rejected, messages.present & ~rejected)
     return (reducer.accumulate(accumulator, messages), clients, totals,
             jax.tree.map(jnp.logical_and, faults, counted))
 
@@ -266,8 +272,9 @@ class Exchange:
       self, around: Surroundings, broadcast, slot: Slot, client_state
   ) -> ClientOutput:
     """A client's work; its message says whose it is, and whether it counts."""
+    ragged = self.ragged or slot.work is not None
     data = ClientData(around.examples, slot.offset, slot.size, self.max_size,
-                      self.ragged, None if self.ragged else slot.size)
+                      ragged, None if ragged else slot.size, slot.work)
     if self.receive is not None:
       broadcast = self.receive(broadcast, slot, random.named(
           random.client_key(around.key, slot.client, slot.occurrence),

@@ -106,11 +106,14 @@ class Walked(NamedTuple):
     message: the client's, before the transforms.
     down: bits that it receives, a Python number unless it varies.
     up: bits that it sends, likewise.
+    nominal: of both what is known beforehand: where it varies, the bits of the
+      whole message, uncompressed.
   """
 
   message: Message
   down: float | jax.Array
   up: float | jax.Array
+  nominal: tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -196,15 +199,16 @@ class Rounds:
       said = said if len(said) > 1 else message
       sent = one.work(around, said, slot, client_state).message
       state, memory = one.init(sent, key)
-      down = one.broadcast(around, server, state.transform, heard)[2]
-      if down is None:
-        down = 8 * trees.num_bytes(frozen.without(
-            message if one.receive is None else one.receive(said, slot, key)))
-      up = one.transformed(
-          sent, state.transform, memory, key, slot, cohort)[2]
-      if up is None:
-        up = 8 * trees.num_bytes(sent.update) + costs.beside_update(sent)
-      walked.append(Walked(sent, down, up))
+      whole = (8 * trees.num_bytes(frozen.without(
+          message if one.receive is None else one.receive(said, slot, key))),
+               8 * trees.num_bytes(sent.update) + costs.beside_update(sent))
+      bits = (one.broadcast(around, server, state.transform, heard)[2],
+              one.transformed(
+                  sent, state.transform, memory, key, slot, cohort)[2])
+      bits = [y if x is None else x for x, y in zip(bits, whole, strict=True)]
+      nominal = tuple(y if isinstance(x, jax.Array) else x
+                      for x, y in zip(bits, whole, strict=True))
+      walked.append(Walked(sent, *bits, nominal))
       if len(walked) < len(alone.exchanges):
         held = jax.tree.map(
             lambda x: jnp.asarray(x)[None], Held(client_state, memory))
@@ -272,10 +276,14 @@ class Rounds:
     *earlier, aggregate = heard.aggregates
     server = self.algorithm.server(
         state.server, aggregate, random.named(key, 'server'), *earlier)
+    aggregators = tuple(r.state for r in results)
+    if slots.arrives is not None:  # A round without a message changes nothing.
+      server, aggregators = trees.where(
+          aggregate.count > 0, (frozen.without(server), aggregators),
+          (frozen.without(state.server), state.aggregator))
     server = frozen.put(server, weights)._replace(
         round=state.server.round + 1)
-    state = SimulationState(
-        server, tuple(r.state for r in results), clients, tuple(memories))
+    state = SimulationState(server, aggregators, clients, tuple(memories))
     return state, self.outputs(
         state, results, slots, plan.evaluate, eval_data)
 

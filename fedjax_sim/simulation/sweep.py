@@ -14,13 +14,19 @@ import jax
 import numpy as np
 
 from fedjax_sim.core import checks, compilation, frozen, random
-from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
+from fedjax_sim.core.types import (
+  FederatedAlgorithm,
+  Model,
+  PyTree,
+  Variables,
+)
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.simulation import (
   check_examples,
   check_model,
   evaluation,
+  in_time,
   sweep_program,
 )
 from fedjax_sim.simulation import plan as plan_lib
@@ -32,6 +38,7 @@ from fedjax_sim.simulation.rounds import (
   SimulationState,
   no_evaluation,
 )
+from fedjax_sim.systems.timeline import Timeline
 
 _CAPACITY = 128
 
@@ -94,6 +101,7 @@ class Sweep:
     eval_data: evaluation sets by name, on the devices.
     size: places for members, a multiple of the devices.
     capacity: R, the rounds that are planned at once.
+    systems: what makes rounds take time; None for nothing.
   """
 
   model: Model
@@ -111,6 +119,7 @@ class Sweep:
   eval_data: dict[str, evaluation.EvalData]
   size: int
   capacity: int
+  systems: in_time.Systems | None = None
 
   @functools.cached_property
   def frozen(self) -> PyTree:
@@ -185,8 +194,35 @@ class Sweep:
     state = jax.eval_shape(init, jax.random.key(0))
     return bool(jax.tree.leaves((state.clients, state.transforms)))
 
+  @functools.cached_property
+  def timelines(self) -> dict[tuple[int, int], Timeline]:
+    """(seed, federation) -> rounds in simulated time, of those asked for."""
+    return {}
+
+  def timeline(self, seed: int, federation: int) -> Timeline | None:
+    """Rounds in simulated time of members with a seed and a federation."""
+    if self.systems is None:
+      return None
+    known = self.timelines
+    if (seed, federation) not in known:
+      known[seed, federation] = self.systems.timeline(
+          self.make_algorithm(**self.example), self.federations[federation],
+          self.variables, self.make_sampler(seed), seed)
+    return known[seed, federation]
+
+  def plan_of(
+      self, seed: int, federation: int, start: int, count: int
+  ) -> plan_lib.Plan:
+    """Plans rounds of members with a seed, without evaluation."""
+    known = self.timeline(seed, federation)
+    sampler = self.make_sampler(seed) if known is None else known.as_sampler()
+    return self.plan(
+        [sampler.sample(start + i) for i in range(count)], federation, start,
+        **in_time.outcomes(known, start, count))
+
   def plan(
-      self, cohorts: Sequence[np.ndarray], federation: int, start: int = 0
+      self, cohorts: Sequence[np.ndarray], federation: int, start: int = 0,
+      **outcomes,
   ) -> plan_lib.Plan:
     """Plans rounds from `start` with these cohorts, without evaluation."""
     data = self.federations[federation]
@@ -195,7 +231,8 @@ class Sweep:
         cohorts, [], self.local_steps(federation), data.offsets + before,
         lanes=self.lanes,
         num_blocks=plan_lib.blocks_for(self.cohort_size, self.lanes),
-        num_rounds=self.capacity, start=start, once=self.keeps_states)
+        num_rounds=self.capacity, start=start, once=self.keeps_states,
+        **outcomes)
 
   def local_steps(self, federation: int) -> np.ndarray:
     """int [N], of every client."""
@@ -205,12 +242,16 @@ class Sweep:
 
   def bytes_per_client(self) -> traffic_lib.Traffic:
     """Bytes that a client receives and sends in a round, uncompressed."""
-    examples = self.federations[0].examples
-    variables = jax.eval_shape(
-        self.model.init, jax.random.key(0),
-        jax.tree.map(lambda x: x[:1], examples['x']))
     return traffic_lib.per_client(
-        self.make_algorithm(**self.example), examples, variables)
+        self.make_algorithm(**self.example), self.federations[0].examples,
+        self.variables)
+
+  @functools.cached_property
+  def variables(self) -> Variables:
+    """The model's, as shapes."""
+    return jax.eval_shape(
+        self.model.init, jax.random.key(0), jax.tree.map(
+            lambda x: x[:1], self.federations[0].examples['x']))
 
 
 def build(
@@ -227,6 +268,7 @@ def build(
     lanes: int | str = 'auto',
     together: int | str = 'auto',
     eval_batch_size: int = 1000,
+    systems: in_time.Systems | None = None,
 ) -> Sweep:
   """Puts a sweep together.
 
@@ -246,6 +288,7 @@ def build(
     together: members that a device computes side by side; 'auto' is 1 on a
       CPU, and all elsewhere.
     eval_batch_size: examples at once.
+    systems: what makes rounds take time; None for nothing.
 
   Raises:
     ValueError: an argument is out of range, or data don't fit the model.
@@ -263,9 +306,12 @@ def build(
   evaluate, eval_data = no_evaluation, {}
   if test is not None:
     evaluate = evaluation.of_sets(model)
-  cpu = jax.default_backend() == 'cpu'
+  cpu, wanted = jax.default_backend() == 'cpu', cohort_size
   if devices == 'auto':
     devices = min(len(jax.local_devices()), num_members)
+  if systems is not None:
+    cohort_size = min(systems.reporting.chosen(cohort_size),
+                      max(cohort_size, federations[0].num_clients))
   if lanes == 'auto':
     lanes = 1 if cpu else cohort_size
   lanes = min(lanes, cohort_size)
@@ -289,10 +335,10 @@ def build(
                       lanes=lanes),
       federations=tuple(federations), cohort_size=cohort_size,
       make_sampler=make_sampler or (lambda seed: sampling.uniform(
-          federations[0].num_clients, cohort_size, seed)),
+          federations[0].num_clients, wanted, seed)),
       example=dict(example), placement=placement, lanes=lanes,
       together=together, examples=examples, eval_data=eval_data, size=size,
-      capacity=_CAPACITY)
+      capacity=_CAPACITY, systems=systems)
   return sweep
 
 
@@ -318,10 +364,11 @@ def _trace(sweep: Sweep) -> jax.stages.Traced:
   """The program, from the shapes of what it will take."""
   keys, numbers = sweep.numbers(
       [Member(0, sweep.example)], np.zeros(sweep.size, np.int32))
+  plan = sweep.plan_of(0, 0, 0, 0)
   states = jax.eval_shape(sweep.first_states, keys, numbers)
   slots = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct((sweep.size, *x.shape), x.dtype),
-      sweep.plan([], 0).slots)
+      plan.slots)
   turn = sweep_program.turn(
       np.zeros(sweep.size, bool), sweep.placement.size, sweep.together)
   return sweep_program.build(sweep.make_rounds, sweep.placement).trace(
