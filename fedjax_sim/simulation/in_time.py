@@ -79,14 +79,22 @@ def nominal_bits(
 
 
 def outcomes(
-    known: Timeline | None, start: int, count: int
+    known: Timeline | None, start: int, count: int, always: bool = False
 ) -> dict[str, Any]:
-  """What `plan_rounds` is told of rounds from `start` on."""
-  if known is None or not known.may_lose:
+  """What `plan_rounds` is told of rounds from `start` on.
+
+  Args:
+    known: the timeline; None for rounds that take no time.
+    start: the first round, from 0.
+    count: how many.
+    always: whether to tell of what can't happen too, so that timelines of
+      other devices have the same kind of plan.
+  """
+  if known is None or not (always or known.may_lose):
     return {}
   rounds = [known.round(start + i) for i in range(count)]
   found = {'arrives': [one.arrives for one in rounds]}
-  if known.reporting.is_partial:
+  if known.reporting.is_partial and (always or known.may_be_late):
     found['done'] = [one.work for one in rounds]
   return found
 

@@ -218,7 +218,7 @@ class Sweep:
     sampler = self.make_sampler(seed) if known is None else known.as_sampler()
     return self.plan(
         [sampler.sample(start + i) for i in range(count)], federation, start,
-        **in_time.outcomes(known, start, count))
+        **in_time.outcomes(known, start, count, always=True))
 
   def plan(
       self, cohorts: Sequence[np.ndarray], federation: int, start: int = 0,

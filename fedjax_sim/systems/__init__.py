@@ -6,6 +6,7 @@ its message arrives is decided here, ahead of the round.
 
 from fedjax_sim.core.argument_kinds import check_public
 from fedjax_sim.systems.availability import Availability
+from fedjax_sim.systems.device_tables import table
 from fedjax_sim.systems.eligibility import (
   all_of,
   day_and_night,
@@ -35,6 +36,7 @@ __all__ = [
   'nights',
   'phones',
   'sporadic',
+  'table',
   'window',
 ]
 

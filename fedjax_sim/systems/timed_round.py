@@ -122,17 +122,12 @@ def hold(
       sent, _joules(profiles, times, cohort, busy, received, sent))
 
 
-def fastest(
-    profiles: Profiles, reporting: Reporting, costs: Costs
-) -> np.ndarray:
-  """float64 [N], seconds after which clients can report at the earliest."""
-  steps = costs.steps
-  if reporting.is_partial:
-    steps = np.minimum(steps, 1)
+def needed(profiles: Profiles, costs: Costs, steps: np.ndarray) -> np.ndarray:
+  """float64 [N], seconds to report after these steps; infinity after none."""
   seconds = (costs.down_bits / profiles.down_bps
              + steps * profiles.step_seconds
              + costs.up_bits / profiles.up_bps)
-  return np.where(costs.steps > 0, seconds, np.inf)
+  return np.where(steps > 0, seconds, np.inf)
 
 
 def _times(

@@ -8,6 +8,7 @@ fraction of a millisecond each.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -44,11 +45,20 @@ class Timeline:
   _clock: list[float] = dataclasses.field(default_factory=lambda: [0.0])
   _rounds: dict[int, TimedRound] = dataclasses.field(default_factory=dict)
 
+  @functools.cached_property
+  def may_be_late(self) -> bool:
+    """Whether any client needs longer than the deadline."""
+    if self.reporting.deadline is None:
+      return False
+    seconds = timed_round.needed(self.profiles, self.costs, self.costs.steps)
+    return bool(np.any(np.isfinite(seconds) & (
+        seconds > self.reporting.deadline)))
+
   @property
   def may_lose(self) -> bool:
     """Whether any client that is chosen may not report."""
-    profiles, reporting = self.profiles, self.reporting
-    return (reporting.over_selection > 1 or reporting.deadline is not None
+    profiles = self.profiles
+    return (self.reporting.over_selection > 1 or self.may_be_late
             or profiles.failures is not None or profiles.windows is not None)
 
   @property
@@ -165,12 +175,15 @@ def _check_deadline(made: Timeline) -> None:
   reporting = made.reporting
   if reporting.deadline is None:
     return
-  seconds = timed_round.fastest(made.profiles, reporting, made.costs)
+  steps = made.costs.steps
+  if reporting.is_partial:
+    steps = np.minimum(steps, 1)
+  seconds = timed_round.needed(made.profiles, made.costs, steps)
   least = reporting.least(made.sampler.max_cohort)
   able = int(np.count_nonzero(seconds <= reporting.deadline))
   if able < least:
     needed = np.sort(seconds)[least - 1] if least <= len(seconds) else np.inf
     raise ValueError(
-        f'deadline must leave time for the {least} reports that a round needs: '
-        f'the {least} fastest clients take {needed:.4g} s, got '
-        f'{reporting.deadline:g} s, within which {able} can report.')
+        f'deadline must let enough clients report, {least} in a round, of whom '
+        f'the last takes {needed:.4g} s at best, got {reporting.deadline:g} s, '
+        f'within which {able} can.')
