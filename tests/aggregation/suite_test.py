@@ -115,7 +115,7 @@ def test_bytes_that_vary_are_in_the_record_and_others_are_known():
   algorithm = algorithms.fedavg(MODEL, optax.sgd(0.05), aggregator=AGGREGATORS[
       'random_mask']())
   one = simulation(algorithm, COHORTS, 1, 2)
-  assert one.bytes_per_client().up is None
+  assert one.bytes_per_client().up == 0
   *_, records = run(algorithm, COHORTS, 1, 2)
   # Two coordinates of four bytes at most, and the weight.
   for record in records:
