@@ -5,6 +5,7 @@ and one collective a round merges what they have added up. What the server holds
 is on every device; a client's state is on the device that owns the client.
 """
 
+import functools
 import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from jax import numpy as jnp
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from fedjax_sim.core import trees
+from fedjax_sim.core import compilation, trees
 from fedjax_sim.core.types import PyTree
 
 AXIS = 'clients'
@@ -34,6 +35,11 @@ class Placement(NamedTuple):
   def size(self) -> int:
     """D."""
     return self.mesh.size
+
+  @property
+  def platform(self) -> str:
+    """'cpu', 'gpu' or 'tpu'."""
+    return compilation.platform_of(self.mesh.devices.flat[0])
 
   @property
   def everywhere(self) -> NamedSharding:
@@ -75,8 +81,14 @@ def spread(run: Callable, placement: Placement, in_specs, out_specs, **jit):
     **jit: further arguments of `jax.jit`.
   """
   specs = lambda tree: jax.tree.map(lambda s: s.spec, tree)
+
+  @functools.wraps(run)
+  def run_there(*args):
+    with compilation.target(placement.platform):
+      return run(*args)
+
   mapped = jax.shard_map(
-      run, mesh=placement.mesh, in_specs=specs(in_specs),
+      run_there, mesh=placement.mesh, in_specs=specs(in_specs),
       out_specs=specs(out_specs), check_vma=False)
   return jax.jit(
       mapped, in_shardings=in_specs, out_shardings=out_specs, **jit)
