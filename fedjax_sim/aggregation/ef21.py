@@ -16,17 +16,18 @@ Algorithmic Extensions of Modern Error Feedback" (2021), algorithm 4, in which
 the weights are equal. C must be contractive, as `top_k` is: an unbiased
 compressor, such as `random_k`, makes g_k diverge.
 
-Those who are seldom drawn: the mean is over all clients that have taken part so
-far, with the estimate that each left behind. So what the server steps by is as
-old as 1 / C rounds on average with a fraction C of the clients in a round; a
-client that is never drawn again counts for ever with its last estimate, and
-those who have not been drawn yet do not count. Where updates change faster than
+Clients that are seldom drawn: the mean is over all clients that have taken part
+so far, with the estimate that each left behind. So what the server steps by is
+as old as 1 / C rounds on average with a fraction C of the clients in a round. A
+client that is never drawn again counts for ever with its last estimate, and one
+that has not been drawn yet does not count. Where updates change faster than
 clients come back, `error_feedback` is the safer one.
 """
 
 import jax
 from jax import numpy as jnp
 
+from fedjax_sim.aggregation.encodings import Encoding, Kind
 from fedjax_sim.aggregation.error_feedback import wrapped
 from fedjax_sim.core import precision, trees
 from fedjax_sim.core.types import Aggregate, Keys, Message, MessageTransform
@@ -85,7 +86,7 @@ def ef21(*compressors: MessageTransform) -> MessageTransform:
 
   return MessageTransform(
       'ef21', init, client_init, client, inner.decode, server,
-      encodings=inner.encodings)
+      encodings=(Encoding('ef21', Kind.REPAYS),), needs_linear=True)
 
 
 def _zeros(weight):

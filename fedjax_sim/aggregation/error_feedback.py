@@ -7,19 +7,20 @@ Client k keeps e_k, zero at first. In a round in which it takes part it sends
     e_k = p_k - c_k
 
 so that over its rounds the sum of what it sent, and what it keeps, is the sum
-of its updates: a biased compressor such as `top_k` loses nothing for good, it
-delays. Seide, Fu, Droppo, Li, Yu, "1-Bit Stochastic Gradient Descent and its
+of its updates. A biased compressor such as `top_k` only delays what it does not
+send. Seide, Fu, Droppo, Li, Yu, "1-Bit Stochastic Gradient Descent and its
 Application to Data-Parallel Distributed Training of Speech DNNs" (2014); Stich,
-Cordonnier, Jaggi, "Sparsified SGD with Memory" (2018), algorithm 1; Karimireddy,
-Rebjock, Stich, Jaggi, "Error Feedback Fixes SignSGD and other Gradient
-Compression Schemes" (2019), algorithm 2, whose update is gamma g.
+Cordonnier, Jaggi, "Sparsified SGD with Memory" (2018), algorithm 1;
+Karimireddy, Rebjock, Stich, Jaggi, "Error Feedback Fixes SignSGD and other
+Gradient Compression Schemes" (2019), algorithm 2, whose update is gamma g.
 
-Those who are seldom drawn: e_k waits until the client is drawn again. With a
-fraction C of the clients in a round that is 1 / C rounds on average, and what
-comes then was computed at models as old. A client that is never drawn again
-keeps what it owes; with rare clients and strong compression much of what was
-learnt stays on them, and an unbiased compressor, which needs no memory, may do
-better. The memory is as large as an update, for each client of the federation.
+Clients that are seldom drawn: e_k waits until the client is drawn again. With a
+fraction C of the clients in a round that takes 1 / C rounds on average, and
+what is sent then was computed at models as old. What a client keeps that is
+never drawn again is lost. With rare clients and strong compression that is
+much, and an unbiased compressor, which needs no memory, may do better.
+
+The memory is as large as an update, for each client of the federation.
 """
 
 import jax
@@ -27,6 +28,7 @@ from jax import numpy as jnp
 
 from fedjax_sim.aggregation import kinds
 from fedjax_sim.aggregation.chain import chain
+from fedjax_sim.aggregation.encodings import Encoding, Kind
 from fedjax_sim.core import precision, trees
 from fedjax_sim.core.types import Keys, Message, MessageTransform
 
@@ -67,6 +69,7 @@ def error_feedback(*compressors: MessageTransform) -> MessageTransform:
 
   return inner._replace(
       name='error_feedback', parts=(), client=client,
+      encodings=(Encoding('error_feedback', Kind.REPAYS),),
       client_init=lambda message: (
           precision.wide_zeros(message.update), inner.client_init(message)))
 
@@ -87,7 +90,13 @@ def wrapped(
     if given.broadcast is not None:
       raise ValueError(f'{name} takes transforms of what clients send, got '
                        f'{given.name!r}.')
-  return chain(*compressors)
+  inner = chain(*compressors)
+  odd = [x.name for x in inner.encodings if x.kind in (
+      Kind.SCALES, Kind.REPAYS)]
+  if odd:
+    raise ValueError(f'{name} takes compressors, such as top_k(0.01), got '
+                     f'{odd[0]!r}, which must stand before it in the chain.')
+  return inner
 
 
 def _travelling(message: Message):

@@ -7,9 +7,10 @@ without replacement, so that E sent_k = update_k and
     E |sent_k - update_k|^2 = (d / k - 1) |update_k|^2
 
 Stich, Cordonnier, Jaggi, "Sparsified SGD with Memory" (2018), definition 2.1,
-there without the factor d / k, which is `random_k(unbiased=False)`; Wangni, Wang, Liu, Zhang, "Gradient
-Sparsification for Communication-Efficient Distributed Optimization" (2018).
-`subsample` draws each entry by itself, and so another number each time.
+there without the factor d / k, which is `random_k(unbiased=False)`; Wangni,
+Wang, Liu, Zhang, "Gradient Sparsification for Communication-Efficient
+Distributed Optimization" (2018). `subsample` draws each entry by itself, and so
+another number each time.
 """
 
 from fedjax_sim.aggregation import selection, vectors
