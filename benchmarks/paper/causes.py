@@ -50,12 +50,29 @@ def measure(way: Way) -> Found:
       # Another reading may have met a peak later than the plain one.
       if None not in [readings.READINGS[name](curves[i]) for name in way.read]:
         active.discard(i)
-    active.difference_update(progress.diverged)
-  seeds = len(way.seeds)
+    active.difference_update(progress.diverged, _beaten(way, curves))
   return {name: {
-      f'{rate:.4g}': [readings.READINGS[name](c)
-                      for c in curves[seeds * k:seeds * (k + 1)]]
-      for k, rate in enumerate(way.rates)} for name in way.read}
+      f'{rate:.4g}': [readings.READINGS[name](c) for c in own]
+      for rate, own in zip(way.rates, _by_rate(way, curves), strict=True)}
+      for name in way.read}
+
+
+def _by_rate(way: Way, values: list) -> list[list]:
+  """Those of the seeds of each rate."""
+  return [values[i:i + len(way.seeds)]
+          for i in range(0, len(values), len(way.seeds))]
+
+
+def _beaten(way: Way, curves: list[list[float]]) -> set[int]:
+  """The members of rates that can't be the best any more in any reading."""
+  beaten = set(range(len(curves)))
+  for name in way.read:
+    medians = [results.median(list(map(readings.READINGS[name], own)))
+               for own in _by_rate(way, curves)]
+    best = min(medians)
+    beaten &= {i for i, curve in enumerate(curves) if len(curve) >= best
+               and medians[i // len(way.seeds)] > best}
+  return beaten
 
 
 def _sweep(way: Way, mnist) -> tuple[sweep_lib.Sweep, list[sweep_lib.Member]]:
