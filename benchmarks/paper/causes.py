@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 import fedjax_sim
-from benchmarks.paper import readings, results, ways
+from benchmarks.paper import readings, results, way_parts, ways
 from benchmarks.paper.ways import Way
 from fedjax_sim import data
 from fedjax_sim.core import compilation
@@ -77,7 +77,8 @@ def _beaten(way: Way, curves: list[list[float]]) -> set[int]:
 
 def _sweep(way: Way, mnist) -> tuple[sweep_lib.Sweep, list[sweep_lib.Member]]:
   """All rates of a way with all its seeds."""
-  deal = way.deal or {'IID': ways.iid, 'non-IID': ways.shards}[way.clients]
+  deal = way.deal or {
+      'IID': way_parts.iid, 'non-IID': way_parts.shards}[way.clients]
   labels = np.asarray(mnist.train['y'])
   federations = [
       data.federate(mnist.train, deal(
@@ -88,7 +89,7 @@ def _sweep(way: Way, mnist) -> tuple[sweep_lib.Sweep, list[sweep_lib.Member]]:
              for rate in way.rates for i, seed in enumerate(way.seeds)]
   return sweep_lib.build(
       model, lambda rate: way.make(model, rate), federations,
-      cohort_size=ways.COHORT, num_members=len(members),
+      cohort_size=way_parts.COHORT, num_members=len(members),
       example=members[0].hyperparameters, make_sampler=way.sampler,
       test=mnist.test), members
 

@@ -61,3 +61,10 @@ READINGS: dict[str, Reading] = {
     PLAIN: every(1), 'every 10': every(10), 'every 20': every(20),
     'every 50': every(50), '3 in a row': held(3), '5 in a row': held(5),
     'mean of 5': mean(5), 'whole percent': rounded}
+TITLES = {
+    PLAIN: 'after every round', 'every 10': 'after every 10th round',
+    'every 20': 'after every 20th', 'every 50': 'after every 50th',
+    '3 in a row': 'three rounds in a row at 97%',
+    '5 in a row': 'five rounds in a row at 97%',
+    'mean of 5': 'the mean of five rounds at 97%',
+    'whole percent': 'accuracy rounded to whole percent'}
