@@ -98,7 +98,8 @@ def page(
   parts += [_PLOT] if 'rounds' in drawn else []
   parts += ['## Findings', '### What agrees', *own('What agrees'),
             *summary.order_sentence(records), '### What does not',
-            *own('What does not'), *summary.speedup_table(records), '## How to read the tables', _READING]
+            *own('What does not'), *summary.speedup_table(records),
+            '## How to read the tables', _READING]
   parts += [tables.section(table, records) for table in tables.TITLES]
   parts += ['## Figures', *_figures(records, drawn)]
   if causes:

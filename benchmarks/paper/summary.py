@@ -143,8 +143,8 @@ def order_sentence(records: Mapping[str, Any]) -> list[str]:
   alike, pairs = orders(records)
   if not pairs:
     return []
-  return [f'Of {pairs} pairs of finished rows of one block whose figures in the '
-          'paper are more than a tenth apart, ours are in the same order in '
+  return [f'Of {pairs} pairs of finished rows of one block whose figures in '
+          'the paper are more than a tenth apart, ours are in the same order in '
           f'{alike}.']
 
 
