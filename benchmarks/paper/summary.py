@@ -144,8 +144,8 @@ def order_sentence(records: Mapping[str, Any]) -> list[str]:
   if not pairs:
     return []
   return [f'Of {pairs} pairs of finished rows of one block whose figures in '
-          'the paper are more than a tenth apart, ours are in the same order in '
-          f'{alike}.']
+          'the paper are more than a tenth apart, ours are in the same order '
+          f'in {alike}.']
 
 
 def speedup_table(records: Mapping[str, Any]) -> list[str]:
