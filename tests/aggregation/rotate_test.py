@@ -45,13 +45,14 @@ def test_it_keeps_lengths_and_is_undone(over, sizes):
 
 
 def test_one_rotation_a_round_for_all_clients_which_spreads_a_value():
-  one = {'a': jnp.zeros(256).at[3].set(16.0)}
-  send = lambda round_key, client_key: np.asarray(sending.send(
-      aggregation.rotate(), one,
-      Keys(jax.random.key(round_key), jax.random.key(client_key))).update['a'])
-  np.testing.assert_allclose(np.abs(send(0, 0)), 1.0, rtol=1e-6)
-  np.testing.assert_array_equal(send(0, 0), send(0, 1))
-  assert 64 < np.sum(send(0, 0) != send(1, 0)) < 192
+  update = {'a': jnp.zeros(256).at[3].set(16.0), 'b': UPDATE['c']}
+  send = lambda round_key, client_key: sending.send(
+      aggregation.rotate(), update,
+      Keys(jax.random.key(round_key), jax.random.key(client_key))).update
+  one, other, later = send(0, 0), send(0, 1), send(1, 0)
+  np.testing.assert_allclose(np.abs(one['a']), 1.0, rtol=1e-6)
+  jax.tree.map(np.testing.assert_array_equal, one, other)
+  assert np.mean(np.abs(one['b'] - later['b']) > 1e-3) > 0.9
 
 
 def test_signs_are_fair_and_independent():
