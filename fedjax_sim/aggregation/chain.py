@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import jax
 from jax import numpy as jnp
 
-from fedjax_sim.aggregation import kinds
+from fedjax_sim.aggregation import encodings, kinds
 from fedjax_sim.aggregation.means import weighted_mean
 from fedjax_sim.core import precision, random
 from fedjax_sim.core.types import (
@@ -34,7 +34,8 @@ def aggregator(
       `weighted_mean()`.
 
   Raises:
-    ValueError: an argument is no transform, or `reduce` no reducer.
+    ValueError: an argument is no transform, or `reduce` no reducer, or not one
+      that a transform needs.
   """
   for given in transforms:
     if isinstance(given, Reducer):
@@ -44,6 +45,11 @@ def aggregator(
                 kinds.TRANSFORM)
   reduce = weighted_mean() if reduce is None else reduce
   kinds.check('reduce', reduce, Reducer, kinds.REDUCER)
+  for given in transforms:
+    if given.needs_linear and not reduce.linear:
+      raise ValueError(
+          f'reduce must be a mean, weighted_mean() or fixed_mean(n), beside '
+          f'{given.name!r}, which adds up what is sent, got another reducer.')
   return Aggregator(chain(*transforms) if transforms else None, reduce)
 
 
@@ -59,12 +65,15 @@ def chain(*transforms: MessageTransform) -> MessageTransform:
     *transforms: each sees the message as the one before left it.
 
   Raises:
-    ValueError: an argument is no transform.
+    ValueError: an argument is no transform, or the order makes no sense, as
+      `encodings` has it.
   """
   for given in transforms:
     kinds.check('an argument of chain', given, MessageTransform,
                 kinds.TRANSFORM)
   parts = tuple(p for t in transforms for p in (t.parts or (t,)))
+  encoded = tuple(encoding for part in parts for encoding in part.encodings)
+  encodings.check_order(encoded)
   names = _names(parts)
   named = tuple(zip(names, parts, strict=True))
 
@@ -112,7 +121,8 @@ def chain(*transforms: MessageTransform) -> MessageTransform:
 
   return MessageTransform(
       'chain', init, client_init, client, decode, server,
-      broadcast if any(p.broadcast for p in parts) else None, parts)
+      broadcast if any(p.broadcast for p in parts) else None, parts,
+      encoded, any(p.needs_linear for p in parts))
 
 
 def _names(parts: tuple[MessageTransform, ...]) -> list[str]:

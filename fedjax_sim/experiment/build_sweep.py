@@ -54,7 +54,7 @@ def build_sweep(
       test=evaluation.some_of(dataset.test, config.test_examples),
       eval_batch_size=config.eval_batch_size,
       systems=build_run.make_systems(config),
-      **{'num_members': len(members)} | options)
+      **{'precision': config.precision, 'num_members': len(members)} | options)
   return sweep, members
 
 

@@ -323,8 +323,7 @@ def _complete(
   """Adds to the new records what the program doesn't know."""
   for records in progress.records.values():
     for record in records:
-      clients = record['clients']
-      record.update(traffic.of(clients, record.get('started', clients)))
+      traffic.add(record)
       in_time.add_lost(record)
       record.update(notes(record))
 

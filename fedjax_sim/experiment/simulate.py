@@ -57,6 +57,7 @@ def simulate(
     client_state: str = 'auto',
     systems: Population | str | None = None,
     reporting: Reporting | str | None = None,
+    precision: str = 'auto',
     rounds_per_dispatch: int | None = None,
 ) -> Result:
   """Trains a federation for a number of rounds.
@@ -125,6 +126,11 @@ def simulate(
       docs/systems.md. None takes no time.
     reporting: when a round ends, `systems.window(...)` or a spec of it; None
       waits for all clients.
+    precision: how exactly products are computed, of training and evaluation:
+      'highest' (float32), 'tensorfloat32' or 'bfloat16', with weights and sums
+      of float32. 'auto' is 'highest' on a CPU, which has nothing else,
+      'tensorfloat32' on a GPU and 'bfloat16' on a TPU, unless
+      `jax_default_matmul_precision` is set; docs/speed.md.
     rounds_per_dispatch: rounds in one call of the device; None is about a
       second's worth.
 

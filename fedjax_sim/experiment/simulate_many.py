@@ -34,6 +34,7 @@ def sweep(
     lanes: int | str = 'auto',
     systems: Population | None = None,
     reporting: Reporting | None = None,
+    precision: str = 'auto',
     on_dispatch: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[tuple[int, float], Result]:
   """`simulate` for every seed and every client learning rate.
@@ -57,6 +58,7 @@ def sweep(
     lanes: W.
     systems: as in `simulate`; each seed draws its own devices.
     reporting: likewise.
+    precision: of products.
     on_dispatch: called after each dispatch; members are numbered rates first.
 
   Returns:
@@ -82,7 +84,8 @@ def sweep(
   settings = [(seed, rate) for seed in seeds for rate in learning_rates]
   runs, state = _runs(model, make_algorithm, train, settings, cohort, rounds,
                       test=test, devices=devices, lanes=lanes,
-                      systems=systems_of(systems, reporting))
+                      systems=systems_of(systems, reporting),
+                      precision=precision)
   initial = loop.evaluate_initial(runs, state, {})
   records = [[initial[i]] if i in initial else [] for i in range(len(settings))]
   for progress in loop.proceed(

@@ -150,7 +150,7 @@ def test_bytes_are_those_that_have_travelled():
   for progress in drive(one, one.init(), 3):
     for record in progress.records[0]:
       held = one.timeline.round(record['round'] - 1)
-      record.update(traffic.of(record['clients'], record['started']))
+      traffic.add(record)
       in_time.add_lost(record)
       assert record['bytes_down'] == pytest.approx(
           traffic.down * held.received.sum())
