@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from fedjax_sim.core import files
+from fedjax_sim.core import checks, files
 from fedjax_sim.data import partition as partition_lib
+from fedjax_sim.experiment import plot_axes
 
 # More columns, or rows, than this can't be told apart.
 _MAX_CLIENTS = 100
@@ -75,8 +76,9 @@ def curves(
     title: str = '',
     best: bool = True,
     higher: bool = True,
+    x: str = 'round',
 ) -> None:
-  """Draws a metric against rounds.
+  """Draws a metric against rounds, or another of `plot_axes.AXES`.
 
   Records without the metric, or with None or a non-finite value, are left out.
   The range of an accuracy follows the later part of the curves: the steep
@@ -91,13 +93,16 @@ def curves(
     best: also draw the best value so far, dotted: the curve that rounds to a
       target are read from.
     higher: whether larger values are better.
+    x: 'round', or 'simulated_seconds' where the records have it.
 
   Raises:
-    ValueError: records that have no such metric; lists those that they have.
+    ValueError: there is no such axis, or records that have no such metric;
+      lists those that they have.
   """
+  axis = plot_axes.AXES[checks.one_of('x', x, plot_axes.AXES)]
   several = isinstance(records, Mapping)
   runs = records if several else {'each evaluation': records}
-  points = {name: _points(run, metric) for name, run in runs.items()}
+  points = {name: _points(run, metric, axis) for name, run in runs.items()}
   if not any(len(x) for x, _ in points.values()):
     fields = {field for run in runs.values() for record in run
               for field in record}
@@ -107,8 +112,9 @@ def curves(
   figure = _figure(7.5, 4.4, title)
   axes = figure.subplots()
   _style(axes)
+  unit, label = axis.unit(max(max(x, default=0) for x, _ in points.values()))
   for i, (name, (x, y)) in enumerate(points.items()):
-    _draw_curve(axes, x, y, name, _PALETTE[i % len(_PALETTE)],
+    _draw_curve(axes, x / unit, y, name, _PALETTE[i % len(_PALETTE)],
                 (np.maximum if higher else np.minimum) if best else None)
   accuracy = 'accuracy' in metric
   _draw_targets(axes, targets, accuracy)
@@ -116,8 +122,9 @@ def curves(
     axes.set_ylim(_accuracy_range([y for _, y in points.values()], targets))
     axes.yaxis.set_major_formatter(lambda y, _: _percent(y))
   axes.set_xlim(left=0)
-  axes.xaxis.get_major_locator().set_params(integer=True)
-  axes.set_xlabel('communication round')
+  if axis.whole:
+    axes.xaxis.get_major_locator().set_params(integer=True)
+  axes.set_xlabel(label)
   axes.set_ylabel(metric)
   axes.grid(axis='y', color=_GRAY, alpha=0.15)
   if best or several:
@@ -294,13 +301,13 @@ def _name_ticks(set_ticks: Any, names: Sequence[str], most: int) -> None:
 
 
 def _points(
-    records: Sequence[Mapping[str, Any]], metric: str
+    records: Sequence[Mapping[str, Any]], metric: str, axis: plot_axes.Axis
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Rounds and values [n] of the records that have a finite value."""
+  """Places and values [n] of the records that have a finite value."""
   values = np.array([record.get(metric) for record in records], float)
-  rounds = np.array([record['round'] for record in records], float)
-  finite = np.isfinite(values)
-  return rounds[finite], values[finite]
+  places = axis.values(records)
+  finite = np.isfinite(values) & np.isfinite(places)
+  return places[finite], values[finite]
 
 
 def _draw_curve(

@@ -12,7 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from fedjax_sim.core import files
-from fedjax_sim.experiment import headline, loop, metrics, plots, workdir
+from fedjax_sim.experiment import (
+  headline,
+  loop,
+  metrics,
+  plot_axes,
+  plots,
+  workdir,
+)
 from fedjax_sim.experiment.checkpoints import save_npz
 from fedjax_sim.simulation.evaluation import ClientMetrics
 from fedjax_sim.simulation.rounds import SimulationState
@@ -24,7 +31,9 @@ def write(
     folder: Path, state: SimulationState, targets: Sequence[float],
     higher_is_better: Mapping[str, bool],
 ) -> None:
-  """The final parameters, and the curve where there is one.
+  """The final parameters, and the curves where there are any.
+
+  A curve is drawn against rounds, and against whatever else the records tell.
 
   Args:
     folder: with the metrics.
@@ -38,8 +47,11 @@ def write(
   if told is not None:
     marked = targets if told.name == 'test/accuracy' else ()
     name = told.name.removeprefix('test/')
-    plots.curves(records, folder / f'{name}.png', told.name, targets=marked,
-                 title=folder.name, higher=told.higher)
+    for x in ('round', *plot_axes.known(told.tested(records))):
+      ending = plot_axes.ENDINGS.get(x, '')
+      plots.curves(
+          records, folder / f'{name}{ending}.png', told.name, targets=marked,
+          title=folder.name, higher=told.higher, x=x)
 
 
 def write_clients(folder: Path, found: ClientMetrics) -> None:

@@ -11,6 +11,7 @@ from fedjax_sim.experiment import (
   headline,
   loop,
   metrics,
+  plot_axes,
   plots,
   reporting,
   results,
@@ -61,7 +62,7 @@ def _draw(
     records: Mapping[str, list[Record]], told: headline.Headline,
     targets: Sequence[float],
 ) -> None:
-  """sweep.png, with the median of the runs of one name."""
+  """sweep.png and others, with the median of the runs of one name."""
   drawn = {}
   for label, name in curves.items():
     drawn.setdefault(name, []).append(records[label])
@@ -70,20 +71,28 @@ def _draw(
     title += ', median over seeds'
   drawn = {name: median(runs, told.name) for name, runs in drawn.items()}
   drawn = {name: curve for name, curve in drawn.items() if curve}
-  if drawn:
-    plots.curves(drawn, folder / 'sweep.png', told.name, targets=targets,
-                 title=title, best=False)
+  every = [record for curve in drawn.values() for record in curve]
+  for x in ('round', *plot_axes.known(every)) if drawn else ():
+    ending = plot_axes.ENDINGS.get(x, '')
+    plots.curves(drawn, folder / f'sweep{ending}.png', told.name,
+                 targets=targets, title=title, best=False, x=x)
 
 
 def median(
     runs: Sequence[list[Record]], metric: str = 'test/accuracy'
 ) -> list[Record]:
-  """A metric over runs, in the rounds that all of them evaluated."""
-  tested = [{record['round']: record[metric] for record in records
+  """A metric over runs, in the rounds that all of them evaluated.
+
+  With the median of whatever else it may be drawn against.
+  """
+  tested = [{record['round']: record for record in records
              if record.get(metric) is not None} for records in runs]
   shared = set(tested[0]).intersection(*tested[1:])
-  middle = lambda r: float(np.median([t[r] for t in tested]))
-  return [{'round': r, metric: middle(r)} for r in sorted(shared)]
+  names = [metric, *(x for x in plot_axes.ENDINGS if all(
+      x in plot_axes.known(records) for records in runs))]
+  middle = lambda name, r: float(np.median([t[r][name] for t in tested]))
+  return [{'round': r, **{name: middle(name, r) for name in names}}
+          for r in sorted(shared)]
 
 
 def _of_clients(folder: Path) -> tuple[str, str]:

@@ -29,7 +29,8 @@ class Windows(NamedTuple):
 
   Attributes:
     is_open: bool, whether they are eligible then.
-    left: float64, the seconds that they still are; 0 for who is not.
+    left: float64, the seconds that they still are; 0 for who is not. A third
+      argument says how far to look ahead: what is more may be told as infinite.
     until: float64, the seconds until they are; 0 for who is, and infinity for
       who never is.
   """
@@ -86,7 +87,8 @@ def from_intervals(
         places, clients + time / periods[clients], side='right') - 1
     return time, np.where(i >= first[clients], i, -1)
 
-  def left(clients, seconds):
+  def left(clients, seconds, most=np.inf):
+    del most
     time, i = find(clients, seconds)
     known = (i >= 0) & (counts[clients] > 0)
     return np.where(known, np.maximum(_at(ends, i) - time, 0), 0.0)
@@ -151,14 +153,14 @@ def from_probabilities(
     drawn = draws.uniforms(seed, purpose, slots, clients)
     return drawn < probability(clients, slots * slot_seconds)
 
-  def slots_of(clients, seconds):
-    slots = np.floor_divide(seconds, slot_seconds).astype(np.int64)
-    return np.broadcast_to(slots, np.shape(clients)).copy()
+  def slots_of(seconds):
+    return np.floor_divide(seconds, slot_seconds).astype(np.int64)
 
-  def to_change(clients, seconds, state):
+  def to_change(clients, seconds, state, most=np.inf):
     """Seconds for which they are in this state; 0 for who is not now."""
-    slots, going = slots_of(clients, seconds), np.arange(len(clients))
-    for _ in range(_MOST_SLOTS):
+    slots = np.broadcast_to(slots_of(seconds), len(clients)).copy()
+    going = np.arange(len(clients))
+    for _ in range(int(min(_MOST_SLOTS, most // slot_seconds + 2))):
       going = going[is_on(clients[going], slots[going]) == state]
       if not len(going):
         break
@@ -168,8 +170,9 @@ def from_probabilities(
     return waits
 
   return Windows(
-      lambda clients, seconds: is_on(clients, slots_of(clients, seconds)),
-      lambda clients, seconds: to_change(clients, seconds, True),
+      lambda clients, seconds: is_on(clients, slots_of(seconds)),
+      lambda clients, seconds, most=np.inf: to_change(
+          clients, seconds, True, most),
       lambda clients, seconds: to_change(clients, seconds, False))
 
 
@@ -190,6 +193,14 @@ def both(one: Windows, other: Windows) -> Windows:
     waits[going] = np.inf
     return waits
 
-  return Windows(
-      lambda *args: one.is_open(*args) & other.is_open(*args),
-      lambda *args: np.minimum(one.left(*args), other.left(*args)), until)
+  def is_open(clients, seconds):
+    found = one.is_open(clients, seconds)
+    if np.ndim(seconds):
+      seconds = seconds[found]
+    found[found] = other.is_open(clients[found], seconds)
+    return found
+
+  def left(*args):
+    return np.minimum(one.left(*args), other.left(*args))
+
+  return Windows(is_open, left, until)

@@ -187,13 +187,14 @@ def _windows_by_kind(
     windows: Sequence[Windows | None], kinds: np.ndarray
 ) -> Windows:
   def ask(field, always):
-    def asked(clients, seconds):
+    def asked(clients, seconds, *most):
       found = np.full(len(clients), always)
       seconds = np.broadcast_to(seconds, len(clients))
       for kind, one in enumerate(windows):
         here = kinds[clients] == kind
         if one is not None and here.any():
-          found[here] = getattr(one, field)(clients[here], seconds[here])
+          found[here] = getattr(one, field)(
+              clients[here], seconds[here], *most)
       return found
     return asked
 

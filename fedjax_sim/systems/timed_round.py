@@ -153,7 +153,8 @@ def _stops(
   """float64 [S], seconds after which clients are lost; infinity for never."""
   stops = np.full(len(cohort), np.inf)
   if profiles.windows is not None:
-    stops = profiles.windows.left(cohort, start)
+    stops = profiles.windows.left(
+        cohort, start, times.report.max(initial=0.0))
   if profiles.failures is None:
     return stops
   at = {'before': lambda share: times.down,

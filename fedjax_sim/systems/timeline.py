@@ -113,15 +113,19 @@ class Timeline:
         cohort = np.asarray(self.sampler.sample(number))
         return cohort, len(cohort), time
       return among(number, None, self.max_cohort), most, time
-    everyone = np.arange(self.sampler.num_clients)
-    time = self._wait(everyone, most, time)
-    pool = everyone[windows.is_open(everyone, time)]
+    time, is_open = self._wait(most, time)
+    pool = np.flatnonzero(is_open)
     return among(number, pool, min(chosen, len(pool))), most, time
 
-  def _wait(self, everyone: np.ndarray, wanted: int, time: float) -> float:
-    """The first moment from `time` on at which enough clients are eligible."""
+  def _wait(self, wanted: int, time: float) -> tuple[float, np.ndarray]:
+    """When enough clients are eligible, and bool [N], who is so then.
+
+    It is the first such moment from `time` on.
+    """
     windows, begun = self.profiles.windows, time
-    while np.count_nonzero(windows.is_open(everyone, time)) < wanted:
+    everyone = np.arange(self.sampler.num_clients)
+    while np.count_nonzero(
+        is_open := windows.is_open(everyone, time)) < wanted:
       waits = np.sort(windows.until(everyone, time))
       following = time + waits[wanted - 1]
       # A little later at least, or rounding could stand still.
@@ -131,7 +135,7 @@ class Timeline:
             f'systems: {wanted} clients, as a round wants, must be eligible at '
             'some time, which is not so within 28 days from '
             f'{begun / 3600:.1f} h on.')
-    return time
+    return time, is_open
 
 
 def timeline(

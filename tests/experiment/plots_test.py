@@ -199,6 +199,18 @@ def test_a_loss_without_best(tmp_path, figures):
   assert axes.get_ylabel() == 'train/loss'
 
 
+def test_curves_against_simulated_time(tmp_path, figures):
+  rows = rows_of([0.3, 0.5, 0.6])
+  for row, seconds in zip(rows, (0.0, 3600.0, 9000.0), strict=True):
+    row['simulated_seconds'] = seconds
+  plots.curves(rows, tmp_path / 'c.png', x='simulated_seconds', best=False)
+  (axes,) = figures[-1].axes
+  np.testing.assert_allclose(axes.lines[0].get_xdata(), [0, 1, 2.5])
+  assert axes.get_xlabel() == 'simulated hours'
+  with pytest.raises(ValueError, match='x must be one of round, simulated_'):
+    plots.curves(rows, tmp_path / 'c.png', x='hours')
+
+
 def test_a_run_without_points_leaves_the_others(tmp_path, figures):
   plots.curves({'new': [], 'old': rows_of([0.5])}, tmp_path / 'c.png')
   assert [len(x.get_xdata()) for x in figures[0].axes[0].lines] == [0, 1, 1]
