@@ -33,9 +33,9 @@ def fields(records: Sequence[Record]) -> dict[str, str]:
   started = sum(one['started'] for one in timed)
   lost = started - sum(one['clients'] for one in timed)
   if lost:
-    told['reports lost'] = f'{lost / started:.1%} of {started}'
+    told['reports lost'] = f'{lost / started:.1%} of {started:g}'
   if failed:
-    told['failed rounds'] = f'{failed} of {len(timed)}'
+    told['failed rounds'] = f'{failed:g} of {len(timed)}'
   joules = [one['joules'] for one in timed if 'joules' in one]
   return told | ({'energy': f'{sum(joules) / 3.6e6:.3g} kWh'} if joules else {})
 
