@@ -83,11 +83,16 @@ def folder(environment: str) -> Path:
   return Path(cache) / 'fedjax_sim' / 'benchmarks' / environment
 
 
-def setup(environment: str) -> None:
-  """Makes a virtual environment with the pinned packages, if it isn't there."""
-  if is_set_up(environment):
+def setup(environment: str, requirements: Path = REQUIREMENTS) -> None:
+  """Makes a virtual environment with the pinned packages, if it isn't there.
+
+  Args:
+    environment: its name.
+    requirements: the folder with its file of packages.
+  """
+  if is_set_up(environment, requirements):
     return
-  target, file = folder(environment), REQUIREMENTS / f'{environment}.txt'
+  target, file = folder(environment), requirements / f'{environment}.txt'
   print(f'setting up {environment}', flush=True)
   subprocess.run(
       [sys.executable, '-m', 'venv', '--clear', target], check=True)
@@ -96,11 +101,11 @@ def setup(environment: str) -> None:
   (target / 'requirements.txt').write_text(file.read_text())
 
 
-def is_set_up(environment: str) -> bool:
+def is_set_up(environment: str, requirements: Path = REQUIREMENTS) -> bool:
   """Whether there is one with what is now required."""
   with contextlib.suppress(FileNotFoundError):
     done = (folder(environment) / 'requirements.txt').read_text()
-    return done == (REQUIREMENTS / f'{environment}.txt').read_text()
+    return done == (requirements / f'{environment}.txt').read_text()
   return not environment
 
 

@@ -4,13 +4,14 @@
   python -m benchmarks.paper run --table 2 --model mnist_cnn \\
       --partition noniid --cell E5B10 [--seeds 3] [--budget-minutes 30]
   python -m benchmarks.paper run --all            cheapest first
+  python -m benchmarks.paper plan                 what that does, and how long
   python -m benchmarks.paper report               docs/paper.md and figures
 """
 
 import argparse
 from collections.abc import Sequence
 
-from benchmarks.paper import cells, results, store
+from benchmarks.paper import cells, plan, results, store
 from benchmarks.paper.cells import Cell
 from fedjax_sim.experiment import reporting
 
@@ -33,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
   if options.command == 'list':
     print(listing(chosen, store.read(store.STORE)))
     return
+  if options.command == 'plan':
+    print(commands(chosen, store.read(store.STORE), _device(), options.seeds))
+    return
   filters = (options.table, options.model, options.partition, options.cell)
   if options.all == any(value is not None for value in filters):
     parser.error('run takes either --all or some of --table, --model, '
@@ -40,9 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
   from benchmarks.paper import runner
   try:
     all_well = runner.run(
-        sorted(chosen, key=lambda cell: cell.cost), seeds=options.seeds,
-        budget_minutes=options.budget_minutes, rates=options.rates,
-        data_dir=options.data_dir)
+        plan.order(chosen, store.read(store.STORE), _device(), options.seeds),
+        seeds=options.seeds, budget_minutes=options.budget_minutes,
+        rates=options.rates, data_dir=options.data_dir)
   except ValueError as error:
     parser.error(str(error))
   if not all_well:
@@ -63,6 +67,29 @@ def listing(chosen: Sequence[Cell], records: dict[str, store.Record]) -> str:
   return reporting.table(lines)
 
 
+def commands(
+    chosen: Sequence[Cell], records: dict[str, store.Record], device: str,
+    seeds: int,
+) -> str:
+  """A line for each cell that is not finished: minutes, and how to run it."""
+  lines = [('minutes left', 'arguments of run')]
+  for cell in plan.order(chosen, records, device, seeds):
+    record = records.get(cell.key, {})
+    if record.get('state') == 'done' and len(record['seeds']) >= seeds:
+      continue
+    left = plan.minutes_left(cell, records, device, seeds)
+    lines.append((f'{left:.0f}', f'--model {cell.model} --partition '
+                  f'{cell.partition} --cell {cell.label.replace("/", "")}'
+                  f' --pixels {cell.pixels}'))
+  return reporting.table(lines)
+
+
+def _device() -> str:
+  """JAX's name for what it computes on."""
+  import jax  # Here: `list` needs none.
+  return jax.devices()[0].device_kind
+
+
 def _published(figures: Sequence[int | None]) -> str:
   return '/'.join('never' if f is None else str(f) for f in figures)
 
@@ -73,7 +100,9 @@ def _parser() -> argparse.ArgumentParser:
       formatter_class=argparse.RawDescriptionHelpFormatter)
   commands = parser.add_subparsers(dest='command', required=True)
   commands.add_parser('report', help='write docs/paper.md and its figures')
-  for name, text in (('list', 'show the cells'), ('run', 'compute cells')):
+  for name, text in (('list', 'show the cells'),
+                     ('plan', 'show what is to be run, cheapest first'),
+                     ('run', 'compute cells')):
     command = commands.add_parser(name, help=text)
     command.add_argument('--table', type=int, help='1 to 4')
     command.add_argument('--model', help='such as mnist_2nn')
@@ -82,8 +111,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         '--pixels', default='zero_to_one', choices=('zero_to_one', 'centered'),
         help='range of pixels: 0 to 1, or -0.5 to 0.5')
+    command.add_argument('--seeds', type=int, default=3, help='how many')
   command.add_argument('--all', action='store_true', help='every cell')
-  command.add_argument('--seeds', type=int, default=3, help='how many')
   command.add_argument('--budget-minutes', type=float,
                        help='stop after so long; go on with the same command')
   command.add_argument('--rates', type=float, nargs='+',

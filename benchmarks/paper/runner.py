@@ -22,7 +22,7 @@ import jax
 
 import fedjax_sim
 from benchmarks.paper import cells as cells_lib
-from benchmarks.paper import grid, race, results, store
+from benchmarks.paper import grid, plan, race, results, store
 from benchmarks.paper.cells import Cell
 from configs import default
 from fedjax_sim.core import checks, compilation
@@ -34,9 +34,6 @@ from fedjax_sim.simulation.sweep_runs import SweepRuns
 _PATIENCE, _FEWEST = 2.0, 100
 # Where the paper has no figure.
 _WITHOUT_FIGURE = 3000
-# Where the search of the best rate begins.
-CENTRES = {'mnist_2nn': 0.1, 'mnist_cnn': 0.2154, 'shakespeare_lstm': 1.0,
-           'cifar_cnn': 0.1, 'word_lstm': 10.0}
 
 
 class Budget:
@@ -115,6 +112,7 @@ class _Search:
     self._config = default.get_config().unlock()
     self._config.update(cells_lib.config_overrides(cell))
     self._config.data_dir = data_dir
+    self._centre = plan.centre(cell, store.read(store.STORE))
     known = store.latest(store.STORE, cell.key, seeds)
     self._rates = dict(known['rates']) if known else {}
     self._curve = known['curve'] if known else None  # Of the best rate.
@@ -130,8 +128,7 @@ class _Search:
 
   def run(self, rates: Sequence[float] | None, budget: Budget) -> None:
     """Rates until the best one is known, or time is up."""
-    wanted = [f'{rate:.4g}' for rate in rates or ()] or grid.first_rates(
-        CENTRES[self._cell.model])
+    wanted = [f'{rate:.4g}' for rate in rates or ()] or self._next_rates()
     missing = self._unfinished()
     while True:
       missing = missing or [rate for rate in wanted if self._rates.get(
@@ -141,10 +138,17 @@ class _Search:
       missing = []
       if any(self._rates.get(rate) is None for rate in wanted):
         continue
-      wanted = [] if rates else grid.next_rates(self._medians())
+      wanted = [] if rates else self._next_rates()
       if not wanted:
         self._write('done')
         return
+
+  def _next_rates(self) -> list[str]:
+    """Of the grid; none when the best rate is known."""
+    ended = {rate: rounds for rate, rounds in self._medians().items()
+             if grid.index(rate) is not None
+             and self._rates[rate]['stopped'] != 'running'}
+    return grid.next_rates(ended) if ended else grid.first_rates(self._centre)
 
   def _unfinished(self) -> list[str]:
     """The rates of a race that a kill or the budget has cut short."""

@@ -1,5 +1,6 @@
-"""How programs are compiled, and that they outlive a process."""
+"""What programs are compiled for, how, and that they outlive a process."""
 
+import contextlib
 import os
 
 import jax
@@ -11,8 +12,34 @@ _IN_GRAPHS = ('FUSION', 'CUBLAS', 'CUBLASLT', 'CUSTOM_CALL', 'CUDNN',
               'DYNAMIC_SLICE_FUSION', 'CONDITIONAL', 'WHILE')
 
 
+# What JAX names GPUs, by their makers.
+_GPUS = ('cuda', 'rocm')
+
+# JAX traces anew where it differs.
+_target = jax.make_user_context(None)
+
+
 # Programs that compile faster are not kept, by JAX's own default.
 _JAX_LEAST_SECONDS = 1.0
+
+
+def platform() -> str:
+  """'cpu', 'gpu' or 'tpu': what is being traced is for.
+
+  The platform of the devices that the program will run on, which need not be
+  here (`target`). Outside of a program of ours it is JAX's default backend.
+  """
+  return _target.value or jax.default_backend()
+
+
+def platform_of(device: jax.Device) -> str:
+  """'cpu', 'gpu' or 'tpu'; also of a device to compile for that is not here."""
+  return 'gpu' if device.platform in _GPUS else device.platform
+
+
+def target(platform: str) -> contextlib.AbstractContextManager:
+  """What is traced meanwhile is for this platform."""
+  return _target(platform)
 
 
 def keep_programs() -> None:
@@ -42,8 +69,10 @@ def keep_programs() -> None:
     jax.config.update(least, 0.0)
 
 
-def options(graphs: bool | None = True) -> dict[str, bool | str]:
-  """Compiler options for the rounds, on the default backend.
+def options(
+    graphs: bool | None = True, platform: str | None = None
+) -> dict[str, bool | str]:
+  """Compiler options for the rounds.
 
   On a CPU XLA copies weights that a step both reads and replaces, unless it is
   told to look whether the two overlap in time. On a GPU it puts single steps
@@ -53,11 +82,13 @@ def options(graphs: bool | None = True) -> dict[str, bool | str]:
   Args:
     graphs: False leaves a GPU's loops to the host, None launches each kernel,
       which a profile needs to tell them apart.
+    platform: of the devices; None is JAX's default backend.
   """
-  if jax.default_backend() == 'cpu':
+  platform = platform or jax.default_backend()
+  if platform == 'cpu':
     return {'xla_cpu_copy_insertion_use_region_analysis': True}
-  if jax.default_backend() == 'gpu' and graphs is None:
+  if platform == 'gpu' and graphs is None:
     return {'xla_gpu_enable_command_buffer': ''}
-  if jax.default_backend() == 'gpu' and graphs:
+  if platform == 'gpu' and graphs:
     return {'xla_gpu_enable_command_buffer': ','.join(_IN_GRAPHS)}
   return {}

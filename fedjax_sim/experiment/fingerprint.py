@@ -109,7 +109,8 @@ def _program(simulation: Simulation, variables: PyTree) -> str:
     return after, measure.batch_metrics(
         simulation.model, variables, measured, np.ones(1, bool))
 
-  jaxpr = jax.make_jaxpr(run)(examples, variables, key)
+  with simulation.placement.tracing():
+    jaxpr = jax.make_jaxpr(run)(examples, variables, key)
   digest = hashlib.sha256(_without_addresses(str(jaxpr)).encode())
   for constant in _constants(jaxpr):
     digest.update(of_arrays(constant).encode())

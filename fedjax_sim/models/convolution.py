@@ -23,6 +23,7 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
+from fedjax_sim.core import compilation
 from fedjax_sim.models import transposed, winograd
 
 # From this many inputs per kernel row on, a product a row (`_by_rows`) beats
@@ -240,7 +241,7 @@ def _tiles_pay(x, kernel, frame, precision, dtype) -> bool:
           and x.dtype == dtype == jnp.float32
           and all(p in (None, lax.Precision.DEFAULT) for p in
                   (precision if isinstance(precision, tuple) else (precision,)))
-          and jax.default_backend() == 'cpu')
+          and compilation.platform() == 'cpu')
 
 
 def _by_tiles(x, kernel, frame, dot):

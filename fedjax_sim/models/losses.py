@@ -12,7 +12,7 @@ import jax
 import optax
 from jax import numpy as jnp
 
-from fedjax_sim.core import checks, precision
+from fedjax_sim.core import checks, compilation, precision
 from fedjax_sim.models import declared
 
 
@@ -78,7 +78,7 @@ def cross_entropy(
 
 def _picked(logits: jax.Array, labels: jax.Array) -> jax.Array:
   """-log softmax(logits)[labels]."""
-  if jax.default_backend() == 'cpu':
+  if compilation.platform() == 'cpu':
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
   # Picked by a comparison: the gradient of a gather is a scatter, whose order
   # of addition a GPU does not promise.

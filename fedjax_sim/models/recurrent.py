@@ -23,6 +23,8 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
+from fedjax_sim.core import compilation
+
 
 def lstm(
     x: jax.Array,
@@ -204,7 +206,7 @@ def _unroll() -> int:
 
   A GPU launches kernels for each turn's own bookkeeping; a CPU has none.
   """
-  return 8 if jax.default_backend() == 'gpu' else 1
+  return 8 if compilation.platform() == 'gpu' else 1
 
 
 def _peephole_gradients(c, dz):

@@ -1,9 +1,12 @@
+import types
+
 import jax
 import numpy as np
 import pytest
 from jax import numpy as jnp
 
 from fedjax_sim.core import compilation
+from fedjax_sim.simulation.placement import sharding
 
 
 @pytest.fixture
@@ -52,3 +55,30 @@ def test_the_compiler_takes_the_options_and_computes_the_same():
   for _ in range(5):
     want = want - 0.1 * np.tanh(want @ want.T) @ want
   np.testing.assert_allclose(compiled(w), want, rtol=1e-4, atol=1e-4)
+
+
+def test_a_program_is_traced_for_the_devices_of_its_mesh():
+  """Also what JAX has traced for another platform before."""
+  seen = []
+
+  @jax.jit
+  def inner(x):
+    seen.append(compilation.platform())
+    return x
+
+  placement = sharding.place(1)
+  everywhere = placement.everywhere
+  run = sharding.spread(inner, placement, everywhere, everywhere)
+  with compilation.target('tpu'):
+    inner.trace(1.0)
+    run.trace(1.0)
+  inner.trace(1.0)
+  assert seen == ['tpu', 'cpu', jax.default_backend()]
+
+
+@pytest.mark.parametrize('name, platform', [
+    ('cpu', 'cpu'), ('tpu', 'tpu'), ('gpu', 'gpu'), ('cuda', 'gpu'),
+    ('rocm', 'gpu')])
+def test_platforms_of_devices_have_one_name(name, platform):
+  device = types.SimpleNamespace(platform=name)
+  assert compilation.platform_of(device) == platform

@@ -34,9 +34,11 @@ def test_the_first_rates_lie_around_the_centre(centre, expected):
   assert grid.first_rates(centre, 1) == expected[:1]
 
 
-@pytest.mark.parametrize('optimum', range(-20, 10))
-def test_a_unimodal_function_is_minimized_on_the_fine_grid(optimum):
-  found = search(lambda k: 100 + (k - optimum) ** 2)
+@pytest.mark.parametrize('centre', [0.01, 0.1, 0.4642])
+@pytest.mark.parametrize('optimum', range(-20, 10, 3))
+def test_a_unimodal_function_is_minimized_on_the_fine_grid(optimum, centre):
+  """Wherever the search begins."""
+  found = search(lambda k: 100 + (k - optimum) ** 2, centre)
   assert min(found, key=found.get) == optimum
   # Interior: seen from both sides.
   assert {optimum - 1, optimum + 1} <= set(found)

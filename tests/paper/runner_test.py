@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from benchmarks.paper import cells, runner, store
+from benchmarks.paper import cells, grid, runner, store
 from fedjax_sim.experiment.checkpoints import Checkpoints
 from fedjax_sim.simulation import drive
 
@@ -55,6 +55,29 @@ def test_the_best_rate_lies_inside_the_grid():
     if one['stopped'] == 'beaten':
       assert medians[rate] > medians[best]
       assert one['rounds'] >= medians[best]
+
+
+def test_a_search_goes_on_from_the_rates_that_ended(tmp_path, monkeypatch):
+  """Wherever a new one would begin, and races what was cut short again."""
+  runner.run([CELL], seeds=2)
+  want = outcome()
+  record = store.read(store.STORE)[CELL.key]
+  best = grid.index(record['best_rate']['0.8'])
+  fine = grid.rate(best - 1)
+  # As a kill leaves it that takes the checkpoints with it.
+  cut = record | {'state': 'partial', 'rates': record['rates'] | {
+      fine: record['rates'][fine] | {'stopped': 'running'}}}
+  move_to(tmp_path, 'two', monkeypatch)
+  store.append(store.STORE, cut)
+  raced, race = [], runner._Search._race
+
+  def note(self, rates, budget):
+    raced.extend(rates)
+    return race(self, rates, budget)
+
+  monkeypatch.setattr(runner._Search, '_race', note)
+  runner.run([CELL], seeds=2)
+  assert raced == [fine] and outcome() == want
 
 
 def test_a_cell_that_is_done_is_not_computed_again(monkeypatch):

@@ -5,8 +5,10 @@ and one collective a round merges what they have added up. What the server holds
 is on every device; a client's state is on the device that owns the client.
 """
 
+import contextlib
+import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -14,24 +16,32 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from fedjax_sim.core import compilation, products
 from fedjax_sim.core.types import PyTree
 
 AXIS = 'clients'
 
 
 class Placement(NamedTuple):
-  """Where arrays lie on a mesh.
+  """Devices, where arrays lie on them, and how they multiply.
 
   Attributes:
     mesh: D devices, axis `clients`.
+    precision: of products, see `core/products.py`.
   """
 
   mesh: Mesh
+  precision: str = 'highest'
 
   @property
   def size(self) -> int:
     """D."""
     return self.mesh.size
+
+  @property
+  def platform(self) -> str:
+    """'cpu', 'gpu' or 'tpu'."""
+    return compilation.platform_of(self.mesh.devices.flat[0])
 
   @property
   def everywhere(self) -> NamedSharding:
@@ -42,12 +52,19 @@ class Placement(NamedTuple):
     """An equal part of `axis` on each device."""
     return NamedSharding(self.mesh, PartitionSpec(*[None] * axis, AXIS))
 
+  @contextlib.contextmanager
+  def tracing(self) -> Iterator[None]:
+    """What is traced meanwhile is for these devices."""
+    with (compilation.target(self.platform),
+          products.computed(self.precision, self.platform)):
+      yield
 
-def place(devices: int) -> Placement:
+
+def place(devices: int, precision: str = 'auto') -> Placement:
   """The first D devices.
 
   Raises:
-    ValueError: there are fewer.
+    ValueError: there are fewer, or they don't multiply like that.
   """
   present = jax.devices()
   if not 1 <= devices <= len(present):
@@ -59,7 +76,9 @@ def place(devices: int) -> Placement:
     raise ValueError(
         f'devices must be all {len(present)} of the processes together, or '
         f"'auto', got {devices}.")
-  return Placement(Mesh(present[:devices], (AXIS,)))
+  platform = compilation.platform_of(present[0])
+  return Placement(Mesh(present[:devices], (AXIS,)),
+                   products.resolved(precision, platform))
 
 
 def spread(run: Callable, placement: Placement, in_specs, out_specs, **jit):
@@ -73,8 +92,14 @@ def spread(run: Callable, placement: Placement, in_specs, out_specs, **jit):
     **jit: further arguments of `jax.jit`.
   """
   specs = lambda tree: jax.tree.map(lambda s: s.spec, tree)
+
+  @functools.wraps(run)
+  def run_there(*args):
+    with placement.tracing():
+      return run(*args)
+
   mapped = jax.shard_map(
-      run, mesh=placement.mesh, in_specs=specs(in_specs),
+      run_there, mesh=placement.mesh, in_specs=specs(in_specs),
       out_specs=specs(out_specs), check_vma=False)
   return jax.jit(
       mapped, in_shardings=in_specs, out_shardings=out_specs, **jit)

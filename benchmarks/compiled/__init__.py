@@ -1,0 +1,1 @@
+"""The round compiled ahead of time, for accelerators that aren't there."""
