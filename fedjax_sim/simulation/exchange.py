@@ -383,8 +383,8 @@ def _is_bad(tree: PyTree) -> jax.Array:
 
 
 def _if_traced(bits):
-  """float32 bits that are known to the program only, else None."""
-  return jnp.float32(bits) if isinstance(bits, jax.Array) else None
+  """Bits that are known to the program only, as `costs.whole`, else None."""
+  return costs.whole(bits) if isinstance(bits, jax.Array) else None
 
 
 def _first(tree: PyTree) -> PyTree:

@@ -44,8 +44,8 @@ class Totals(NamedTuple):
   Attributes:
     metrics: MetricSums of the training of those whose messages were not
       rejected.
-    bits: float32 [], what they have sent; None where each sends the same,
-      which is known beforehand.
+    bits: int32 [2], what they have sent, as `costs.whole` has it; None where
+      each sends the same, which is known beforehand.
     started: int32 [], how many took part; None where all messages arrive.
   """
 
@@ -76,7 +76,7 @@ class Result(NamedTuple):
     totals: of all devices' clients.
     faults: of all slots; None where the cohort trained as a whole.
     metrics: part of the aggregation -> name -> value.
-    bits_down: float32 [], what each client was sent; None where it is known
+    bits_down: int32 [2], what each client was sent; None where it is known
       beforehand.
   """
 

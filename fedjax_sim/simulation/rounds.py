@@ -80,9 +80,10 @@ class RoundOutputs(NamedTuple):
     finite: bool [], the server's variables hold no NaN and no infinity.
     aggregation: 'part/name' -> float32 [], what transforms and reducers tell.
     started: int32 [], clients that took part; None where all messages arrive.
-    bits_up: float32 [], what clients have sent; None where each sends the
-      same in every round, which `traffic` tells.
-    bits_down: float32 [], what each of them was sent; likewise.
+    bits_up: int32 [2], what clients have sent in the exchanges in which it
+      differs among them, as `costs.whole` has it; None where each sends the
+      same in every round. `traffic` tells that.
+    bits_down: int32 [2], what each of them was sent; likewise.
     faults: `Faults` [D, blocks, W], whose loss or update was not finite; None
       where the cohort trained as a whole.
   """
