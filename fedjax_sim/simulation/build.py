@@ -79,8 +79,8 @@ def build(
   if not np.any(train.sizes):
     raise ValueError('train must have at least one example, all of its '
                      f'{train.num_clients} clients are empty.')
-  for name, value in (('lanes', lanes), ('devices', devices)):
-    checks.positive_int_or_auto(name, value)
+  checks.positive_int_or_auto('devices', devices)
+  checks.positive_int_or_auto('lanes', lanes, autotune.WORDS)
   sets = _evaluation_sets(test, more_sets or {})
   check_examples.check_examples(model, train, sets)
   check_model.check_model(model, train.examples)
@@ -95,7 +95,7 @@ def build(
   if systems is not None:
     timeline = systems.timeline(algorithm, train, shapes, sampler, seed)
     sampler = timeline.as_sampler()
-  if lanes != 'auto':  # More would stay empty.
+  if lanes not in autotune.WORDS:  # More would stay empty.
     lanes = min(lanes, sampler.max_cohort)
   states = engine_lib.client_states(first)
   # Arrays are put on a number of devices once, whatever the lanes.
@@ -123,8 +123,8 @@ def build(
     simulation = Simulation(
         model=model, algorithm=algorithm, train=train, sampler=sampler,
         engine=engine, placement=placement, lanes=lanes, lanes_reason='given',
-        program=Program(trace=lambda: simulation.trace(), devices=devices,
-                        lanes=lanes),
+        program=Program(trace=lambda: simulation.trace(), placement=placement,
+                        lanes=lanes, idle=lambda: simulation.idle_arguments()),
         num_blocks=plan_lib.blocks_for(slots, lanes),
         capacity=max(1, min(_CAPACITY, _PLAN_SLOTS // (devices * slots))),
         local_steps=local_steps, seed=seed, key=key, examples=held,

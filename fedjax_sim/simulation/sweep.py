@@ -8,7 +8,6 @@ to float tolerance.
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -26,6 +25,7 @@ from fedjax_sim.simulation import (
   check_examples,
   check_model,
   evaluation,
+  fitting,
   in_time,
   sweep_program,
 )
@@ -38,46 +38,12 @@ from fedjax_sim.simulation.rounds import (
   SimulationState,
   no_evaluation,
 )
+from fedjax_sim.simulation.sweep_types import Member, SweepState
 from fedjax_sim.systems.timeline import Timeline
 
 _CAPACITY = 128
 
 MakeAlgorithm = Callable[..., FederatedAlgorithm]
-
-
-class Member(NamedTuple):
-  """One run of a sweep.
-
-  Attributes:
-    seed: of initial weights, cohorts, orders, dropout.
-    hyperparameters: the arguments that make its algorithm, numbers.
-    federation: which of the sweep's federations it trains on.
-  """
-
-  seed: int
-  hyperparameters: Mapping[str, float]
-  federation: int = 0
-
-
-class SweepState(NamedTuple):
-  """Where a sweep is; a checkpoint of it is this.
-
-  Members are dealt to places, as many on each device.
-
-  Attributes:
-    states: SimulationState [places, ...] on the devices.
-    members: int32 [places], whose state is there; -1 in an empty place.
-    done: int32 [places], the rounds that it has done.
-  """
-
-  states: SimulationState
-  members: np.ndarray
-  done: np.ndarray
-
-  def of(self, member: int) -> SimulationState:
-    """The state of one member."""
-    (place,) = np.flatnonzero(self.members == member)
-    return jax.tree.map(lambda x: x[place], self.states)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -136,9 +102,17 @@ class Sweep:
     # Round robin: whatever their number, no device has two more than another.
     places = np.arange(self.size).reshape(-1, self.placement.size).T.ravel()
     owner = np.where(places < len(members), places, -1).astype(np.int32)
-    states = jax.jit(self.first_states, out_shardings=self.placement.split())(
-        *self.numbers(members, owner), self._differing_counts(members, owner))
+    states = self.on_devices(
+        self.numbers(members, owner), self._differing_counts(members, owner))
     return SweepState(states, owner, np.zeros(self.size, np.int32))
+
+  def on_devices(
+      self, numbers: tuple[jax.Array, dict[str, jax.Array]],
+      counts: np.ndarray | None = None,
+  ) -> SimulationState:
+    """`first_states` where the program takes them."""
+    return jax.jit(self.first_states, out_shardings=self.placement.split())(
+        *numbers, counts)
 
   def first_states(
       self, keys, numbers, counts: jax.Array | None = None
@@ -270,6 +244,7 @@ def build(
     precision: str = 'auto',
     eval_batch_size: int = 1000,
     systems: in_time.Systems | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Sweep:
   """Puts a sweep together.
 
@@ -287,10 +262,12 @@ def build(
     devices: D, or 'auto' for as many as can be of use.
     lanes: W; 'auto' is 1 on a CPU, and all of a cohort elsewhere.
     together: members that a device computes side by side; 'auto' is 1 on a
-      CPU, and all elsewhere.
+      CPU, and elsewhere all, a half of them, a quarter, …: what the memory
+      holds.
     precision: of products, see `core/products.py`.
     eval_batch_size: examples at once.
     systems: what makes rounds take time; None for nothing.
+    say: told what a user may want to know.
 
   Raises:
     ValueError: an argument is out of range, or data don't fit the model.
@@ -308,9 +285,11 @@ def build(
   evaluate, eval_data = no_evaluation, {}
   if test is not None:
     evaluate = evaluation.of_sets(model)
-  cpu, wanted = jax.default_backend() == 'cpu', cohort_size
   if devices == 'auto':
     devices = min(len(jax.local_devices()), num_members)
+  placement = sharding.place(devices, precision)
+  cpu = placement.platform == 'cpu'
+  wanted = cohort_size
   if systems is not None:
     cohort_size = min(systems.reporting.chosen(cohort_size),
                       max(cohort_size, federations[0].num_clients))
@@ -318,9 +297,6 @@ def build(
     lanes = 1 if cpu else cohort_size
   lanes = min(lanes, cohort_size)
   size = -(-num_members // devices) * devices
-  if together == 'auto':
-    together = 1 if cpu else size // devices
-  placement = sharding.place(devices, precision)
   everywhere = placement.everywhere
   if test is not None:
     eval_data = sharding.to_devices(
@@ -331,17 +307,24 @@ def build(
       everywhere)
   make_rounds = _make_rounds(
       make_algorithm, federations, cohort_size, lanes, evaluate)
-  sweep = Sweep(
-      model=model, make_algorithm=make_algorithm, make_rounds=make_rounds,
-      program=Program(trace=lambda: _trace(sweep), devices=devices,
-                      lanes=lanes),
-      federations=tuple(federations), cohort_size=cohort_size,
-      make_sampler=make_sampler or (lambda seed: sampling.uniform(
-          federations[0].num_clients, wanted, seed)),
-      example=dict(example), placement=placement, lanes=lanes,
-      together=together, examples=examples, eval_data=eval_data, size=size,
-      capacity=_CAPACITY, systems=systems)
-  return sweep
+
+  def make(together: int) -> Sweep:
+    sweep = Sweep(
+        model=model, make_algorithm=make_algorithm, make_rounds=make_rounds,
+        program=Program(
+            trace=lambda: _trace(sweep), placement=placement, lanes=lanes,
+            idle=lambda: _arguments(sweep, sweep.on_devices(_numbers(sweep)))),
+        federations=tuple(federations), cohort_size=cohort_size,
+        make_sampler=make_sampler or (lambda seed: sampling.uniform(
+            federations[0].num_clients, wanted, seed)),
+        example=dict(example), placement=placement, lanes=lanes,
+        together=together, examples=examples, eval_data=eval_data, size=size,
+        capacity=_CAPACITY, systems=systems)
+    return sweep
+
+  if together != 'auto' or cpu:
+    return make(1 if together == 'auto' else together)
+  return _widest(make, size // devices, say)
 
 
 def _num_with_examples(data: FederatedData) -> int:
@@ -362,21 +345,47 @@ def _make_rounds(
       evaluate=evaluate)
 
 
+def _widest(
+    make: Callable[[int], Sweep], most: int, say: Callable[[str], None]
+) -> Sweep:
+  """The sweep with as many members side by side as the memory holds."""
+  widths = [most]
+  while widths[-1] > 1:
+    widths.append(-(-widths[-1] // 2))
+  sweep = fitting.widest(make, widths)
+  if sweep.together < most:
+    say(f'{most} runs side by side need more memory than a device has, so they '
+        f'go {sweep.together} at a time')
+  return sweep
+
+
 def _trace(sweep: Sweep) -> jax.stages.Traced:
   """The program, from the shapes of what it will take."""
-  keys, numbers = sweep.numbers(
+  states = jax.eval_shape(sweep.first_states, *_numbers(sweep))
+  return sweep_program.build(sweep.make_rounds, sweep.placement).trace(
+      *_arguments(sweep, states))
+
+
+def _numbers(sweep: Sweep) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Those of the example, in all places."""
+  return sweep.numbers(
       [Member(0, sweep.example)], np.zeros(sweep.size, np.int32))
-  plan = sweep.plan_of(0, 0, 0, 0)
-  states = jax.eval_shape(sweep.first_states, keys, numbers)
+
+
+def _arguments(sweep: Sweep, states: SimulationState) -> tuple:
+  """What the program takes, with no round to be done and nobody's turn."""
+  keys, numbers = _numbers(sweep)
   slots = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct((sweep.size, *x.shape), x.dtype),
-      plan.slots)
+      lambda x: np.zeros((sweep.size, *x.shape), x.dtype),
+      sweep.plan_of(0, 0, 0, 0).slots)
   turn = sweep_program.turn(
       np.zeros(sweep.size, bool), sweep.placement.size, sweep.together)
-  return sweep_program.build(sweep.make_rounds, sweep.placement).trace(
-      sweep.examples, sweep_program.Members(states, slots, numbers, keys),
-      np.zeros(sweep.capacity, bool), turn, np.int32(0), np.int32(0),
-      sweep.eval_data, sweep.frozen)
+  put, split = sharding.to_devices, sweep.placement.split()
+  return (sweep.examples,
+          sweep_program.Members(states, put(slots, split), numbers, keys),
+          put(np.zeros(sweep.capacity, bool), sweep.placement.everywhere),
+          put(turn, split), np.int32(0), np.int32(0), sweep.eval_data,
+          sweep.frozen)
 
 
 def _check_federations(federations: Sequence[FederatedData]) -> None:
