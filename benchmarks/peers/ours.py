@@ -5,16 +5,14 @@ the host, one dispatch, scaling of pixels (the examples are uint8 on the
 device), local SGD, the average, sums of the training loss, the check for
 divergence, and the records. Not timed: compiling, and the test set.
 
-Options that `simulator.build` takes are handed to it. `precision` is JAX's
-default for products, `graphs=False` leaves a GPU's loops to the host, and
-`convolution` is 'native' for XLA's own or 'patches' for one product.
+Options that `simulator.build` takes are handed to it; `convolution` is 'native'
+for XLA's own or 'patches' for one product.
 
 With the option `processes` there are so many, each with its part of the cores:
 the one that speed.py has started starts the others, which do what it does.
 """
 
 import contextlib
-import functools
 import os
 import socket
 import subprocess
@@ -27,7 +25,6 @@ import optax
 import fedjax_sim
 from benchmarks.peers.link import Link
 from fedjax_sim import algorithms, data, models
-from fedjax_sim.core import compilation
 from fedjax_sim.data import sampling
 from fedjax_sim.experiment import processes
 from fedjax_sim.models import convolution
@@ -38,8 +35,7 @@ from fedjax_sim.simulation.simulation import Simulation
 
 # As in a long job, for which devices and lanes are measured.
 _MANY = 10 ** 9
-_OWN_OPTIONS = ('processes', 'precision', 'graphs', 'convolution',
-                'compile_lock')
+_OWN_OPTIONS = ('processes', 'convolution', 'compile_lock')
 
 MODELS = {
     '2nn': lambda: models.mnist_2nn(),
@@ -61,7 +57,8 @@ def build(link: Link, model) -> Simulation:
   options = {k: v for k, v in link.job.options.items()
              if k not in _OWN_OPTIONS}
   return build_lib.build(
-      model, algorithm, clients, sampler, rounds=_MANY, **options)
+      model, algorithm, clients, sampler, rounds=_MANY,
+      precision=task.precision, **options)
 
 
 def join(count: int) -> None:
@@ -87,9 +84,6 @@ def join(count: int) -> None:
 
 def configure(options: dict) -> None:
   """Applies the options that are ours and no argument of a simulation."""
-  jax.config.update('jax_default_matmul_precision', options.get('precision'))
-  compilation.options = functools.partial(
-      compilation.options, graphs=options.get('graphs', True))
   if options.get('convolution') == 'native':
     convolution.conv_general_dilated = jax.lax.conv_general_dilated
   if options.get('convolution') == 'patches':
@@ -108,11 +102,12 @@ def main() -> None:
   state = simulation.init()
   with link.compiling():
     _ = simulation.program.compiled
+  jax.config.update('jax_default_matmul_precision', link.task.precision)
   apply = jax.jit(lambda variables, x: model.run(
       variables, x, key=jax.random.key(0), train=False, mask=None)[0])
   link.ready(jax.devices()[0].device_kind, 'jax', 'jaxlib', 'flax', 'optax',
              devices=simulation.placement.size, lanes=simulation.lanes,
-             chosen=simulation.lanes_reason)
+             chosen=simulation.lanes_reason, graphs=simulation.program.graphs)
 
   def train(cohorts):
     nonlocal state

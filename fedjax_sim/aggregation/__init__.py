@@ -7,16 +7,20 @@ from fedjax_sim.aggregation.clip import adaptive_clip, clip
 from fedjax_sim.aggregation.downlink import downlink
 from fedjax_sim.aggregation.drive import drive
 from fedjax_sim.aggregation.eden import eden
+from fedjax_sim.aggregation.ef21 import ef21
+from fedjax_sim.aggregation.error_feedback import error_feedback
 from fedjax_sim.aggregation.means import fixed_mean, weighted_mean
 from fedjax_sim.aggregation.on import on
 from fedjax_sim.aggregation.qsgd import qsgd
 from fedjax_sim.aggregation.quantize import quantize
+from fedjax_sim.aggregation.random_k import random_k
 from fedjax_sim.aggregation.robust import coordinate_median, median
 from fedjax_sim.aggregation.rotate import rotate
 from fedjax_sim.aggregation.secure import masked_mean
 from fedjax_sim.aggregation.sign import majority_vote, sign_sgd
 from fedjax_sim.aggregation.subsample import subsample
 from fedjax_sim.aggregation.terngrad import terngrad
+from fedjax_sim.aggregation.top_k import top_k
 from fedjax_sim.aggregation.transform import identity, transform
 
 __all__ = [
@@ -31,6 +35,8 @@ __all__ = [
     'downlink',
     'drive',
     'eden',
+    'ef21',
+    'error_feedback',
     'fixed_mean',
     'identity',
     'majority_vote',
@@ -39,10 +45,12 @@ __all__ = [
     'on',
     'qsgd',
     'quantize',
+    'random_k',
     'rotate',
     'sign_sgd',
     'subsample',
     'terngrad',
+    'top_k',
     'transform',
     'weighted_mean',
 ]

@@ -105,7 +105,7 @@ def _run_together(
   """`run`, with several settings."""
   sweep, members = build_sweep.build_sweep(
       config, settings, devices=min(devices, len(settings)),
-      lanes=config.lanes)
+      lanes=config.lanes, say=print)
   runs = SweepRuns(sweep=sweep, members=members)
   files = {i: path / loop.METRICS_FILE for i, path in enumerate(folders)}
   with contextlib.ExitStack() as stack:
@@ -176,8 +176,10 @@ def _write_results(
     stated = sweep.model.higher_is_better
     results.write(folders[i], last, config.targets, stated)
     if tests:
-      results.write_clients(folders[i], evaluation.evaluate_clients(
-          sweep.model, sweep.make_algorithm(**member.hyperparameters), last,
-          sweep.federations[member.federation], tests[member.federation],
-          key=random.root_key(member.seed)))
+      with sweep.placement.tracing():
+        found = evaluation.evaluate_clients(
+            sweep.model, sweep.make_algorithm(**member.hyperparameters), last,
+            sweep.federations[member.federation], tests[member.federation],
+            key=random.root_key(member.seed))
+      results.write_clients(folders[i], found)
     results.complete(folders[i], config.rounds, config.targets, stated)

@@ -56,6 +56,7 @@ def build(
     rounds: int | None = None,
     examples: str = 'auto',
     client_state: str = 'auto',
+    precision: str = 'auto',
     eval_batch_size: int = 1000,
     say: Callable[[str], None] = lambda text: None,
 ) -> Simulation:
@@ -76,9 +77,9 @@ def build(
   if not np.any(train.sizes):
     raise ValueError('train must have at least one example, all of its '
                      f'{train.num_clients} clients are empty.')
-  for name, value in (('lanes', lanes), ('devices', devices)):
-    checks.positive_int_or_auto(name, value)
-  if lanes != 'auto':  # More would stay empty.
+  checks.positive_int_or_auto('devices', devices)
+  checks.positive_int_or_auto('lanes', lanes, autotune.WORDS)
+  if lanes not in autotune.WORDS:  # More would stay empty.
     lanes = min(lanes, sampler.max_cohort)
   sets = _evaluation_sets(test, more_sets or {})
   check_examples.check_examples(model, train, sets)
@@ -94,7 +95,7 @@ def build(
   # Arrays are put on a number of devices once, whatever the lanes.
   owned = examples == 'owned'
   placed = functools.cache(
-      lambda count: _Placed.make(count, train, batched, owned))
+      lambda count: _Placed.make(count, train, batched, owned, precision))
 
   def make(devices: int, lanes: int) -> Simulation:
     placement, held, eval_data = placed(devices)
@@ -116,8 +117,8 @@ def build(
     simulation = Simulation(
         model=model, algorithm=algorithm, train=train, sampler=sampler,
         engine=engine, placement=placement, lanes=lanes, lanes_reason='given',
-        program=Program(trace=lambda: simulation.trace(), devices=devices,
-                        lanes=lanes),
+        program=Program(trace=lambda: simulation.trace(), placement=placement,
+                        lanes=lanes, idle=lambda: simulation.idle_arguments()),
         num_blocks=plan_lib.blocks_for(slots, lanes),
         capacity=max(1, min(_CAPACITY, _PLAN_SLOTS // (devices * slots))),
         local_steps=local_steps, seed=seed, key=key, examples=held,
@@ -204,8 +205,10 @@ class _Placed(NamedTuple):
   eval_data: dict[str, evaluation.EvalData]
 
   @classmethod
-  def make(cls, devices: int, train, batched, owned) -> '_Placed':
-    placement = sharding.place(devices)
+  def make(
+      cls, devices: int, train, batched, owned, precision
+  ) -> '_Placed':
+    placement = sharding.place(devices, precision)
     batched = sharding.to_devices(
         {name: evaluation.fill_up(data, devices)
          for name, data in batched.items()}, placement.split())
