@@ -5,7 +5,7 @@ from fedjax_sim.aggregation.cast import cast
 from fedjax_sim.aggregation.chain import aggregator, chain
 from fedjax_sim.aggregation.clip import adaptive_clip, clip
 from fedjax_sim.aggregation.downlink import downlink
-from fedjax_sim.aggregation.drive import drive
+from fedjax_sim.aggregation.drive_signs import drive
 from fedjax_sim.aggregation.eden import eden
 from fedjax_sim.aggregation.ef21 import ef21
 from fedjax_sim.aggregation.error_feedback import error_feedback

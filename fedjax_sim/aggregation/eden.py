@@ -19,7 +19,7 @@ from jax import numpy as jnp
 from scipy import special
 
 from fedjax_sim.aggregation import symbols
-from fedjax_sim.aggregation.drive import rotated_code
+from fedjax_sim.aggregation.drive_signs import rotated_code
 from fedjax_sim.aggregation.value_code import Vector
 from fedjax_sim.core import checks
 from fedjax_sim.core.types import MessageTransform
