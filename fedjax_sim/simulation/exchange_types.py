@@ -46,10 +46,12 @@ class Totals(NamedTuple):
       rejected.
     bits: int32 [2], what they have sent, as `costs.whole` has it; None where
       each sends the same, which is known beforehand.
+    started: int32 [], how many took part; None where all messages arrive.
   """
 
   metrics: MetricSums
   bits: jax.Array | None
+  started: jax.Array | None
 
 
 class Faults(NamedTuple):
@@ -95,9 +97,12 @@ class Surroundings(NamedTuple):
     key: the round's key.
     slots: Slot [blocks, W], the device's.
     frozen: the model's frozen weights, None if it has none.
+    everyone: Slot [D, blocks, W], all devices'; None where there is one device
+      or no transform asks for the cohort.
   """
 
   examples: PyTree
   key: jax.Array
   slots: Slot
   frozen: PyTree = None
+  everyone: Slot | None = None
