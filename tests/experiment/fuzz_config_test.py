@@ -274,8 +274,8 @@ def targeted():
     yield field, None, 'must be text, got None'
     yield field, 'nope', "must be one of .*got 'nope'"
   for field in ('devices', 'lanes'):
-    yield field, 0, "must be 'auto' or a whole number >= 1, got 0"
-    yield field, 'all', "must be 'auto' or a whole number >= 1, got 'all'"
+    yield field, 0, "must be 'auto',? .*or a whole number >= 1, got 0"
+    yield field, 'all', "must be 'auto',? .*or a whole number >= 1, got 'all'"
   yield 'clients_per_round', 21, 'at most num_clients = 20'
   yield 'num_clients', 10 ** 6, 'need 1000000 examples; there are 1437'
   yield 'seed', -1, r'from 0 to 2\*\*64 - 1, got -1'
