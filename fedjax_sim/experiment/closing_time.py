@@ -6,19 +6,25 @@ import numpy as np
 
 from fedjax_sim.simulation.records import Record
 
-_UNITS = ((86400.0, 'days'), (3600.0, 'hours'), (60.0, 'minutes'))
-
-
-def unit(seconds: float) -> tuple[float, str]:
-  """The seconds of a unit that reads well for a time, and its name."""
-  return next(((length, name) for length, name in _UNITS
-               if seconds >= 2 * length), (1.0, 'seconds'))
+_UNITS = ((86400.0, 'days', 'd'), (3600.0, 'hours', 'h'),
+          (60.0, 'minutes', 'min'), (1.0, 'seconds', 's'))
 
 
 def text(seconds: float) -> str:
   """A time such as '3.25 hours'."""
-  length, name = unit(seconds)
+  length, name, _ = _unit(seconds)
   return f'{seconds / length:.2f} {name}'
+
+
+def short(seconds: float) -> str:
+  """A time such as '3.25 h', with as few digits as it takes."""
+  length, _, name = _unit(seconds)
+  return f'{seconds / length:.3g} {name}'
+
+
+def _unit(seconds: float) -> tuple[float, str, str]:
+  """The length of a unit that reads well for a time, and its names."""
+  return next((one for one in _UNITS if seconds >= 2 * one[0]), _UNITS[-1])
 
 
 def fields(records: Sequence[Record]) -> dict[str, str]:

@@ -6,6 +6,7 @@ last, says what should be there.
 """
 
 import contextlib
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -31,9 +32,7 @@ def write(
     folder: Path, state: SimulationState, targets: Sequence[float],
     higher_is_better: Mapping[str, bool],
 ) -> None:
-  """The final parameters, and the curves where there are any.
-
-  A curve is drawn against rounds, and against whatever else the records tell.
+  """The final parameters, and the curve where there is one, also by time.
 
   Args:
     folder: with the metrics.
@@ -47,11 +46,12 @@ def write(
   if told is not None:
     marked = targets if told.name == 'test/accuracy' else ()
     name = told.name.removeprefix('test/')
-    for x in ('round', *plot_axes.known(told.tested(records))):
-      ending = plot_axes.ENDINGS.get(x, '')
-      plots.curves(
-          records, folder / f'{name}{ending}.png', told.name, targets=marked,
-          title=folder.name, higher=told.higher, x=x)
+    draw = functools.partial(
+        plots.curves, records, metric=told.name, targets=marked,
+        title=folder.name, higher=told.higher)
+    draw(folder / f'{name}.png')
+    if np.isfinite(plot_axes.places(records, 'simulated_seconds')).any():
+      draw(folder / f'{name}_by_time.png', axis='simulated_seconds')
 
 
 def write_clients(folder: Path, found: ClientMetrics) -> None:

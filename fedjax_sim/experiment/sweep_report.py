@@ -1,5 +1,6 @@
 """The table and the plot of a sweep."""
 
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -62,7 +63,7 @@ def _draw(
     records: Mapping[str, list[Record]], told: headline.Headline,
     targets: Sequence[float],
 ) -> None:
-  """sweep.png and others, with the median of the runs of one name."""
+  """sweep.png, with the median of the runs of one name, by bytes and time."""
   drawn = {}
   for label, name in curves.items():
     drawn.setdefault(name, []).append(records[label])
@@ -71,11 +72,18 @@ def _draw(
     title += ', median over seeds'
   drawn = {name: median(runs, told.name) for name, runs in drawn.items()}
   drawn = {name: curve for name, curve in drawn.items() if curve}
-  every = [record for curve in drawn.values() for record in curve]
-  for x in ('round', *plot_axes.known(every)) if drawn else ():
-    ending = plot_axes.ENDINGS.get(x, '')
-    plots.curves(drawn, folder / f'sweep{ending}.png', told.name,
-                 targets=targets, title=title, best=False, x=x)
+  if drawn:
+    draw = functools.partial(
+        plots.curves, drawn, metric=told.name, targets=targets, title=title,
+        best=False)
+    draw(folder / 'sweep.png')
+    sent = [plot_axes.places(x, 'bytes_up')[-1] for x in drawn.values()]
+    if min(sent) < max(sent):  # Never so where it is not known, a NaN.
+      draw(folder / 'sweep_by_bytes.png', axis='bytes_up')
+    ends = [plot_axes.places(x, 'simulated_seconds')[-1]
+            for x in drawn.values()]
+    if np.isfinite(ends).any():
+      draw(folder / 'sweep_by_time.png', axis='simulated_seconds')
 
 
 def median(
@@ -83,16 +91,25 @@ def median(
 ) -> list[Record]:
   """A metric over runs, in the rounds that all of them evaluated.
 
-  With the median of whatever else it may be drawn against.
+  With the bytes since the one before, of medians, and the median of simulated
+  time, where all records tell them.
   """
-  tested = [{record['round']: record for record in records
+  tested = [{record['round']: record[metric] for record in records
              if record.get(metric) is not None} for records in runs]
   shared = set(tested[0]).intersection(*tested[1:])
-  names = [metric, *(x for x in plot_axes.ENDINGS if all(
-      x in plot_axes.known(records) for records in runs))]
-  middle = lambda name, r: float(np.median([t[r][name] for t in tested]))
-  return [{'round': r, **{name: middle(name, r) for name in names}}
-          for r in sorted(shared)]
+  middle = lambda r: float(np.median([t[r] for t in tested]))
+  rows = [{'round': r, metric: middle(r)} for r in sorted(shared)]
+  for field in ('bytes_up', 'bytes_down', 'simulated_seconds'):
+    known = [dict(zip((one['round'] for one in records),
+                      plot_axes.places(records, field), strict=True))
+             for records in runs]
+    total = np.median([[at[row['round']] for row in rows] for at in known], 0)
+    if np.all(np.isfinite(total)):
+      if plot_axes.PLOT_AXES[field].summed:
+        total = np.diff(total, prepend=0)
+      for row, value in zip(rows, total, strict=True):
+        row[field] = float(value)
+  return rows
 
 
 def _of_clients(folder: Path) -> tuple[str, str]:

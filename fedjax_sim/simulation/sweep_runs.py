@@ -187,6 +187,14 @@ class SweepRuns:
   def bytes_per_client(self) -> traffic_lib.Traffic:
     return self.sweep.bytes_per_client()
 
+  def cohort(self, member: int, round_number: int) -> list[str]:
+    """The ids of a member's clients in a round, from 0."""
+    one, known = self.members[member], self._timeline(member)
+    sampler = (self.sweep.make_sampler(one.seed) if known is None
+               else known.as_sampler())
+    data = self.sweep.federations[one.federation]
+    return [data.client_ids[k] for k in sampler.sample(round_number)]
+
   def _timeline(self, member: int) -> Timeline | None:
     one = self.members[member]
     return self.sweep.timeline(one.seed, one.federation)
