@@ -6,8 +6,11 @@ from fedjax_sim.aggregation.clip import adaptive_clip, clip
 from fedjax_sim.aggregation.downlink import downlink
 from fedjax_sim.aggregation.means import fixed_mean, weighted_mean
 from fedjax_sim.aggregation.on import on
+from fedjax_sim.aggregation.quantize import quantize
 from fedjax_sim.aggregation.robust import coordinate_median, median
+from fedjax_sim.aggregation.rotate import rotate
 from fedjax_sim.aggregation.secure import masked_mean
+from fedjax_sim.aggregation.subsample import subsample
 from fedjax_sim.aggregation.transform import identity, transform
 
 __all__ = [
@@ -24,6 +27,9 @@ __all__ = [
     'masked_mean',
     'median',
     'on',
+    'quantize',
+    'rotate',
+    'subsample',
     'transform',
     'weighted_mean',
 ]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import jax
 from jax import numpy as jnp
 
-from fedjax_sim.aggregation import kinds
+from fedjax_sim.aggregation import encodings, kinds
 from fedjax_sim.aggregation.means import weighted_mean
 from fedjax_sim.core import precision, random
 from fedjax_sim.core.types import (
@@ -59,12 +59,15 @@ def chain(*transforms: MessageTransform) -> MessageTransform:
     *transforms: each sees the message as the one before left it.
 
   Raises:
-    ValueError: an argument is no transform.
+    ValueError: an argument is no transform, or the order makes no sense, as
+      `encodings` has it.
   """
   for given in transforms:
     kinds.check('an argument of chain', given, MessageTransform,
                 kinds.TRANSFORM)
   parts = tuple(p for t in transforms for p in (t.parts or (t,)))
+  encoded = tuple(encoding for part in parts for encoding in part.encodings)
+  encodings.check_order(encoded)
   names = _names(parts)
   named = tuple(zip(names, parts, strict=True))
 
@@ -112,7 +115,8 @@ def chain(*transforms: MessageTransform) -> MessageTransform:
 
   return MessageTransform(
       'chain', init, client_init, client, decode, server,
-      broadcast if any(p.broadcast for p in parts) else None, parts)
+      broadcast if any(p.broadcast for p in parts) else None, parts,
+      encoded)
 
 
 def _names(parts: tuple[MessageTransform, ...]) -> list[str]:

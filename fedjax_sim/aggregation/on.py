@@ -72,7 +72,8 @@ def on(pattern: str, part: MessageTransform) -> MessageTransform:
       f'{part.name} on {pattern}', init,
       lambda message: part.client_init(
           _chosen_part(_choice(pattern, message.update), message)),
-      client, decode, server)
+      client, decode, server, encodings=tuple(
+          encoding.on(pattern) for encoding in part.encodings))
 
 
 def _choice(pattern: str, update: PyTree) -> PyTree:

@@ -22,6 +22,7 @@ from jax import numpy as jnp
 
 from fedjax_sim.aggregation import tally
 from fedjax_sim.aggregation.chain import aggregator
+from fedjax_sim.aggregation.encodings import Kind
 from fedjax_sim.aggregation.transform import transform
 from fedjax_sim.core import checks, costs, precision, trees
 from fedjax_sim.core.types import (
@@ -82,7 +83,8 @@ def fixed_point(scale: float) -> MessageTransform:
     mean = jax.tree.map(lambda x: jnp.where(finite, x, jnp.nan), mean)
     return aggregate._replace(mean=mean), state, {}
 
-  return transform('fixed_point', client=client, decode=decode, server=server)
+  return transform('fixed_point', client=client, decode=decode, server=server,
+                   encodes=(Kind.CODES,))
 
 
 def _limit(scale: float, places: int) -> np.float32:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 
+from fedjax_sim.aggregation.encodings import Encoding, Kind
 from fedjax_sim.core.types import Message, MessageTransform
 
 
@@ -16,6 +17,7 @@ def transform(
     decode: Callable | None = None,
     server: Callable | None = None,
     broadcast: Callable | None = None,
+    encodes: tuple[Kind, ...] = (),
 ) -> MessageTransform:
   """Builds a transform; what is not given does nothing.
 
@@ -29,6 +31,8 @@ def transform(
     server: `(aggregate, state, key, cohort) -> (aggregate, state, metrics)`.
       The mean is decoded, and `aggregate.sums` are the transform's own.
     broadcast: changes what the server sends.
+    encodes: what `client` does to the values of an update, which says where in
+      a chain the transform may stand.
 
   Example, which halves every update:
 
@@ -51,7 +55,8 @@ def transform(
       name=name, init=init, client_init=client_init,
       client=client or unchanged,
       decode=decode or (lambda update, state, key, like: update),
-      server=decode_and_serve, broadcast=broadcast)
+      server=decode_and_serve, broadcast=broadcast,
+      encodings=tuple(Encoding(name, kind) for kind in encodes))
 
 
 def identity() -> MessageTransform:

@@ -128,6 +128,13 @@ def fraction(name: str, value: Any) -> Any:
   return value
 
 
+def share(name: str, value: Any) -> Any:
+  """Returns `value` if it lies in (0, 1]."""
+  if not is_traced(value) and not (_is_finite(value) and 0 < value <= 1):
+    raise ValueError(f'{name} must lie in (0, 1], got {shown(value)}.')
+  return value
+
+
 def decay(name: str, value: Any) -> Any:
   """Returns `value` if it lies in [0, 1): 1 would forget nothing, ever."""
   fraction(name, value)

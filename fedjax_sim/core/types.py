@@ -263,6 +263,8 @@ class MessageTransform(NamedTuple):
       what clients make of what the server sends, and its bits for each; None
       if it travels as it is.
     parts: the transforms of a chain, in order; `()` of a single one.
+    encodings: what it does to an update's values, in order, as
+      `aggregation.encodings` has it; `()` if any order of a chain will do.
   """
 
   name: str
@@ -273,6 +275,7 @@ class MessageTransform(NamedTuple):
   server: Callable[..., tuple[Aggregate, PyTree, Mapping[str, Any]]]
   broadcast: Callable[..., tuple[PyTree, Any]] | None = None
   parts: tuple['MessageTransform', ...] = ()
+  encodings: tuple[Any, ...] = ()
 
 
 class Aggregator(NamedTuple):

@@ -123,6 +123,9 @@ TRANSFORMS = {
     'noise': noise,
     'random_mask': random_mask,
     'on': lambda: aggregation.on('params', coarse()),
+    'sketched': lambda: aggregation.chain(
+        aggregation.rotate('vector'), aggregation.subsample(0.5),
+        aggregation.quantize(4)),
 }
 REDUCERS = {
     'weighted_mean': aggregation.weighted_mean,
