@@ -94,9 +94,11 @@ def takes_training(
       raise ValueError(
           f'restrict must not be given to {builder.__name__}: '
           f'{never_restricted}, got {getattr(given, "name", given)}.')
-    if isinstance(given, Restriction) and given.submodel is not None:
-      del kwargs['restrict']
-      return submodels.with_submodels(builder, given, args, kwargs)
+    if isinstance(given, Restriction):
+      given.check_fits(kwargs.get('aggregator'))
+      if given.submodel is not None:
+        del kwargs['restrict']
+        return submodels.with_submodels(builder, given, args, kwargs)
     return builder(*args, **kwargs)
 
   return checked
@@ -236,7 +238,7 @@ def local_training(
 def _restricted(
     restrict: Restriction, sgd: Callable[..., LocalState],
     variables: Variables, key, correct,
-    change_gradient=lambda gradient: gradient,
+    change_gradient=lambda gradient: gradient, **options,
 ) -> LocalState:
   """Local SGD in the coordinates of a restriction.
 
@@ -247,7 +249,15 @@ def _restricted(
     key: the client's in this round.
     correct: as in `run_sgd`, of the whole model's gradient.
     change_gradient: likewise.
+    **options: none, since they are of the whole model.
+
+  Raises:
+    ValueError: there are options, such as an optimizer state to start from.
   """
+  if options:
+    raise ValueError(
+        f'restrict={restrict.name} does not fit an algorithm that gives '
+        f'{", ".join(options)} to its local training.')
   entered = restriction.enter(
       restrict, variables, random.named(key, 'restrict'))
 

@@ -34,7 +34,7 @@ def hidden_layers(
   for layer, width in widths.items():
     checks.positive_int(f'the width of {layer}', width)
   checks.function('narrow', narrow, 'of widths, which returns a Model')
-  following = [*list(widths)[1:], output]
+  following = [*widths, output][1:]
   axes = {layer: {f'params/{layer}/kernel': -1, f'params/{layer}/bias': -1,
                   f'params/{after}/kernel': -2}
           for layer, after in zip(widths, following, strict=True)}

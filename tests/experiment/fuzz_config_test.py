@@ -124,6 +124,7 @@ SPECS = {  # Field -> texts that build.
     'downlink': ['', 'clip(1.0)'],
     'reduce': ['', 'median', 'fixed_mean(3)', 'weighted_mean'],
     'aggregate': ['', 'masked_mean'],
+    'restrict': [''],
 }
 
 ODD_SPECS = [

@@ -58,4 +58,4 @@ def low_rank(rank: int) -> Restriction:
     return Trained(jnp.zeros((rank, columns), x.dtype), expand,
                    lambda g: a.T @ g.reshape(shape))
 
-  return Restriction(f'low_rank({rank})', trained)
+  return Restriction(f'low_rank({rank})', trained, recodes=True)

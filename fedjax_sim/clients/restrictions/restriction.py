@@ -21,10 +21,10 @@ import numpy as np
 
 from fedjax_sim.core import precision, random
 from fedjax_sim.core.costs import Cost
-from fedjax_sim.core.types import Model, PyTree, Variables
+from fedjax_sim.core.types import Aggregator, Model, PyTree, Variables
 
-# A seed tells what was drawn: two words.
-SEED_BITS = 64
+# The bits of a seed, which tells what was drawn.
+SEED = 32
 
 
 class Trained(NamedTuple):
@@ -46,18 +46,32 @@ class Trained(NamedTuple):
 
 
 class Restriction(NamedTuple):
-  """What of a model a client trains in a round; one of the two is None.
+  """What of a model a client trains in a round.
+
+  One of `trained` and `submodel` is None.
 
   Attributes:
     name: for errors.
     trained: `(path, array, key) -> Trained`, or None for an array that is
       trained and sent whole. A path looks like 'params/dense_0/kernel'.
     submodel: `(model) -> submodels.Submodel`, that clients have instead.
+    recodes: whether numbers are sent that are no entries of the update, so that
+      no transform could encode these.
   """
 
   name: str
   trained: Callable[[str, jax.Array, jax.Array], Trained | None] | None = None
   submodel: Callable[[Model], Any] | None = None
+  recodes: bool = False
+
+  def check_fits(self, aggregator: Aggregator | None) -> None:
+    """ValueError if what is sent can't be encoded as the aggregator does."""
+    transform = aggregator and aggregator.transform
+    if self.recodes and transform and transform.encodings:
+      raise ValueError(
+          f'uplink must not encode updates beside restrict={self.name}, which '
+          'sends other numbers than the entries of an update, got '
+          f'{transform.encodings[0].name!r}.')
 
 
 class Travels(NamedTuple):
@@ -122,7 +136,7 @@ def enter(
 def _travels(found, treedef, variables: Variables, start: Variables) -> Travels:
   """What is sent of Variables whose arrays were found to be trained so."""
   drawn = [i for i, one in enumerate(found) if one and one.drawn]
-  extra = [SEED_BITS if drawn[:1] == [i] else 0 for i in range(len(found))]
+  extra = [SEED if drawn[:1] == [i] else 0 for i in range(len(found))]
   state = variables.model_state
   bits = lambda tree: jax.tree.map(
       lambda x: x.size * np.dtype(x.dtype).itemsize * 8, tree)

@@ -55,7 +55,7 @@ class Submodel(NamedTuple):
 
 
 class Received(NamedTuple):
-  """What a client gets: uint32 [2], the seed, and the message with its part."""
+  """What a client gets: the seed, uint32 [], and the message with its part."""
 
   seed: jax.Array
   message: PyTree
@@ -128,7 +128,7 @@ def with_submodels(
     del slot
     seed = jax.random.bits(
         random.named(keys.client if cut.per_client else keys.round,
-                     'submodel'), (2,), jnp.uint32)
+                     'submodel'), (), jnp.uint32)
     return Received(seed, take_out(cut, message, draw(cut, seed)))
 
   return whole._replace(
@@ -138,7 +138,7 @@ def with_submodels(
 
 def draw(cut: Submodel, seed: jax.Array) -> dict[str, jax.Array]:
   """The units of each layer that stay: int32 [kept], sorted."""
-  key = jax.random.wrap_key_data(seed, impl='threefry2x32')
+  key = jax.random.key(seed)
   return {
       layer: jnp.sort(random.random_order(
           random.named(key, layer), n, n)[:cut.kept[layer]])

@@ -146,7 +146,7 @@ def test_what_is_sent_and_its_seed_are_counted(restrict, numbers, uplink):
   variables = jax.eval_shape(
       MODEL.init, jax.random.key(0), DATA.examples['x'][:1])
   counted = traffic.per_client(algorithm, DATA.examples, variables)
-  seed, weight, whole = 8, 4, 4 * 15
+  seed, weight, whole = 4, 4, 4 * 15
   assert counted.up == 4 * numbers + seed + weight
   assert counted.down == whole + 4
 

@@ -74,7 +74,7 @@ def test_less_is_sent(name):
   for restrict, trained in zip(ARRAYS, (2 * 6 + 2 * 3, 24 + 9), strict=True):
     got = counted(BUILDERS[name], restrict)
     assert got.down == plain.down
-    assert plain.up - got.up == 4 * (48 + 18 - trained) - 8
+    assert plain.up - got.up == 4 * (48 + 18 - trained) - 4
 
 
 @pytest.mark.parametrize('name', sorted(BUILDERS))
@@ -86,12 +86,12 @@ def test_a_submodel_goes_both_ways(name):
       counted(build, DROPOUT)
     return
   if name == 'ifca':
-    with pytest.raises(ValueError, match='needs one model whose params/dense'):
+    with pytest.raises(ValueError, match='whose messages are of one model'):
       counted(build, DROPOUT)
     return
   plain, got = counted(build, None), counted(build, DROPOUT)
   fewer = 4 * (48 + 6 + 18) // 2
-  assert plain.up - got.up == fewer and plain.down - got.down == fewer - 8
+  assert plain.up - got.up == fewer and plain.down - got.down == fewer - 4
 
 
 @pytest.mark.parametrize('name', sorted(REFUSED))
