@@ -26,6 +26,7 @@ from flax import linen as nn
 
 import fedjax_sim
 from fedjax_sim import algorithms, data, models
+from fedjax_sim.core import products
 from fedjax_sim.data import partition, sampling
 from fedjax_sim.experiment import workdir
 from fedjax_sim.simulation import build as build_lib
@@ -66,6 +67,7 @@ def main() -> None:
   parser.add_argument('--rounds', type=int, default=1500)
   parser.add_argument('--devices', type=int, default=0, help='0: measured')
   parser.add_argument('--lanes', type=int, default=0, help='0: measured')
+  parser.add_argument('--precision', default='auto', choices=products.CHOICES)
   parser.add_argument('--out', type=Path, default=RESULTS)
   arguments = parser.parse_args()
   fedjax_sim.use_all_cores()
@@ -81,7 +83,7 @@ def main() -> None:
       model, algorithms.fedavg(model, optax.sgd(0.1), batch_size=10),
       data.federate(train, parts), sampling.uniform(CLIENTS, COHORT, seed=0),
       test=test, devices=arguments.devices or 'auto',
-      lanes=arguments.lanes or 'auto')
+      lanes=arguments.lanes or 'auto', precision=arguments.precision)
   state = simulation.init()
   _ = simulation.program.compiled  # Not timed.
   begun, records = time.perf_counter(), []
@@ -98,6 +100,7 @@ def main() -> None:
         'accuracy': records[-1]['test/accuracy'],
         'real_images': bool(arguments.data_dir),
         'devices': simulation.placement.size, 'lanes': simulation.lanes,
+        'precision': simulation.placement.precision,
         'date': datetime.date.today().isoformat(),
         'environment': workdir.environment()}) + '\n')
 

@@ -183,7 +183,7 @@ def latest(results: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
   for result in results:
     name = result['task']['name']
     ours = result['contenders'].get(_REFERENCE)
-    if (name in TASKS and result['task'] == TASKS[name]._asdict()
+    if (name in TASKS and Task(**result['task']) == TASKS[name]
         and ours is not None and ours['device'] == 'cpu'):
       chosen[name] = result
   return {name: chosen[name] for name in TASKS if name in chosen}

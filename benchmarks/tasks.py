@@ -34,6 +34,8 @@ class Task(NamedTuple):
       shuffles and initial weights of their own.
     turn: rounds that a contender runs before it is the next one's turn.
     repeats: turns of each contender.
+    precision: of everybody's products, as fedjax_sim names it: 'highest' is
+      float32, and all that a CPU has.
   """
 
   name: str
@@ -51,6 +53,7 @@ class Task(NamedTuple):
   clients: int = 10
   epochs: int = 1
   batch_size: int = 10
+  precision: str = 'highest'
 
 
 TASKS = {task.name: task for task in (

@@ -88,6 +88,8 @@ def get_config() -> Config:
   config.devices = FieldReference('auto', field_type=object)
   config.lanes = FieldReference('auto', field_type=object)
   config.examples = 'auto'  # or owned: each device holds a part of the clients
+  # of products: highest, tensorfloat32, bfloat16; 'auto' as the device does
+  config.precision = 'auto'
   config.client_state = 'auto'  # or device; stored: on disk, the cohorts' moved
   config.rounds_per_dispatch = 0  # in one call of the device; 0 = about 1 s
   config.checkpoint_seconds = 30.0  # seconds between two checkpoints

@@ -33,7 +33,7 @@ CALLS = {  # Function -> (arguments that are right, argument -> what is right)
         'clients_per_round': (), 'client_fraction': (None,),
         'eval_every': (), 'seed': (10 ** 30,), 'devices': (),
         'lanes': (10 ** 30,),
-        'examples': (), 'client_state': ()}),
+        'examples': (), 'client_state': (), 'precision': ()}),
     fs.sweep: ({
         'model': MODEL, 'train': DATA, 'rounds': 1, 'seeds': [0],
         'make_algorithm': lambda rate: ALGORITHM, 'learning_rates': [0.1],

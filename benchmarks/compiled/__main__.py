@@ -14,6 +14,7 @@ revision's package, `--dump` keeps the program and XLA's list of launches.
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -45,9 +46,8 @@ def compile_case(
     CompilationError: it failed.
   """
   target = TARGETS[case['target']]
-  folder.mkdir(parents=True, exist_ok=True)
-  for old in folder.iterdir():
-    old.unlink()
+  shutil.rmtree(folder, ignore_errors=True)
+  folder.mkdir(parents=True)
   job = folder / 'job.json'
   job.write_text(json.dumps({'checkout': str(checkout), 'case': case}))
   environment = os.environ | {

@@ -25,7 +25,7 @@ def main() -> None:
   job = json.loads(job_file.read_text())
   sys.path.insert(0, job['checkout'])
   # Only now the package can be imported, from where it was asked for.
-  from benchmarks.compiled import deviceless
+  from benchmarks.compiled import deviceless, traced
   begun = time.perf_counter()
   simulation = deviceless.build(**job['case'])
   built = time.perf_counter() - begun
@@ -34,6 +34,8 @@ def main() -> None:
   memory = compiled.memory_analysis()
   print(json.dumps({
       'lanes': simulation.lanes, 'blocks': simulation.num_blocks,
+      'phases': traced.count_phases(
+          simulation.program.traced.jaxpr.jaxpr, MARK),
       'steps': int(simulation.local_steps.max()),
       'rounds_a_window': simulation.capacity,
       'temporary_bytes': memory.temp_size_in_bytes,

@@ -128,6 +128,7 @@ def _cifar10(out: Path, rehearse: bool, clock: Clock) -> None:
   subprocess.run(
       [sys.executable, '-m', 'benchmarks.cifar10', '--rounds', str(rounds),
        '--lanes', str(lanes), '--devices', '1',
+       '--precision', 'tensorfloat32',
        '--out', str(out / 'cifar10.jsonl')], cwd=ROOT,
       timeout=min(120, clock.left), check=True)
 

@@ -41,10 +41,17 @@ class Figure(NamedTuple):
   panels: tuple[Panel, ...]
 
 
-def missing(figure: Figure, records: Mapping[str, Any]) -> list[str]:
-  """The keys of a figure's cells that the store has no curve of."""
+def completeness(figure: Figure, records: Mapping[str, Any]) -> str:
+  """A sentence: how many of its curves there are, and how many are whole."""
   keys = dict.fromkeys(c.key for panel in figure.panels for c in panel.cells)
-  return [key for key in keys if not _has_curve(records, key)]
+  run = [key for key in keys if _has_curve(records, key)]
+  cut = sum(records[key]['state'] != 'done' for key in run)
+  if not run:
+    return 'Not run.'
+  if len(run) == len(keys) and not cut:
+    return f'Complete: {len(keys)} curves.'
+  text = f'Partial: {len(run)} of {len(keys)} curves'
+  return text + (f', {cut} of them of runs that were cut off.' if cut else '.')
 
 
 def draw(figure: Figure, records: Mapping[str, Any], path: Path) -> bool:

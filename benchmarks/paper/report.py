@@ -1,45 +1,49 @@
 """docs/paper.md and its figures, from the store alone."""
 
 import json
-import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.paper import cells, figures, results, store, tables
+from benchmarks.paper import figures, side_tables, store, summary, tables
 from benchmarks.paper.cells import BY_KEY
 from fedjax_sim.core import files
 
 DOCS = Path(__file__).parents[2] / 'docs'
+# Text between the numbers: a section for each `# heading`.
 NOTES = Path(__file__).parent / 'notes.md'
-# A cell within this factor of the paper's figure agrees with it.
-FACTOR = 1.5
 
-_TITLES = {
-    1: 'Table 1: the fraction of clients in a round',
-    2: 'Table 2: FedSGD and FedAvg',
-    3: 'Table 3: CIFAR-10',
-    4: 'Table 4: the 2NN',
-}
 _INTRODUCTION = """\
 # The paper, cell by cell
 
 Tables 1 to 4 and figures 1 to 10 of McMahan, Moore, Ramage, Hampson, Agüera y
 Arcas, *Communication-Efficient Learning of Deep Networks from Decentralized
-Data* (AISTATS 2017, arXiv:1602.05629), computed by fedjax_sim. Written by
-`python -m benchmarks.paper report` from `benchmarks/results/paper/cells.jsonl`;
-`python -m benchmarks.paper run` computes what is missing.
+Data* (AISTATS 2017, arXiv:1602.05629), computed by fedjax_sim. What is counted
+is communication rounds until the best test accuracy so far reaches a target.
 
-A figure is the number of communication rounds until the best test accuracy so
-far reaches the target, by linear interpolation between evaluations, at the
-learning rate that is best for the cell. Ours is the median over seeds, with
-their range. C is the fraction of clients in a round (0 is one client), E the
-local epochs, B the local batch size (∞ is all of a client's data), u = En/(KB)
-the local updates of a client in a round. A speedup is over the first row of
-the same table, in the paper and in ours. Ours may be a bound while a cell is
-not finished: "at most", where rates are still to be tried, and "more than",
-where no rate has reached the target yet. The last two columns: the same cell
-with pixels from -0.5 to 0.5 where the others have 0 to 1."""
+This page is written by `python -m benchmarks.paper report` from
+`benchmarks/results/paper`; `python -m benchmarks.paper run` computes what is
+missing, see [reproduction](reproduction.md)."""
+_PLOT = """\
+![Our rounds against the paper's](paper/rounds.png)
+
+*Rounds to the target, ours against the paper's: a point for each finished row
+with a figure in both. On the line they are equal.*"""
+_READING = """\
+Rounds are found by linear interpolation between evaluations, at the learning
+rate that is best for the row. Ours are the median over seeds, with their range.
+C is the fraction of clients in a round (0 is one client), E the local epochs, B
+the local batch size (∞ is all of a client's data), u = En/(KB) the local
+updates of a client in a round. Speedups are over the first row of a block, in
+the paper and in ours. While a row is not finished, ours is a bound: "at most"
+where rates are still to be tried, "more than" where none has reached the target
+yet. Where there are two more columns, they have the same row with pixels from
+-0.5 to 0.5 ("centered"), where the others have 0 to 1."""
+_CURVES = """\
+Curves are the best test accuracy so far, the median over seeds, with the range
+shaded; training losses are as they are. Gray lines are targets, open circles on
+them the paper's rounds. Curves of CIFAR-10, Shakespeare and the word model were
+begun on two CPU cores and cut off; to the end they need a GPU."""
 _FIGURE_1 = ('Training loss on the way between two models, trained apart from '
              'different initialisations and from a shared one')
 
@@ -52,7 +56,7 @@ def write(
   Args:
     store_path: of the store; it need not exist.
     docs: a folder; figure1.png is shown if its folder `paper` has it.
-    notes: Markdown, the text of the section on deviations.
+    notes: Markdown; see `page`.
 
   Returns:
     The page's path.
@@ -63,6 +67,8 @@ def write(
            if figures.draw(figure, records, folder / f'figure{n}.png')}
   if (folder / 'figure1.png').exists():
     drawn.add(1)
+  if summary.draw(records, folder / 'rounds.png'):
+    drawn.add('rounds')
   docs.mkdir(parents=True, exist_ok=True)
   with files.replacing(docs / 'paper.md') as file:
     file.write(page(
@@ -73,7 +79,7 @@ def write(
 
 
 def page(
-    records: Mapping[str, Any], drawn: Collection[int], notes: str,
+    records: Mapping[str, Any], drawn: Collection[int | str], notes: str,
     causes: Sequence[Mapping[str, Any]] = (),
     comparisons: Sequence[Mapping[str, Any]] = (),
 ) -> str:
@@ -81,71 +87,52 @@ def page(
 
   Args:
     records: those of the store.
-    drawn: numbers of the figures that there are.
-    notes: the text of the section on deviations.
+    drawn: numbers of the figures that there are; 'rounds' for the plot.
+    notes: Markdown, the text of the sections `_notes` lists.
     causes: lines of `benchmarks.paper.causes`.
     comparisons: lines of `benchmarks.paper.comparisons`.
   """
-  parts = [_INTRODUCTION, _summary(records)]
-  for table, title in _TITLES.items():
-    parts.append(f'## {title}')
-    for block in tables.blocks(table):
-      parts += [f'**{block.title}.** Speedups over {block.base}.',
-                tables.render(block, records)]
+  own = _notes(notes)
+  parts = [_INTRODUCTION, '## Summary', summary.counts(records),
+           summary.ratios(records)]
+  parts += [_PLOT] if 'rounds' in drawn else []
+  parts += ['## Findings', '### What agrees', *own('What agrees'),
+            *summary.order_sentence(records), '### What does not',
+            *own('What does not'), *summary.speedup_table(records),
+            '## How to read the tables', _READING]
+  parts += [tables.section(table, records) for table in tables.TITLES]
   parts += ['## Figures', *_figures(records, drawn)]
-  parts += ['## Where ours differs from the paper', notes.strip()]
   if causes:
-    parts += ['### Two cells, other ways', _causes(causes)]
+    parts += ['## Two cells, other ways', side_tables.causes(causes)]
   if comparisons:
     parts += ['## Averaging once, and uniform averages',
-              _comparisons(comparisons)]
-  parts += ['## What it was computed on', _origins(records)]
+              side_tables.comparisons(comparisons)]
+  parts += ['## How ours is computed', *own('How ours is computed')]
+  if records:
+    parts += [tables.fold('Learning rates that were tried',
+                          tables.tried(records)),
+              tables.fold('Devices, versions and hours', _origins(records))]
   return '\n\n'.join(parts) + '\n'
 
 
-def _summary(records: Mapping[str, Any]) -> str:
-  """How many cells there are, and how many agree."""
-  rows = [row for table in _TITLES for block in tables.blocks(table)
-          for row in block.rows]
-  states = [results.of(row.cell, records.get(row.cell.key), row.target).state
-            for row in rows]
-  plain, within = _agreeing(rows, records, lambda cell: [cell])
-  centered, near = _agreeing(rows, records, lambda cell: cells.centered([cell]))
-  return (f'Of the {len(rows)} rows of the tables {states.count("done")} are '
-          f'finished, {states.count("partial")} begun, '
-          f'{states.count("not run")} not run. Of the {plain} finished ones '
-          f'with a figure in both, {within} are within a factor of {FACTOR} of '
-          f'the paper\'s; of {centered} with centered pixels, {near}. (A run '
-          'may stand in two tables, or be a row for each target.)')
+def _notes(text: str):
+  """`(heading) -> [its text]`, of text with lines `# heading`; [] if none."""
+  sections = dict(
+      part.split('\n', 1) for part in ('\n' + text).split('\n# ')[1:])
+  return lambda heading: (
+      [sections[heading].strip()] if sections.get(heading) else [])
 
 
-def _agreeing(rows, records: Mapping[str, Any], variant) -> tuple[int, int]:
-  """Finished cells with a figure in both, and those that agree."""
-  found = [(results.of(cell, records[cell.key], row.target), row.paper)
-           for row in rows for cell in variant(row.cell)
-           if cell.key in records]
-  ratios = [tables.ratio(result, paper) for result, paper in found
-            if result.state == 'done']
-  ratios = [r for r in ratios if r is not None]
-  return len(ratios), sum(1 / FACTOR <= r <= FACTOR for r in ratios)
-
-
-def _figures(records: Mapping[str, Any], drawn: Collection[int]) -> list[str]:
-  """Each figure, or the cells that it lacks."""
-  parts = [
-      'Curves are the best test accuracy so far, the median over seeds, with '
-      'the range shaded; training losses are as they are. Gray lines are '
-      "targets, open circles on them the paper's rounds.",
-      '### Figure 1', f'{_FIGURE_1}.',
-      _image(1) if 1 in drawn else 'Not run.']
+def _figures(
+    records: Mapping[str, Any], drawn: Collection[int | str]) -> list[str]:
+  """Each figure, and how much of it there is."""
+  parts = [_CURVES, '### Figure 1', f'{_FIGURE_1}.',
+           _image(1) if 1 in drawn else 'Not run.']
   for n, figure in figures.FIGURES.items():
     parts += [f'### Figure {n}', f'{figure.caption}.']
+    parts += [figures.completeness(figure, records)]
     if n in drawn:
       parts.append(_image(n))
-    missing = figures.missing(figure, records)
-    if missing:
-      keys = ', '.join(f'`{key}`' for key in missing)
-      parts.append(f'{"" if n in drawn else "Not drawn. "}Not run: {keys}.')
   return parts
 
 
@@ -161,97 +148,6 @@ def _beside(store_path: Path, name: str) -> list[dict[str, Any]]:
   return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def _causes(causes: Sequence[Mapping[str, Any]]) -> str:
-  """Median rounds of each way, for both cells."""
-  iid = [line for line in causes if line['clients'] == 'IID']
-  apart = [line for line in causes if line['clients'] == 'non-IID']
-  parts = ['The 2NN, C = 0.1, E = 1, B = 10: rounds to 97% with other initial '
-           'weights and scales of pixels, medians of 3 seeds. '
-           '`python -m benchmarks.paper.causes`']
-  if iid:
-    parts.append(
-        'IID (92 rounds in table 4, 87 in table 1), by learning rate (with '
-        'pixels up to 255, that divided by 255²):\n\n' + _by_rate(iid))
-  if apart:
-    parts.append(
-        'Non-IID (831 rounds in table 4, 664 in table 1), at the best of three '
-        'rates, by the number of rounds between evaluations; in brackets the '
-        'rate. Accuracy jumps from round to round, so fewer looks find its '
-        'peaks later:\n\n' + _by_evaluations(apart))
-  return '\n\n'.join(parts)
-
-
-def _by_rate(causes: Sequence[Mapping[str, Any]]) -> str:
-  """A line a way, a column a rate."""
-  own = list(causes[0]['crossings'])
-  lines = ['| way | best | ' + ' | '.join(own) + ' |',
-           '|---|--:|' + '--:|' * len(own)]
-  for line in causes:
-    medians = [results.median(c) for c in line['crossings'].values()]
-    told = [_rounds(m, line['limit']) for m in medians]
-    best = f'{told[medians.index(min(medians))]} at {line["best_rate"]}'
-    lines.append(f'| {line["way"]} | {best if min(medians) < math.inf else "-"}'
-                 f' | {" | ".join(told)} |')
-  return '\n'.join(lines)
-
-
-def _by_evaluations(causes: Sequence[Mapping[str, Any]]) -> str:
-  """A line a way, a column for each number of rounds between evaluations."""
-  every = list(causes[0]['evaluated_every'])
-  lines = ['| way | ' + ' | '.join(map(_interval, every)) + ' |',
-           '|---|' + '--:|' * len(every)]
-  for line in causes:
-    found = line['evaluated_every'].values()
-    told = [f'{_rounds(results.median(c["crossings"]), line["limit"])} '
-            f'({c["best_rate"]})' for c in found]
-    lines.append(f'| {line["way"]} | {" | ".join(told)} |')
-  return '\n'.join(lines)
-
-
-def _interval(every: str) -> str:
-  return 'every round' if every == '1' else f'every {every}'
-
-
-def _rounds(median: float, limit: int) -> str:
-  return results.number(median) if median < math.inf else f'> {limit}'
-
-
-def _comparisons(comparisons: Sequence[Mapping[str, Any]]) -> str:
-  """Final accuracies, a table for each topic."""
-  texts = {
-      'one shot': 'All 100 clients, 20 local epochs in all (2NN, B = 10), '
-                  'averaged after every so many of them:',
-      'weights': 'Clients of unequal sizes weighed by their examples or all '
-                 'alike (2NN; FedSGD 100 rounds, FedAvg 50, C = 0.1). Where '
-                 'all sizes are the same the two are one:'}
-  parts = ['Final test accuracy, the median over '
-           f'{len(comparisons[0]["seeds"])} seeds and their range, at the best '
-           'of three rates (marked where that is the largest or the least, so '
-           'that a better one may lie beyond). '
-           '`python -m benchmarks.paper.comparisons`']
-  known = {line['topic'] for line in comparisons}
-  for topic, text in texts.items():
-    if topic not in known:
-      continue
-    lines = [text, '', '| clients | way | accuracy | rate |',
-             '|---|---|--:|--:|']
-    for line in (line for line in comparisons if line['topic'] == topic):
-      own = sorted(a or 0.0 for a in line['accuracy'][line['best_rate']])
-      lines.append(
-          f'| {line["clients"]} | {line["way"]} | {100 * line["median"]:.1f}% '
-          f'({100 * own[0]:.1f} to {100 * own[-1]:.1f}) | '
-          f'{line["best_rate"]}{_edge(line)} |')
-    parts.append('\n'.join(lines))
-  return '\n\n'.join(parts)
-
-
-def _edge(line: Mapping[str, Any]) -> str:
-  """Whether the best rate lies at an end of those tried."""
-  rates = sorted(line['accuracy'], key=float)
-  ends = {rates[0]: ', the least', rates[-1]: ', the largest'}
-  return ends.get(line['best_rate'], '')
-
-
 def _origins(records: Mapping[str, Any]) -> str:
   """Cells and hours by device, versions and commit, latest last."""
   groups = {}
@@ -259,8 +155,6 @@ def _origins(records: Mapping[str, Any]) -> str:
     versions = ', '.join(f'{k} {v}' for k, v in record['versions'].items())
     groups.setdefault(
         (record['device'], record['commit'][:10], versions), []).append(record)
-  if not groups:
-    return 'Nothing yet.'
   lines = ['| device | commit | versions | cells | hours | dates |',
            '|---|---|---|--:|--:|---|']
   for (device, commit, versions), group in groups.items():

@@ -1,7 +1,10 @@
-"""Tables 1 to 4 in Markdown: ours beside the paper's."""
+"""Tables 1 to 4 in Markdown: ours beside the paper's.
+
+What is not finished takes no row: it is named below, or folded away.
+"""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.paper import published, results
@@ -10,9 +13,15 @@ from benchmarks.paper.published import Entry
 
 _ALGORITHMS = {'sgd': 'SGD, B = 100', 'fedsgd': 'FedSGD',
                'fedavg': 'FedAvg, E = 5, B = 50'}
-_HEAD = ('| {} | u | paper | speedup | ours | speedup | ours / paper '
-         '| best rate | rates tried | centered pixels | / paper |\n'
-         '|---|--:|--:|--:|--:|--:|--:|--:|---|--:|--:|')
+_HEAD = ('| {} | u | paper | ours | ours / paper | speedup, paper '
+         '| speedup, ours | rate |', '|---|--:|--:|--:|--:|--:|--:|--:|')
+_CENTERED = (' centered pixels | / paper |', '--:|--:|')
+TITLES = {
+    1: 'Table 1: the fraction of clients in a round',
+    2: 'Table 2: FedSGD and FedAvg',
+    3: 'Table 3: CIFAR-10',
+    4: 'Table 4: the 2NN',
+}
 
 
 class Row(NamedTuple):
@@ -55,21 +64,91 @@ def blocks(table: int) -> Iterator[Block]:
     yield Block(title, 'C' if table == 1 else 'E, B', base, tuple(rows))
 
 
+def section(table: int, records: Mapping[str, Any]) -> str:
+  """A table of the paper: its blocks, then folded those without a finished row.
+
+  Args:
+    table: 1 to 4.
+    records: those of the store.
+  """
+  parts, folded, rows = [f'## {TITLES[table]}'], [], 0
+  for block in blocks(table):
+    if any(_told(row, records) for row in block.rows):
+      parts += [f'**{block.title}.** Speedups over {block.base}.',
+                render(block, records)]
+    else:
+      folded.append(f'- {block.title}. {block.head}: '
+                    f'{_without(block.rows, records)}.')
+      rows += len(block.rows)
+  if folded:
+    parts.append(fold(f"Not finished: {rows} rows, and the paper's figures",
+                      '\n'.join(folded)))
+  return '\n\n'.join(parts)
+
+
+def fold(title: str, text: str) -> str:
+  """Markdown that is shown once a reader asks for it."""
+  return (f'<details>\n<summary>{title}</summary>\n\n{text}\n\n'
+          '</details>')
+
+
 def render(block: Block, records: Mapping[str, Any]) -> str:
-  """A block as a Markdown table; `records` are those of the store."""
+  """A block as a Markdown table, and a line with the rows that are not run."""
   found = [results.of(row.cell, records.get(row.cell.key), row.target)
            for row in block.rows]
-  lines = [_HEAD.format(block.head)]
+  with_centered = any(cell.key in records for row in block.rows
+                      for cell in centered([row.cell]))
+  head = [line + more if with_centered else line
+          for line, more in zip(_HEAD, _CENTERED, strict=True)]
+  lines = [head[0].format(block.head), head[1]]
   for row, result in zip(block.rows, found, strict=True):
-    fields = (
+    if not _told(row, records):
+      continue
+    fields = [
         row.label, f'{row.cell.u:.4g}' if row.cell.unit == 1 else '-',
-        'not reached' if row.paper is None else f'{row.paper:,}',
+        _paper(row), results.text(result), _ratio(result, row.paper),
         _speedup(block.rows[0].paper, row.paper),
-        results.text(result), _our_speedup(found[0], result),
-        _ratio(result, row.paper), result.rate or '-',
-        ', '.join(result.tried) or '-', *_centered(row, records))
+        _our_speedup(found[0], result), result.rate or '-']
+    if with_centered:
+      fields += _centered(row, records)
     lines.append(f'| {" | ".join(fields)} |')
+  missing = [row for row in block.rows if not _told(row, records)]
+  if missing:
+    lines.append("\nNot finished, with the paper's figure: "
+                 f'{_without(missing, records)}.')
   return '\n'.join(lines)
+
+
+def tried(records: Mapping[str, Any]) -> str:
+  """A line for each cell that was run: the rates, and which diverged."""
+  lines = []
+  for key, record in sorted(records.items()):
+    cell = BY_KEY.get(key.removesuffix('/centered'))
+    if cell:
+      rates = results.of(cell, record, cell.targets[-1]).tried
+      lines.append(f'- {key}: {", ".join(rates)}')
+  return '\n'.join(lines)
+
+
+def _told(row: Row, records: Mapping[str, Any]) -> bool:
+  """Whether a row is finished or bounded, with whichever pixels."""
+  found = [results.of(cell, records.get(cell.key), row.target)
+           for cell in (row.cell, *centered([row.cell]))]
+  return any(result.state == 'done' or result.reached for result in found)
+
+
+def _paper(row: Row) -> str:
+  return 'not reached' if row.paper is None else f'{row.paper:,}'
+
+
+def _without(rows: Sequence[Row], records: Mapping[str, Any]) -> str:
+  """The rows' labels and the paper's figures, and how far ours have come."""
+  told = []
+  for row in rows:
+    result = results.of(row.cell, records.get(row.cell.key), row.target)
+    ours = '' if result.state == 'not run' else f', ours {results.text(result)}'
+    told.append(f'{row.label} ({_paper(row)}{ours})')
+  return '; '.join(told)
 
 
 def _centered(row: Row, records: Mapping[str, Any]) -> tuple[str, str]:

@@ -61,6 +61,7 @@ def example_loss(batch, logits):
 def main() -> None:
   link = Link()
   task, inputs = link.task, as_input(link.job.x)
+  jax.config.update('jax_default_matmul_precision', task.precision)
   clients = [fedjax.ClientDataset({'x': x, 'y': y})
              for x, y in zip(inputs, link.job.y, strict=True)]
   model = fedjax.create_model_from_haiku(

@@ -16,6 +16,7 @@ def _prepared(path: str):
   """What an actor keeps: the task, the examples, the model, its optimizer."""
   torch.set_num_threads(1)
   job = link.read_job(path)
+  torch_models.set_precision(job.task.precision)
   model = torch_models.build(job.task.model)
   optimizer = torch.optim.SGD(
       model.parameters(), lr=job.task.rate, fused=True)

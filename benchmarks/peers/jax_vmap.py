@@ -99,8 +99,7 @@ def build_round(model: nn.Module, task):
 
 def main() -> None:
   link = Link()
-  jax.config.update(
-      'jax_default_matmul_precision', link.job.options.get('precision'))
+  jax.config.update('jax_default_matmul_precision', link.task.precision)
   model = MODELS[link.task.model]()
   key = jax.random.key(0)
   x, y = jnp.asarray(as_input(link.job.x)), jnp.asarray(link.job.y)

@@ -5,9 +5,8 @@ the host, one dispatch, scaling of pixels (the examples are uint8 on the
 device), local SGD, the average, sums of the training loss, the check for
 divergence, and the records. Not timed: compiling, and the test set.
 
-Options that `simulator.build` takes are handed to it. `precision` is JAX's
-default for products, `graphs=False` leaves a GPU's loops to the host, and
-`convolution` is 'native' for XLA's own or 'patches' for one product.
+Options that `simulator.build` takes are handed to it; `convolution` is 'native'
+for XLA's own or 'patches' for one product.
 
 With the option `processes` there are so many, each with its part of the cores:
 the one that speed.py has started starts the others, which do what it does.
@@ -38,8 +37,7 @@ from fedjax_sim.simulation.simulation import Simulation
 
 # As in a long job, for which devices and lanes are measured.
 _MANY = 10 ** 9
-_OWN_OPTIONS = ('processes', 'precision', 'graphs', 'convolution',
-                'compile_lock')
+_OWN_OPTIONS = ('processes', 'graphs', 'convolution', 'compile_lock')
 
 MODELS = {
     '2nn': lambda: models.mnist_2nn(),
@@ -61,7 +59,8 @@ def build(link: Link, model) -> Simulation:
   options = {k: v for k, v in link.job.options.items()
              if k not in _OWN_OPTIONS}
   return build_lib.build(
-      model, algorithm, clients, sampler, rounds=_MANY, **options)
+      model, algorithm, clients, sampler, rounds=_MANY,
+      precision=task.precision, **options)
 
 
 def join(count: int) -> None:
@@ -87,7 +86,6 @@ def join(count: int) -> None:
 
 def configure(options: dict) -> None:
   """Applies the options that are ours and no argument of a simulation."""
-  jax.config.update('jax_default_matmul_precision', options.get('precision'))
   compilation.options = functools.partial(
       compilation.options, graphs=options.get('graphs', True))
   if options.get('convolution') == 'native':
@@ -108,6 +106,7 @@ def main() -> None:
   state = simulation.init()
   with link.compiling():
     _ = simulation.program.compiled
+  jax.config.update('jax_default_matmul_precision', link.task.precision)
   apply = jax.jit(lambda variables, x: model.run(
       variables, x, key=jax.random.key(0), train=False, mask=None)[0])
   link.ready(jax.devices()[0].device_kind, 'jax', 'jaxlib', 'flax', 'optax',

@@ -86,6 +86,7 @@ def main() -> None:
   link = Link()
   task = link.task
   link.set_threads = torch.set_num_threads
+  torch_models.set_precision(link.task.precision)
   module = Module(task.model)
   model = PyTorchModel(
       module,

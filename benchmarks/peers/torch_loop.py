@@ -18,7 +18,7 @@ def main() -> None:
   link = Link()
   task = link.task
   link.set_threads = torch.set_num_threads
-  torch_models.set_precision(link.job.options.get('precision'))
+  torch_models.set_precision(link.task.precision)
   model = torch_models.build(task.model)
   x, y = torch_models.examples(link.job)
   optimizer = torch.optim.SGD(model.parameters(), lr=task.rate, fused=True)

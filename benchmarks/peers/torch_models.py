@@ -80,10 +80,11 @@ def device_name() -> str:
           else 'cpu')
 
 
-def set_precision(precision: str | None) -> None:
-  """TensorFloat-32 products on CUDA, as JAX has them; 'highest' is float32."""
-  torch.backends.cuda.matmul.allow_tf32 = precision != 'highest'
-  torch.backends.cudnn.allow_tf32 = precision != 'highest'
+def set_precision(precision: str) -> None:
+  """Products, and convolutions, as the task's `precision` says."""
+  torch.set_float32_matmul_precision({
+      'highest': 'highest', 'tensorfloat32': 'high'}[precision])
+  torch.backends.cudnn.allow_tf32 = precision == 'tensorfloat32'
 
 
 def synchronize() -> None:

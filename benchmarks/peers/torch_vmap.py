@@ -50,7 +50,7 @@ def main() -> None:
   link = Link()
   task = link.task
   link.set_threads = torch.set_num_threads
-  torch_models.set_precision(link.job.options.get('precision'))
+  torch_models.set_precision(link.task.precision)
   model = torch_models.build(task.model, MODELS)
   x, y = torch_models.examples(link.job)
   loss = lambda params, x, y: torch_models.mean_loss(

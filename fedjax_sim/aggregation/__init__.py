@@ -4,13 +4,17 @@ from fedjax_sim.aggregation.buffered import Stage, buffered
 from fedjax_sim.aggregation.chain import aggregator, chain
 from fedjax_sim.aggregation.clip import adaptive_clip, clip
 from fedjax_sim.aggregation.downlink import downlink
+from fedjax_sim.aggregation.ef21 import ef21
+from fedjax_sim.aggregation.error_feedback import error_feedback
 from fedjax_sim.aggregation.means import fixed_mean, weighted_mean
 from fedjax_sim.aggregation.on import on
 from fedjax_sim.aggregation.quantize import quantize
+from fedjax_sim.aggregation.random_k import random_k
 from fedjax_sim.aggregation.robust import coordinate_median, median
 from fedjax_sim.aggregation.rotate import rotate
 from fedjax_sim.aggregation.secure import masked_mean
 from fedjax_sim.aggregation.subsample import subsample
+from fedjax_sim.aggregation.top_k import top_k
 from fedjax_sim.aggregation.transform import identity, transform
 
 __all__ = [
@@ -22,14 +26,18 @@ __all__ = [
     'clip',
     'coordinate_median',
     'downlink',
+    'ef21',
+    'error_feedback',
     'fixed_mean',
     'identity',
     'masked_mean',
     'median',
     'on',
     'quantize',
+    'random_k',
     'rotate',
     'subsample',
+    'top_k',
     'transform',
     'weighted_mean',
 ]

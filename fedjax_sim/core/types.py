@@ -213,6 +213,8 @@ class Reducer(NamedTuple):
       round; `()` for none.
     plain: whether it is the weighted mean of the updates as they are, which an
       algorithm may compute in another way.
+    linear: whether the mean is a sum of the updates times their weights, or
+      times one, divided by the `denominator` of its aggregate.
     tolerant: whether it bears updates that are not finite. Then the metrics of
       clients with such an update or loss are left out, and the round is good.
   """
@@ -223,6 +225,7 @@ class Reducer(NamedTuple):
   finalize: Callable[..., tuple[Aggregate, PyTree, Scalars]]
   initial: Callable[..., PyTree] = lambda message, num_clients, key: ()
   plain: bool = False
+  linear: bool = False
   tolerant: bool = False
 
 
@@ -265,6 +268,7 @@ class MessageTransform(NamedTuple):
     parts: the transforms of a chain, in order; `()` of a single one.
     encodings: what it does to an update's values, in order, as
       `aggregation.encodings` has it; `()` if any order of a chain will do.
+    needs_linear: whether it works with a linear reducer only.
   """
 
   name: str
@@ -276,6 +280,7 @@ class MessageTransform(NamedTuple):
   broadcast: Callable[..., tuple[PyTree, Any]] | None = None
   parts: tuple['MessageTransform', ...] = ()
   encodings: tuple[Any, ...] = ()
+  needs_linear: bool = False
 
 
 class Aggregator(NamedTuple):

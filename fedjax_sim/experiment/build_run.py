@@ -43,10 +43,22 @@ class Experiment(NamedTuple):
 
 
 class Shape(NamedTuple):
-  """How a round lies on the hardware: devices D, lanes W; numbers or 'auto'."""
+  """How a round lies on the hardware, and how that multiplies.
+
+  Attributes:
+    devices: D, or 'auto'.
+    lanes: W, or 'auto'.
+    precision: of `core/products.py`.
+  """
 
   devices: int | str
   lanes: int | str
+  precision: str = 'auto'
+
+  @classmethod
+  def of(cls, wanted: Any) -> 'Shape':
+    """That of what has fields of these names."""
+    return cls(wanted.devices, wanted.lanes, wanted.precision)
 
 
 def build(
@@ -95,22 +107,33 @@ def _build(
 def shape_before(record: Mapping[str, Any], wanted: Shape) -> Shape:
   """What 'auto' became in an earlier part of a run, where that is possible.
 
-  Bits depend on it: another shape sums in another order.
+  Bits depend on it: another shape sums in another order. Of the precision more
+  than bits depend, so it stays on another device, too.
 
   Args:
     record: what the run's config.json says.
     wanted: now.
   """
   before = record['resolved']
+  if 'precision' in before:
+    wanted = wanted._replace(precision=before['precision'])
   same = all(record['config'].get(name, value) == value
-             for name, value in wanted._asdict().items())
+             for name, value in (('devices', wanted.devices),
+                                 ('lanes', wanted.lanes)))
   present = len(jax.devices())
   possible = before.get('devices', 1) <= present
   if jax.process_count() > 1:  # Every process takes part.
     possible = before.get('devices', 1) == present
   if same and possible:
-    return Shape(before.get('devices', 1), before['lanes'])
+    return wanted._replace(
+        devices=before.get('devices', 1), lanes=before['lanes'])
   return wanted
+
+
+def shape_of(simulation: Simulation) -> Shape:
+  """What everything has become."""
+  placement = simulation.placement
+  return Shape(placement.size, simulation.lanes, placement.precision)
 
 
 def try_out(

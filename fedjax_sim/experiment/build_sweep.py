@@ -51,7 +51,7 @@ def build_sweep(
           with_fields(config, {'seed': seed}), num_clients),
       test=evaluation.some_of(dataset.test, config.test_examples),
       eval_batch_size=config.eval_batch_size,
-      **{'num_members': len(members)} | options)
+      **{'precision': config.precision, 'num_members': len(members)} | options)
   return sweep, members
 
 

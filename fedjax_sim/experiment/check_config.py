@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from fedjax_sim.core import builders, checks, random
+from fedjax_sim.core import builders, checks, products, random
 from fedjax_sim.core.builders import AnyBound
 from fedjax_sim.data import sampling
 from fedjax_sim.experiment import best, field_names, moved_fields, spec_fields
@@ -87,6 +87,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     'lanes': checks.positive_int_or_auto,
     'examples': _one_of(*EXAMPLES),
     'client_state': _one_of(*client_states.CHOICES),
+    'precision': _one_of(*products.CHOICES),
     'rounds_per_dispatch': _at_least(0),
     'checkpoint_seconds': checks.non_negative,
     'keep_checkpoints': _at_least(1),

@@ -322,8 +322,7 @@ def _complete(
   """Adds to the new records what the program doesn't know."""
   for records in progress.records.values():
     for record in records:
-      clients = record['clients']
-      record.update(traffic.of(clients, record.get('started', clients)))
+      traffic.add(record)
       record.update(notes(record))
 
 

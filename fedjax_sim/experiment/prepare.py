@@ -77,6 +77,7 @@ class Options(NamedTuple):
   lanes: int | str = 'auto'
   examples: str = 'auto'
   client_state: str = 'auto'
+  precision: str = 'auto'
   rounds_per_dispatch: int | None = None
   every_round: bool = False
 
@@ -166,7 +167,7 @@ def _build(
     say: Callable[[str], None],
 ) -> Simulation:
   from fedjax_sim.experiment.build_run import Shape, shape_before
-  shape = Shape(given.devices, given.lanes)
+  shape = Shape.of(given)
   if record is not None:
     shape = shape_before(record, shape)
   return build(
@@ -258,6 +259,7 @@ def _claim(
       'eval_every': given.eval_every, 'seed': given.seed,
       'devices': given.devices, 'lanes': given.lanes,
       'examples': given.examples, 'client_state': given.client_state,
+      'precision': given.precision,
       'start': starting.described(given),
       **fingerprint.of(simulation)})
   if record is not None:
@@ -275,9 +277,9 @@ def _claim(
           stacklevel=2)
       before = before | {_PROGRAM: plain[_PROGRAM]}
     workdir.check_same(folder, record | {'config': before}, plain)
+  from fedjax_sim.experiment.build_run import shape_of
   workdir.write_record(
-      folder, plain, {'devices': simulation.placement.size,
-                      'lanes': simulation.lanes}, record)
+      folder, plain, shape_of(simulation)._asdict(), record)
 
 
 def _versions(environment: Mapping[str, Any]) -> Any:

@@ -31,6 +31,7 @@ from fedjax_sim.experiment.build_run import (
   Shape,
   build,
   shape_before,
+  shape_of,
 )
 from fedjax_sim.experiment.check_config import validate
 from fedjax_sim.experiment.checkpoints import Checkpoints
@@ -76,8 +77,7 @@ def run(
   if dry_run:
     with notice.Notice() as waiting:
       waiting.say('reading the data')
-      experiment = build(config, Shape(config.devices, config.lanes),
-                         waiting.say)
+      experiment = build(config, Shape.of(config), waiting.say)
       waiting.say('compiling the rounds')
       _ = experiment.simulation.program.compiled
     state = experiment.simulation.init()
@@ -96,7 +96,7 @@ def _run_in(
 ) -> int:
   """`run`, in a folder that this process holds."""
   record = workdir.read_record(folder)
-  shape = Shape(config.devices, config.lanes)
+  shape = Shape.of(config)
   if record is not None:
     workdir.check_same(folder, record, plain)
     shape = shape_before(record, shape)
@@ -123,8 +123,7 @@ def _run_in(
       _ = simulation.program.compiled
     if processes.is_first():
       workdir.write_record(
-          folder, plain, Shape(simulation.placement.size,
-                               simulation.lanes)._asdict(), record)
+          folder, plain, shape_of(simulation)._asdict(), record)
     return _train(folder, config, experiment, saved, begun)
 
 
@@ -238,6 +237,7 @@ def _header(
       'device': f'{device.device_kind} ({device.platform}), '
                 f'devices {simulation.placement.size}, lanes '
                 f'{simulation.lanes} ({simulation.lanes_reason})',
+      **_products(simulation),
       'workdir': str(folder),
   }
 
@@ -247,6 +247,13 @@ def _messages(config: ConfigDict) -> dict[str, str]:
   fields = ('restrict', 'uplink', 'downlink', 'reduce', 'aggregate')
   said = [f'{name} {config[name]}' for name in fields if config[name]]
   return {'messages': ', '.join(said)} if said else {}
+
+
+def _products(simulation: Simulation) -> dict[str, str]:
+  """How a device multiplies; a CPU has one way."""
+  placement = simulation.placement
+  return {} if placement.platform == 'cpu' else {
+      'products': placement.precision}
 
 
 def _client_state(simulation: Simulation) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from fedjax_sim.core import compilation
+from fedjax_sim.core import compilation, products
 from fedjax_sim.core.cpu_devices import use_all_cores
 from fedjax_sim.experiment import (
   build_sweep,
@@ -64,11 +64,18 @@ def run(
     if record is not None:
       workdir.check_same(folder, record, plain)
     # Where members lie depends on it, so a sweep goes on with as many.
-    devices = record['resolved']['devices'] if record else len(jax.devices())
-    workdir.write_record(folder, plain, {'devices': devices}, record)
+    resolved = {
+        'devices': len(jax.devices()),
+        'precision': products.resolved(
+            config.precision, compilation.platform_of(jax.devices()[0])),
+    } | (record['resolved'] if record else {})
+    workdir.write_record(folder, plain, resolved, record)
+    devices = resolved['devices']
     for i, (one, settings) in enumerate(groups):
       labels = [label(fields, one, setting) for setting in settings]
       most = devices if one.devices == 'auto' else one.devices
+      if one.precision == 'auto' and len(settings) > 1:
+        one.precision = resolved['precision']
       if not sweep_group.run(folder, f'{i}', one, settings, labels, most):
         return EXIT_STOPPED
     _report(folder, config, groups, fields)

@@ -314,10 +314,16 @@ def draw_partition(session: Session) -> None:
 def client_evaluator(session: Session) -> Callable[..., ClientMetrics]:
   """Evaluates the clients on their own test examples, with any state."""
   simulation = session.simulation
-  return evaluation.client_evaluator(
+  evaluate = evaluation.client_evaluator(
       simulation.model, simulation.algorithm, simulation.train,
       session.client_test, key=random.root_key(simulation.seed),
       lanes=simulation.lanes)
+
+  def evaluate_there(state: SimulationState) -> ClientMetrics:
+    with simulation.placement.tracing():
+      return evaluate(state)
+
+  return evaluate_there
 
 
 def evaluated(session: Session, state: SimulationState) -> PyTree:

@@ -53,6 +53,7 @@ def simulate(
     lanes: int | str = 'auto',
     examples: str = 'auto',
     client_state: str = 'auto',
+    precision: str = 'auto',
     rounds_per_dispatch: int | None = None,
 ) -> Result:
   """Trains a federation for a number of rounds.
@@ -116,6 +117,11 @@ def simulate(
       all of them on the devices, each on its owner; 'stored' for a file on the
       disk, and on the devices those of the next rounds' cohorts, to the same
       results; 'auto' stores what would take more than a quarter of the memory.
+    precision: how exactly products are computed, of training and evaluation:
+      'highest' (float32), 'tensorfloat32' or 'bfloat16', with weights and sums
+      of float32. 'auto' is 'highest' on a CPU, which has nothing else,
+      'tensorfloat32' on a GPU and 'bfloat16' on a TPU, unless
+      `jax_default_matmul_precision` is set; docs/speed.md.
     rounds_per_dispatch: rounds in one call of the device; None is about a
       second's worth.
 

@@ -30,6 +30,7 @@ def sweep(
     eval_every: int = 1,
     devices: int | str = 'auto',
     lanes: int | str = 'auto',
+    precision: str = 'auto',
     on_dispatch: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[tuple[int, float], Result]:
   """`simulate` for every seed and every client learning rate.
@@ -51,6 +52,7 @@ def sweep(
     eval_every: rounds.
     devices: D.
     lanes: W.
+    precision: of products.
     on_dispatch: called after each dispatch; members are numbered rates first.
 
   Returns:
@@ -75,7 +77,8 @@ def sweep(
       client_fraction=client_fraction)
   settings = [(seed, rate) for seed in seeds for rate in learning_rates]
   runs, state = _runs(model, make_algorithm, train, settings, cohort, rounds,
-                      test=test, devices=devices, lanes=lanes)
+                      test=test, devices=devices, lanes=lanes,
+                      precision=precision)
   initial = loop.evaluate_initial(runs, state, {})
   records = [[initial[i]] if i in initial else [] for i in range(len(settings))]
   for progress in loop.proceed(

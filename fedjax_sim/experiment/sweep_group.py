@@ -176,8 +176,10 @@ def _write_results(
     stated = sweep.model.higher_is_better
     results.write(folders[i], last, config.targets, stated)
     if tests:
-      results.write_clients(folders[i], evaluation.evaluate_clients(
-          sweep.model, sweep.make_algorithm(**member.hyperparameters), last,
-          sweep.federations[member.federation], tests[member.federation],
-          key=random.root_key(member.seed)))
+      with sweep.placement.tracing():
+        found = evaluation.evaluate_clients(
+            sweep.model, sweep.make_algorithm(**member.hyperparameters), last,
+            sweep.federations[member.federation], tests[member.federation],
+            key=random.root_key(member.seed))
+      results.write_clients(folders[i], found)
     results.complete(folders[i], config.rounds, config.targets, stated)

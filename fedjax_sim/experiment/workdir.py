@@ -24,6 +24,9 @@ _FREE_FIELDS = frozenset([
     'micro_batch_size', 'rounds_per_dispatch', 'checkpoint_seconds',
     'keep_checkpoints', 'tensorboard'])
 
+# Fields that came later, and what runs had that have none.
+_LATER = {'precision': 'auto'}
+
 # Says what results a run has left; see `results`.
 RESULTS_FILE = 'results.json'
 
@@ -33,7 +36,8 @@ _PACKAGES = ('fedjax_sim', 'jax', 'jaxlib', 'flax', 'optax', 'numpy',
 
 def identity(config: Config) -> Config:
   """The fields that a run's results depend on."""
-  return {k: v for k, v in config.items() if k not in _FREE_FIELDS}
+  return {k: v for k, v in config.items()
+          if k not in _FREE_FIELDS and (k, v) not in _LATER.items()}
 
 
 def short_hash(config: Config) -> str:
@@ -96,8 +100,9 @@ def check_same(path: Path, record: dict[str, Any], config: Config) -> None:
   if old == new:
     return
   names = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
+  told = lambda fields, name: repr(fields.get(name, _LATER.get(name)))
   difference = '\n'.join(
-      f'  {name}: {old.get(name)!r} there, {new.get(name)!r} now'
+      f'  {name}: {told(old, name)} there, {told(new, name)} now'
       for name in names)
   raise ValueError(
       f'workdir {str(path)!r} holds another run:\n{difference}\n'

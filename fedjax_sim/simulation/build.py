@@ -56,6 +56,7 @@ def build(
     rounds: int | None = None,
     examples: str = 'auto',
     client_state: str = 'auto',
+    precision: str = 'auto',
     eval_batch_size: int = 1000,
     say: Callable[[str], None] = lambda text: None,
 ) -> Simulation:
@@ -94,7 +95,7 @@ def build(
   # Arrays are put on a number of devices once, whatever the lanes.
   owned = examples == 'owned'
   placed = functools.cache(
-      lambda count: _Placed.make(count, train, batched, owned))
+      lambda count: _Placed.make(count, train, batched, owned, precision))
 
   def make(devices: int, lanes: int) -> Simulation:
     placement, held, eval_data = placed(devices)
@@ -204,8 +205,10 @@ class _Placed(NamedTuple):
   eval_data: dict[str, evaluation.EvalData]
 
   @classmethod
-  def make(cls, devices: int, train, batched, owned) -> '_Placed':
-    placement = sharding.place(devices)
+  def make(
+      cls, devices: int, train, batched, owned, precision
+  ) -> '_Placed':
+    placement = sharding.place(devices, precision)
     batched = sharding.to_devices(
         {name: evaluation.fill_up(data, devices)
          for name, data in batched.items()}, placement.split())

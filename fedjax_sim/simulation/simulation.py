@@ -26,6 +26,7 @@ from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation.placement import (
   client_owners,
   client_states,
+  collectives,
   sharding,
   streamed_examples,
 )
@@ -314,7 +315,7 @@ def _evaluation(
 
   def evaluate_sets(server, data, weights):
     variables = evaluated(frozen.put(server, weights))
-    return evaluate.finish(sharding.total(evaluate.sums(variables, data)))
+    return evaluate.finish(collectives.total(evaluate.sums(variables, data)))
 
   return sharding.spread(
       evaluate_sets, placement,

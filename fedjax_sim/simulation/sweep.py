@@ -226,6 +226,7 @@ def build(
     devices: int | str = 'auto',
     lanes: int | str = 'auto',
     together: int | str = 'auto',
+    precision: str = 'auto',
     eval_batch_size: int = 1000,
 ) -> Sweep:
   """Puts a sweep together.
@@ -245,6 +246,7 @@ def build(
     lanes: W; 'auto' is 1 on a CPU, and all of a cohort elsewhere.
     together: members that a device computes side by side; 'auto' is 1 on a
       CPU, and all elsewhere.
+    precision: of products, see `core/products.py`.
     eval_batch_size: examples at once.
 
   Raises:
@@ -272,7 +274,7 @@ def build(
   size = -(-num_members // devices) * devices
   if together == 'auto':
     together = 1 if cpu else size // devices
-  placement = sharding.place(devices)
+  placement = sharding.place(devices, precision)
   everywhere = placement.everywhere
   if test is not None:
     eval_data = sharding.to_devices(

@@ -162,7 +162,12 @@ class SweepRuns:
   @functools.cached_property
   def _evaluate(self):
     evaluate = evaluation.of_sets(self.sweep.model)
-    return jax.jit(lambda *args: evaluate.finish(evaluate.sums(*args)))
+
+    def run(*args):
+      with self.sweep.placement.tracing():
+        return evaluate.finish(evaluate.sums(*args))
+
+    return jax.jit(run)
 
   def notes(self, window: Window, member: int, i: int) -> Record:
     return {'padded_steps': float(window.padded_share[member][i]),

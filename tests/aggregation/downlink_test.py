@@ -10,7 +10,6 @@ from fedjax_sim import aggregation, algorithms
 from fedjax_sim.simulation import traffic
 from tests import toys
 from tests.aggregation.parts import (
-    error_feedback,
     noise,
     padded_signs,
     rounding,
@@ -50,7 +49,7 @@ def test_bits_down_are_those_of_the_part():
 
 
 def test_a_part_with_memory_is_refused():
-  part = aggregation.downlink(error_feedback(aggregation.chain(rounding())))
+  part = aggregation.downlink(aggregation.error_feedback(rounding()))
   with pytest.raises(ValueError, match="without state and memory"):
     part.broadcast(MODEL.init(None, None), (), jax.random.key(0))
 

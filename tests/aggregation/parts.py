@@ -5,7 +5,7 @@ import optax
 from jax import numpy as jnp
 
 from fedjax_sim import aggregation, algorithms
-from fedjax_sim.core import costs, precision, trees
+from fedjax_sim.core import costs, precision
 from fedjax_sim.core.types import Keys, Message
 
 
@@ -37,22 +37,6 @@ def rounding(scale=16.0):
               lambda u: jnp.round(scale * u), message.update)), memory),
       decode=lambda update, state, key, like: jax.tree.map(
           lambda u: u / scale, update))
-
-
-def error_feedback(inner):
-  """What a chain loses of an update is added to the client's next one."""
-  def client(message: Message, state, memory, keys, cohort):
-    rest, inner_memory = memory
-    update = trees.add(message.update, rest)
-    sent, inner_memory = inner.client(
-        message._replace(update=update), state, inner_memory, keys, cohort)
-    decoded = inner.decode(sent.update, state, keys.round, update)
-    return sent, (jax.tree.map(jnp.subtract, update, decoded), inner_memory)
-
-  return inner._replace(
-      name='error_feedback', client=client, parts=(),
-      client_init=lambda message: (
-          trees.zeros(message.update), inner.client_init(message)))
 
 
 def noise(deviation=0.01):
@@ -119,7 +103,11 @@ TRANSFORMS = {
     'clip': lambda: aggregation.clip(0.05),
     'adaptive_clip': lambda: aggregation.adaptive_clip(0.05),
     'chain': coarse,
-    'error_feedback': lambda: error_feedback(coarse()),
+    'error_feedback': lambda: aggregation.error_feedback(
+        padded_signs(), rounding()),
+    'ef21': lambda: aggregation.ef21(padded_signs(), rounding()),
+    'sparse': lambda: aggregation.error_feedback(
+        aggregation.top_k(0.5), aggregation.quantize(4)),
     'noise': noise,
     'random_mask': random_mask,
     'on': lambda: aggregation.on('params', coarse()),

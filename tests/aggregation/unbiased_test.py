@@ -14,6 +14,7 @@ UNBIASED = {
     'subsample': lambda: aggregation.subsample(0.3),
     'quantize 1': lambda: aggregation.quantize(1),
     'quantize 3': lambda: aggregation.quantize(3, over='vector'),
+    'random_k': lambda: aggregation.random_k(0.3),
     'sketched': lambda: aggregation.chain(
         aggregation.rotate(), aggregation.subsample(0.5),
         aggregation.quantize(2)),

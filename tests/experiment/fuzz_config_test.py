@@ -90,6 +90,7 @@ VALID = {
     'lanes': auto_or(whole(1)),
     'examples': one_of('auto', 'owned'),
     'client_state': one_of('auto', 'device', 'stored'),
+    'precision': one_of('auto', 'highest', 'tensorfloat32', 'bfloat16'),
     'rounds_per_dispatch': whole(0),
     'checkpoint_seconds': between(0, 3.4e38),
     'keep_checkpoints': whole(1),

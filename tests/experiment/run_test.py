@@ -91,7 +91,8 @@ def test_the_folder_holds_what_the_readme_names(finished):
   assert not [p for p in finished.iterdir() if p.name.endswith('.part')]
   record = workdir.read_json(finished / 'config.json')
   assert record['config']['model'] == 'logistic_regression'
-  assert record['resolved'] == {'devices': 1, 'lanes': 5}
+  assert record['resolved'] == {
+      'devices': 1, 'lanes': 5, 'precision': 'highest'}
   assert 'jax' in record['environments'][0]['versions']
   rows = rows_of(finished)
   assert [row['round'] for row in rows] == list(range(7))
@@ -126,12 +127,43 @@ def test_rounds_per_dispatch_and_checkpoints_do_not_matter(finished, tmp_path):
   assert_same_run(tmp_path, finished)
 
 
+def test_a_run_with_another_precision_is_another_run(tmp_path):
+  run(tmp_path, rounds=1)
+  with pytest.raises(
+      ValueError, match="precision: 'auto' there, 'tensorfloat32' now"):
+    run(tmp_path, precision='tensorfloat32')
+  other = workdir.as_json(small_config(precision='highest').to_dict())
+  assert workdir.short_hash(other) != workdir.short_hash(
+      other | {'precision': 'auto'})
+
+
+def test_a_run_from_before_there_was_a_choice_goes_on(finished, tmp_path):
+  run(tmp_path, rounds=3)
+  record = workdir.read_json(tmp_path / 'config.json')
+  name = workdir.short_hash(record['config'])
+  del record['config']['precision'], record['resolved']['precision']
+  assert workdir.short_hash(record['config']) == name
+  workdir.write_json(tmp_path / 'config.json', record)
+  run(tmp_path)
+  assert_same_run(tmp_path, finished)
+
+
+def test_a_run_keeps_its_precision_on_another_device():
+  """From a GPU, whose default it was, to a CPU, where it means float32."""
+  record = {'config': {'devices': 'auto', 'lanes': 'auto', 'precision': 'auto'},
+            'resolved': {'devices': 1, 'lanes': 4,
+                         'precision': 'tensorfloat32'}}
+  assert build_lib.shape_before(record, build_lib.Shape('auto', 'auto')) == (
+      1, 4, 'tensorfloat32')
+
+
 def test_measured_lanes_are_kept_when_a_run_goes_on(tmp_path, monkeypatch):
   fastest = lambda make, *args: (make(1, 3), 'test')
   monkeypatch.setattr(autotune, 'choose', fastest)
   run(tmp_path, lanes='auto', rounds=2)
   record = workdir.read_json(tmp_path / 'config.json')
-  assert record['resolved'] == {'devices': 1, 'lanes': 3}
+  assert record['resolved'] == {
+      'devices': 1, 'lanes': 3, 'precision': 'highest'}
   monkeypatch.undo()
   def given(make, cohort, devices, lanes, *job):
     assert (devices, lanes) == (1, 3)
@@ -185,6 +217,8 @@ def test_dry_run_of_several_models_counts_the_work_on_one(tmp_path, capsys):
     ('weighting', 'size', 'examples'),
     ('on_divergence', 'pause', 'continue'),
     ('client_state', 'disk', 'stored'),
+    ('precision', 'fp16', 'tensorfloat32'),
+    ('precision', 'bfloat16', 'on a CPU'),
     ('client_fraction', 1.2, r'\[0, 1\]'),
     ('client_fraction', -0.1, r'\[0, 1\]'),
     ('client_test_fraction', 1.5, r'\[0, 1\]'),

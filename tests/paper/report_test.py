@@ -8,7 +8,7 @@ import pytest
 from matplotlib import image
 
 from benchmarks.paper import __main__ as command
-from benchmarks.paper import figures, report, results, store, tables
+from benchmarks.paper import figures, report, results, store, summary, tables
 from benchmarks.paper.cells import BY_KEY
 
 
@@ -54,7 +54,8 @@ def path_fixture(tmp_path):
 @pytest.fixture(name='page')
 def page_fixture(path, tmp_path):
   notes = tmp_path / 'notes.md'
-  notes.write_text('- Our weights start elsewhere.\n')
+  notes.write_text('# How ours is computed\n\n- Our weights start elsewhere.\n'
+                   '# What agrees\n\nThis.\n')
   return report.write(path, tmp_path / 'docs', notes)
 
 
@@ -70,56 +71,112 @@ def test_ours_beside_the_papers(page):
   # 46 / 92 = 0.5; FedSGD: 734 / 1468 = 0.5; 1468 / 92 and 734 / 46 = 15.96.
   heading = '**MNIST 2NN, 97%, IID.** Speedups over FedSGD.'
   assert fields(page, heading, '| 1, 10 ') == [
-      '1, 10', '60', '92', '16.0×', '46 (44.0 to 50, 3 seeds)', '16.0×', '0.50',
-      '0.1', '0.1, 0.2154 diverged', '92 (1 seed)', '1.00']
-  assert fields(page, heading, '| FedSGD: 1, ∞ ')[:7] == [
-      'FedSGD: 1, ∞', '1', '1,468', '1.0×', '734 (500 to 900, 3 seeds)', '1.0×',
-      '0.50']
+      '1, 10', '60', '92', '46 (44.0 to 50, 3 seeds)', '0.50', '16.0×', '16.0×',
+      '0.1', '92 (1 seed)', '1.00']
+  assert fields(page, heading, '| FedSGD: 1, ∞ ') == [
+      'FedSGD: 1, ∞', '1', '1,468', '734 (500 to 900, 3 seeds)', '0.50', '1.0×',
+      '1.0×', '0.1', '-', '-']
   # Table 1 has another figure for the same cell: 46 / 87; 316 / 87.
   row = fields(page, '**MNIST 2NN, 97%, IID, E = 1, B = 10.**', '| 0.1 ')
-  assert row[2:4] == ['87', '3.6×'] and row[6] == '0.53'
-  assert row[5] == '-'  # C = 0, its base, was not run.
+  assert row[2] == '87' and row[4:6] == ['0.53', '3.6×']
+  assert row[6] == '-'  # C = 0, its base, was not run.
 
 
-def test_what_is_missing_is_shown_as_such(page):
-  heading = '**MNIST 2NN, 97%, IID.**'
-  assert fields(page, heading, '| 20, 50 ') == [
-      '20, 50', '240', '39', '37.6×', 'not run', '-', '-', '-', '-', '-',
-      '-']
-  row = fields(page, '**MNIST 2NN, 97%, non-IID.**', '| 1, 10 ')
-  assert row[4:7] == ['more than 70 so far (1 seed)', '-', '-']
-  row = fields(page, '**MNIST 2NN, 97%, IID, E = 1, B = ∞.**', '| 1 ')
-  assert row[2:5] == ['not reached', '-', 'not run']
+def test_only_blocks_with_centered_pixels_have_their_columns(page):
+  text = page.read_text()
+  block = text[text.index('**MNIST 2NN, 97%, IID, E = 1, B = ∞.**'):]
+  assert 'centered' not in block.split('**MNIST')[1]
+  assert text.count('| centered pixels | / paper |') == 2
+
+
+def test_what_is_missing_is_named_below_or_folded_away(page):
+  text = page.read_text()
+  block = text[text.index('**MNIST 2NN, 97%, IID.**'):].split('\n\n')[2]
+  assert block.startswith("Not finished, with the paper's figure: 10, ∞ (156)")
+  assert '; 20, 50 (39); ' in block
+  block = text[text.index('**MNIST 2NN, 97%, IID, E = 1, B = ∞.**'):]
+  assert '0.5 (not reached); 1 (not reached).' in block.split('\n\n')[2]
+  assert '**MNIST 2NN, 97%, non-IID.**' not in text
+  folded = text[text.index('## Table 4'):].split('<details>')[1]
+  assert folded.startswith(
+      "\n<summary>Not finished: 9 rows, and the paper's figures</summary>\n\n"
+      '- MNIST 2NN, 97%, non-IID. E, B: FedSGD: 1, ∞ (1,817); ')
+  assert '; 1, 10 (831, ours more than 70 so far (1 seed)); ' in folded
+  assert text.count('<details>') == text.count('</details>') == 5
 
 
 def test_each_target_of_cifar_is_a_row(page):
   rows = [fields(page, f'**CIFAR-10 CNN, {t}%', '| FedAvg') for t in
           (80, 82, 85)]
   assert [row[2] for row in rows] == ['280', '630', '2,000']
-  assert [row[3] for row in rows] == ['64.3×', '49.2×', '49.5×']
-  assert [row[4] for row in rows] == [
+  assert [row[5] for row in rows] == ['64.3×', '49.2×', '49.5×']
+  assert [row[3] for row in rows] == [
       '140 (1 seed)', '300 (1 seed)', 'not reached in 200 (1 seed)']
-  assert [row[6] for row in rows] == ['0.50', '0.48', '-']
+  assert [row[4] for row in rows] == ['0.50', '0.48', '-']
 
 
-def test_every_published_cell_has_a_row_and_the_counts_are_right(page):
+def test_every_published_cell_is_told_once_and_the_counts_are_right(page):
   text = page.read_text()
-  rows = re.findall(r'^\| .* \|$', text, re.M)
-  computed = [row for row in rows if row.count('|') == 12
-              and 'ours / paper' not in row]
-  assert len(computed) == 97
-  # FedSGD and E = 1, B = 10 are in tables 1 and 4, as is the one begun.
-  assert sum(' not run |' in row for row in computed) == 97 - 7 - 2
+  tables_text = text[text.index('## Table 1'):text.index('## Figures')]
+  rows = re.findall(r'^\| .* \|$', tables_text, re.M)
+  computed = [row for row in rows if 'ours / paper' not in row]
+  # FedSGD and E = 1, B = 10 are in tables 1 and 4.
+  assert len(computed) == 7
+  missing = re.findall(
+      r' \(([\d,]+|not reached)(?:, ours [^;]*)?\)(?=[;.])', tables_text)
+  assert len(missing) == 97 - 7
   # Ratios: 734 / 1474, 734 / 1468, 46 / 87, 46 / 92, 0.5, 0.48: none within.
-  assert ('Of the 97 rows of the tables 7 are finished, 2 begun, 88 not run. '
-          'Of the 6 finished ones with a figure in both, 0 are within') in text
+  assert ('Of the 97 rows of the tables 7 are finished, 2 begun and 88 not run.'
+          ' 6 have a figure in both; of these, 0 lie within') in text
   # 92 rounds in tables 4 and 1, where the paper has 92 and 87.
-  assert 'of 2 with centered pixels, 2.' in text
+  assert ('2 are computed with centered pixels too; of these, 2 lie within a '
+          'factor of 1.5') in text
+
+
+def test_ratios_are_told_by_model_and_partition(page):
+  # 0.498, 0.5, 0.529, 0.5; 92 / 87 and 92 / 92.
+  assert fields(page, '## Summary', '| MNIST 2NN, IID') == [
+      'MNIST 2NN, IID', '19', '4', '0.50 (0.50 to 0.53), 4 rows',
+      '1.03 (1.00 to 1.06), 2 rows']
+  assert fields(page, '## Summary', '| CIFAR-10 CNN, IID')[2:] == [
+      '3', '0.49 (0.48 to 0.50), 2 rows', '-']
+  assert 'Nothing is finished of MNIST 2NN non-IID (19 rows), ' in (
+      page.read_text())
+
+
+def records_of(crossings):
+  return {key: record(key, [values]) for key, values in crossings.items()}
+
+
+def test_orders_are_those_of_pairs_within_a_block():
+  # The paper has 92 in both; 45; 34 rounds.
+  records = records_of({
+      'mnist_2nn/iid/C0.1/E1/B10': [30], 'mnist_2nn/iid/C0.1/E20/Binf': [50],
+      'mnist_2nn/iid/C0.1/E10/B50': [40], 'mnist_2nn/iid/C0.1/E10/B10': [35]})
+  # 30 < 40 and 30 < 35 are the other way round; 92 and 92 are no pair.
+  assert summary.orders(records) == (3, 5)
+  assert summary.order_sentence(records) == [
+      'Of 5 pairs of finished rows of one block whose figures in the '
+      'paper are more than a tenth apart, ours are in the same order in 3.']
+
+
+def test_speedups_need_the_first_row():
+  # 1468 / 92 = 15.96 in the paper; 400 / 50 = 8 in ours. Non-IID 1817 / 1183.
+  records = records_of({
+      'mnist_2nn/iid/C0.1/E1/Binf': [400], 'mnist_2nn/iid/C0.1/E1/B10': [50],
+      'mnist_2nn/noniid/C0.1/E1/B50': [100]})
+  assert summary.speedups(records) == {
+      ('FedSGD', 'IID'): [pytest.approx(8 * 92 / 1468)]}
+  (text,) = summary.speedup_table(records)
+  assert text.splitlines()[2:] == ['| FedSGD | IID | 0.50, one row |']
+  assert summary.speedup_table({}) == summary.order_sentence({}) == []
 
 
 def test_sections_that_are_always_there(page):
   text = page.read_text()
-  assert '## Where ours differs from the paper\n\n- Our weights start' in text
+  assert '## How ours is computed\n\n- Our weights start' in text
+  assert '## Findings\n\n### What agrees\n\nThis.\n\nOf ' in text
+  assert '- mnist_2nn/iid/C0.1/E1/B10: 0.1, 0.2154 diverged\n' in text
   assert ('| cpu: some machine | `ababababab` | jax 0.10.2 | 5 | 2.50 | '
           '2026-11-21 |') in text
 
@@ -128,25 +185,58 @@ def test_a_bound_gives_a_bound_no_speedup_and_is_not_counted():
   base, key = 'mnist_2nn/iid/C0.1/E1/Binf', 'mnist_2nn/iid/C0.1/E1/B10'
   records = {base: record(base, [[1400]]), key: record(key, [[90]], 'partial')}
   text = tables.render(next(tables.blocks(4)), records)
-  assert '| 1,400 (1 seed) | 1.0× | 0.95 |' in text
-  assert '| at most 90 so far (1 seed) | - | ≤ 0.98 |' in text
+  assert '| 1,400 (1 seed) | 0.95 | 1.0× | 1.0× |' in text
+  assert '| at most 90 so far (1 seed) | ≤ 0.98 | 16.0× | - |' in text
   text = report.page(records, (), '')
-  assert '97 rows of the tables 2 are finished, 2 begun, 93 not run' in text
-  assert 'Of the 2 finished ones with a figure in both, 2 are within' in text
+  assert '97 rows of the tables 2 are finished, 2 begun and 93 not run' in text
+  assert '2 have a figure in both; of these, 2 lie within' in text
 
 
 def test_figures_are_drawn_where_there_is_data(page):
   drawn = {file.name for file in (page.parent / 'paper').iterdir()}
-  assert drawn == {'figure4.png', 'figure7.png', 'figure9.png'}
+  assert drawn == {
+      'figure4.png', 'figure7.png', 'figure9.png', 'rounds.png'}
   for name in drawn:
     assert image.imread(page.parent / 'paper' / name).std() > 0.02
     assert f'](paper/{name})' in page.read_text()
   parts = page.read_text().split('### Figure ')
   figure = {int(re.match(r'\d+', part)[0]): part for part in parts[1:]}
   assert figure[1].strip().endswith('Not run.')
-  assert 'Not drawn. Not run: `mnist_cnn/iid/C0.1/E1/B10`' in figure[8]
-  assert '`mnist_2nn/iid/C0.1/E10/B10`' in figure[7]
-  assert '`mnist_2nn/iid/C0.1/E1/B10`' not in figure[7]
+  assert figure[8].strip().endswith('Not run.')
+  assert ('Partial: 3 of 18 curves, 1 of them of runs that were cut off.'
+          in figure[7])
+  assert 'Partial: 1 of 2 curves.' in figure[4]
+
+
+def test_a_figure_with_all_its_curves_is_complete():
+  figure = figures.FIGURES[4]
+  keys = [cell.key for panel in figure.panels for cell in panel.cells]
+  records = {key: record(key, [[1], [2], [3]]) for key in keys}
+  assert figures.completeness(figure, records) == 'Complete: 2 curves.'
+
+
+class Points(list):
+  """Axes that keep what is plotted."""
+
+  def plot(self, x, y, marker, **options):
+    self.append((marker, x, y, options['markerfacecolor']))
+
+
+def test_the_plot_has_the_papers_rounds_below_and_ours_beside():
+  records = records_of({'mnist_2nn/noniid/C0.1/E1/B10': [160]})
+  found = summary.compared(
+      [row for block in summary.blocks() for row in block.rows], records)
+  axes = Points()
+  summary._draw_group(axes, found, 'mnist_2nn', 'noniid', True)
+  assert axes == [('^', [664, 831], [160, 160], 'white')]
+
+
+def test_the_same_store_gives_the_same_bytes(page, path, tmp_path):
+  again = report.write(path, tmp_path / 'again', tmp_path / 'notes.md')
+  assert again.read_bytes() == page.read_bytes()
+  for name in ('rounds.png', 'figure7.png'):
+    assert (again.parent / 'paper' / name).read_bytes() == (
+        page.parent / 'paper' / name).read_bytes()
 
 
 def test_figure_1_is_shown_if_it_is_there(page, path, tmp_path):
@@ -158,8 +248,8 @@ def test_figure_1_is_shown_if_it_is_there(page, path, tmp_path):
 def test_without_a_store_nothing_is_claimed(tmp_path):
   page = report.write(tmp_path / 'none.jsonl', tmp_path)
   text = page.read_text()
-  assert '0 are finished, 0 begun, 97 not run' in text
-  assert 'Nothing yet.' in text and '](' not in text
+  assert '0 are finished, 0 begun and 97 not run' in text
+  assert '](paper/' not in text and '<summary>Devices' not in text
   assert not (tmp_path / 'paper').exists()
 
 

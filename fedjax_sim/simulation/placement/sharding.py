@@ -5,31 +5,33 @@ and one collective a round merges what they have added up. What the server holds
 is on every device; a client's state is on the device that owns the client.
 """
 
+import contextlib
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax import numpy as jnp
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from fedjax_sim.core import compilation, trees
+from fedjax_sim.core import compilation, products
 from fedjax_sim.core.types import PyTree
 
 AXIS = 'clients'
 
 
 class Placement(NamedTuple):
-  """Where arrays lie on a mesh.
+  """Devices, where arrays lie on them, and how they multiply.
 
   Attributes:
     mesh: D devices, axis `clients`.
+    precision: of products, see `core/products.py`.
   """
 
   mesh: Mesh
+  precision: str = 'highest'
 
   @property
   def size(self) -> int:
@@ -50,12 +52,19 @@ class Placement(NamedTuple):
     """An equal part of `axis` on each device."""
     return NamedSharding(self.mesh, PartitionSpec(*[None] * axis, AXIS))
 
+  @contextlib.contextmanager
+  def tracing(self) -> Iterator[None]:
+    """What is traced meanwhile is for these devices."""
+    with (compilation.target(self.platform),
+          products.computed(self.precision, self.platform)):
+      yield
 
-def place(devices: int) -> Placement:
+
+def place(devices: int, precision: str = 'auto') -> Placement:
   """The first D devices.
 
   Raises:
-    ValueError: there are fewer.
+    ValueError: there are fewer, or they don't multiply like that.
   """
   present = jax.devices()
   if not 1 <= devices <= len(present):
@@ -67,14 +76,16 @@ def place(devices: int) -> Placement:
     raise ValueError(
         f'devices must be all {len(present)} of the processes together, or '
         f"'auto', got {devices}.")
-  return Placement(Mesh(present[:devices], (AXIS,)))
+  platform = compilation.platform_of(present[0])
+  return Placement(Mesh(present[:devices], (AXIS,)),
+                   products.resolved(precision, platform))
 
 
 def spread(run: Callable, placement: Placement, in_specs, out_specs, **jit):
   """`run` on each device of the mesh, on its part of the arrays; jit-compiled.
 
   Args:
-    run: sees the arrays that its device holds, and may use the functions below.
+    run: sees the arrays that its device holds, and may use `collectives`.
     placement: the mesh.
     in_specs: `NamedSharding`s of the arguments, a prefix of their tree.
     out_specs: of the results.
@@ -84,7 +95,7 @@ def spread(run: Callable, placement: Placement, in_specs, out_specs, **jit):
 
   @functools.wraps(run)
   def run_there(*args):
-    with compilation.target(placement.platform):
+    with placement.tracing():
       return run(*args)
 
   mapped = jax.shard_map(
@@ -92,40 +103,6 @@ def spread(run: Callable, placement: Placement, in_specs, out_specs, **jit):
       out_specs=specs(out_specs), check_vma=False)
   return jax.jit(
       mapped, in_shardings=in_specs, out_shardings=out_specs, **jit)
-
-
-def total(tree: PyTree) -> PyTree:
-  """The sum over devices, leaf by leaf."""
-  return jax.lax.psum(tree, AXIS)
-
-
-def every(tree: PyTree) -> PyTree:
-  """Each device's bools [...] as [D, ...], on every device."""
-  def gather(x):
-    rows = jnp.zeros((jax.lax.axis_size(AXIS), *x.shape), jnp.int32)
-    own = rows.at[jax.lax.axis_index(AXIS)].set(x.astype(jnp.int32))
-    return jax.lax.psum(own, AXIS).astype(bool)
-  return jax.tree.map(gather, tree)
-
-
-def merge(
-    tree: PyTree, merge_two: Callable[[PyTree, PyTree], PyTree]
-) -> PyTree:
-  """All devices' trees merged two by two, in the order of the devices.
-
-  Where merging is adding (`trees.add`) it is the mesh's own sum, which sends a
-  tree about twice whatever the number of devices. Else every device receives
-  all trees.
-  """
-  if merge_two is trees.add:
-    return total(tree)
-  gathered = jax.lax.all_gather(tree, AXIS)
-  size = len(jax.tree.leaves(gathered)[0])
-  parts = [jax.tree.map(lambda x, i=i: x[i], gathered) for i in range(size)]
-  merged = parts[0]
-  for part in parts[1:]:
-    merged = merge_two(merged, part)
-  return merged
 
 
 def to_devices(tree: PyTree, sharding: NamedSharding) -> PyTree:
