@@ -67,11 +67,14 @@ class Restriction(NamedTuple):
   def check_fits(self, aggregator: Aggregator | None) -> None:
     """ValueError if what is sent can't be encoded as the aggregator does."""
     transform = aggregator and aggregator.transform
-    if self.recodes and transform and transform.encodings:
-      raise ValueError(
-          f'uplink must not encode updates beside restrict={self.name}, which '
-          'sends other numbers than the entries of an update, got '
-          f'{transform.encodings[0].name!r}.')
+    if not self.recodes or not transform:
+      return
+    for encoding in transform.encodings:
+      if encoding.kind.name != 'SCALES':
+        raise ValueError(
+            f'uplink must not encode updates beside restrict={self.name}, '
+            'which sends other numbers than the entries of an update, got '
+            f'{encoding.name!r}.')
 
 
 class Travels(NamedTuple):
