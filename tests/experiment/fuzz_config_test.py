@@ -126,6 +126,7 @@ SPECS = {  # Field -> texts that build.
     'downlink': ['', 'clip(1.0)', 'cast'],
     'reduce': ['', 'median', 'majority_vote', 'fixed_mean(3)', 'weighted_mean'],
     'aggregate': ['', 'masked_mean'],
+    'restrict': [''],
     'systems': ['', 'lognormal', 'phones(wifi=0.5)',
                 'identical(available=sporadic(0.9), failures=failures(0.1))'],
     'reporting': [''],
