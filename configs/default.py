@@ -81,7 +81,8 @@ def get_config() -> Config:
   config.on_divergence = 'stop'  # at a NaN or infinity: stop or continue
   # Devices that share a round's clients (a CPU has one for each core), and the
   # clients computed side by side on each. Numbers; 'auto' is a good default in
-  # short jobs, and measured in long ones: docs/speed.md.
+  # short jobs and on a GPU, and measured in long ones on a CPU; lanes may be
+  # 'measure': docs/speed.md.
   config.devices = FieldReference('auto', field_type=object)
   config.lanes = FieldReference('auto', field_type=object)
   config.examples = 'auto'  # or owned: each device holds a part of the clients

@@ -30,8 +30,9 @@ def read(folder: Path, target: Target) -> dict[str, Any]:
   costs = [(floor.of_body(program, step.body, target), step)
            for step in hlo.local_steps(program, MARK)]
   if costs:
-    # Phases of fewer lanes cost less, as do steps that a TPU peels off.
-    facts |= _of_step(*max(costs, key=lambda pair: pair[0].seconds), target)
+    # Phases of fewer lanes compute less; what a TPU peels off costs less.
+    facts |= _of_step(*max(
+        costs, key=lambda pair: (pair[0].flops, pair[0].seconds)), target)
   return facts
 
 

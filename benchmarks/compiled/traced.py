@@ -6,20 +6,28 @@ from typing import Any
 _LOOPS = ('while', 'scan')
 
 
-def count_phases(jaxpr: Any, mark: str) -> int:
-  """How many loops of local steps there are, one for each phase.
+def steps(jaxpr: Any, mark: str) -> Iterator[Any]:
+  """The bodies of the loops of local steps, one for each phase.
 
   Args:
     jaxpr: of the rounds.
     mark: names all operations of a step, and none around them.
   """
-  total = 0
   for equation in jaxpr.eqns:
     for inner in _inner(equation):
-      is_step = equation.primitive.name in _LOOPS and any(
-          mark in _path(one) for one in _outside_of_loops(inner))
-      total += is_step or count_phases(inner, mark)
-  return total
+      if equation.primitive.name in _LOOPS and any(
+          mark in _path(one) for one in _outside_of_loops(inner)):
+        yield inner
+      else:
+        yield from steps(inner, mark)
+
+
+def everything(jaxpr: Any) -> Iterator[Any]:
+  """Its equations, and those of all that it holds."""
+  for equation in jaxpr.eqns:
+    yield equation
+    for inner in _inner(equation):
+      yield from everything(inner)
 
 
 def _path(equation: Any) -> str:

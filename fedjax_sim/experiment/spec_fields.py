@@ -212,7 +212,9 @@ def make(field: str, bound: AnyBound, context: Mapping[str, Any]) -> Any:
       field holds.
   """
   if isinstance(bound, builders.BoundChain):
-    return bound.combine(*(make(field, part, context) for part in bound.parts))
+    made = [make(field, part, context) for part in bound.parts]
+    with builders.blamed(field, builders.text_of(bound)):
+      return bound.combine(*made)
   made = builders.build(bound, context)
   kind = _KINDS.get(field)
   if kind is not None and not isinstance(made, kind):

@@ -105,7 +105,7 @@ def _run_together(
   """`run`, with several settings."""
   sweep, members = build_sweep.build_sweep(
       config, settings, devices=min(devices, len(settings)),
-      lanes=config.lanes)
+      lanes=config.lanes, say=print)
   runs = SweepRuns(sweep=sweep, members=members)
   files = {i: path / loop.METRICS_FILE for i, path in enumerate(folders)}
   with contextlib.ExitStack() as stack:

@@ -99,6 +99,15 @@ def coarse():
       aggregation.clip(0.3), aggregation.chain(padded_signs(), rounding()))
 
 
+# Codes of values, which are one mechanism.
+CODES = {
+    'qsgd': lambda: aggregation.qsgd(3),
+    'terngrad': lambda: aggregation.terngrad(coder='entropy'),
+    'sign_sgd': aggregation.sign_sgd,
+    'eden': lambda: aggregation.eden(2, over='vector'),
+    'cast': lambda: aggregation.chain(
+        aggregation.rotate(), aggregation.cast(stochastic=True)),
+}
 TRANSFORMS = {
     'clip': lambda: aggregation.clip(0.05),
     'adaptive_clip': lambda: aggregation.adaptive_clip(0.05),
@@ -119,13 +128,14 @@ REDUCERS = {
     'weighted_mean': aggregation.weighted_mean,
     'fixed_mean': lambda: aggregation.fixed_mean(3.0),
     'median': aggregation.median,
+    'majority_vote': aggregation.majority_vote,
     'buffered': lambda: aggregation.buffered(
         flipped(), aggregation.clip(0.1), aggregation.weighted_mean()),
     'momentum': momentum,
 }
 AGGREGATORS = {
     **{name: lambda make=make: aggregation.aggregator(make())
-       for name, make in TRANSFORMS.items()},
+       for name, make in (TRANSFORMS | CODES).items()},
     **{name: lambda make=make: aggregation.aggregator(reduce=make())
        for name, make in REDUCERS.items()},
     'masked_mean': lambda: aggregation.masked_mean(2.0 ** 20),

@@ -195,6 +195,17 @@ def test_median_over_seeds():
   rows = sweep_report.median(runs)
   assert [row['round'] for row in rows] == [1]
   np.testing.assert_allclose(rows[0]['test/accuracy'], 0.2)
+  assert rows[0].keys() == {'round', 'test/accuracy'}
+
+
+def test_bytes_of_a_median_are_those_of_all_rounds():
+  """Totals of three seeds, also of rounds without an evaluation."""
+  runs = [[{'round': r, 'bytes_up': up, 'bytes_down': 1}
+           | ({'test/accuracy': 0.1} if r != 2 else {}) for r in (1, 2, 3)]
+          for up in (10, 20, 60)]
+  rows = sweep_report.median(runs)
+  assert [(row['round'], row['bytes_up'], row['bytes_down']) for row in rows
+          ] == [(1, 20, 1), (3, 40, 2)]
 
 
 def test_runs_of_other_lengths_have_not_diverged(tmp_path, capsys):
@@ -212,6 +223,7 @@ def test_runs_of_other_lengths_have_not_diverged(tmp_path, capsys):
   assert lines['rounds=2'] == ['2', '0.2000', '0.2000', '1.5']
   assert lines['rounds=4'] == ['4', '0.4000', '0.4000', '1.5']
   assert lines['bad'][:3] == ['diverged', 'after', '1']
+  assert not (tmp_path / 'sweep_by_bytes.png').exists()
 
 
 @pytest.mark.parametrize('field, value', [

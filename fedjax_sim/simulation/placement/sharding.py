@@ -44,6 +44,11 @@ class Placement(NamedTuple):
     return compilation.platform_of(self.mesh.devices.flat[0])
 
   @property
+  def is_here(self) -> bool:
+    """Whether it can run in this process; one may compile for others."""
+    return not set(self.mesh.local_devices).isdisjoint(jax.local_devices())
+
+  @property
   def everywhere(self) -> NamedSharding:
     """The whole array on every device."""
     return NamedSharding(self.mesh, PartitionSpec())
