@@ -108,7 +108,8 @@ def line(
                   'median': None if np.isinf(median) else median}
   return {
       'clients': way.clients, 'way': way.name, **read[readings.PLAIN],
-      'readings': read, 'best_accuracy': accuracy, 'seeds': list(way.seeds), 'limit': way.limit,
+      'readings': read, 'best_accuracy': accuracy,
+      'seeds': list(way.seeds), 'limit': way.limit,
       'date': datetime.date.today().isoformat(),
       'environment': workdir.environment()}
 

@@ -18,24 +18,27 @@ def causes(lines: Sequence[Line]) -> str:
   Args:
     lines: of `benchmarks.paper.causes`, at least one.
   """
-  iid = [line for line in lines if line['clients'] == 'IID']
-  noniid = [line for line in lines if line['clients'] == 'non-IID']
-  read = [line for line in noniid if len(line.get('readings', ())) > 1]
+  by_rate = [line for line in lines
+             if line['clients'] == 'IID' and len(line['crossings']) > 1]
+  others = [line for line in lines if line not in by_rate]
+  read = [line for line in lines if len(line.get('readings', ())) > 1]
   parts = ['The 2NN, C = 0.1, E = 1, B = 10: rounds to 97%. '
            '`python -m benchmarks.paper.causes`']
-  if iid:
+  if by_rate:
     parts.append(
         'IID (92 rounds in table 4, 87 in table 1), medians by learning rate '
-        '(with pixels up to 255, that divided by 255²):\n\n' + _by_rate(iid))
-  if noniid:
+        '(with pixels up to 255, that divided by 255²):\n\n'
+        + _by_rate(by_rate))
+  if others:
     parts.append(
-        'Non-IID (831 rounds in table 4, 664 in table 1): the median over '
-        'seeds, and each seed, at the best of the rates that were tried. '
+        'Non-IID (831 rounds in table 4, 664 in table 1) and IID: the median '
+        'over seeds, and each seed, at the best of the rates that were tried. '
         'Unless a line says otherwise, pixels lie from -0.5 to 0.5:\n\n'
-        + _by_seed(noniid))
+        + _by_seed(others))
   for line in read:
     parts.append(
-        f'Other readings of the same curves, non-IID, {line["way"]}:\n\n'
+        f'The same curves read in other ways, {line["clients"]}, '
+        f'{line["way"]}:\n\n'
         + _by_reading(line))
   return '\n\n'.join(parts)
 
@@ -56,14 +59,15 @@ def _by_rate(lines: Sequence[Line]) -> str:
 
 def _by_seed(lines: Sequence[Line]) -> str:
   """A line a way: median, each seed, the rates."""
-  rows = ['| way | median | seeds | rate | others tried |',
-          '|---|--:|---|--:|---|']
+  rows = ['| clients | way | median | seeds | rate | others tried |',
+          '|---|---|--:|---|--:|---|']
   for line in lines:
     rates, best = line['crossings'], line['best_rate']
     others = ', '.join(f'{rate}: {_rounds(results.median(found), line)}'
                        for rate, found in rates.items() if rate != best)
     rows.append(
-        f'| {line["way"]} | {_rounds(results.median(rates[best]), line)} '
+        f'| {line["clients"]} | {line["way"]} '
+        f'| {_rounds(results.median(rates[best]), line)} '
         f'| {_seeds(rates[best], line)} | {best} | {others or "-"} |')
   return '\n'.join(rows)
 
