@@ -35,11 +35,11 @@ def causes(lines: Sequence[Line]) -> str:
         'over seeds, and each seed, at the best of the rates that were tried. '
         'Unless a line says otherwise, pixels lie from -0.5 to 0.5:\n\n'
         + _by_seed(others))
-  for line in read:
+  if read:
     parts.append(
-        f'The same curves read in other ways, {line["clients"]}, '
-        f'{line["way"]}:\n\n'
-        + _by_reading(line))
+        'The same curves, non-IID, read in other ways: the median over seeds '
+        'and their range, each at the rate that is best for it:\n\n'
+        + _by_reading(read))
   return '\n\n'.join(parts)
 
 
@@ -72,15 +72,27 @@ def _by_seed(lines: Sequence[Line]) -> str:
   return '\n'.join(rows)
 
 
-def _by_reading(line: Line) -> str:
-  """A line a reading."""
-  rows = ['| read | median | seeds | rate |', '|---|--:|---|--:|']
-  for name, found in line['readings'].items():
-    own = found['crossings'][found['best_rate']]
-    rows.append(f'| {readings.TITLES[name]} '
-                f'| {_rounds(results.median(own), line)} '
-                f'| {_seeds(own, line)} | {found["best_rate"]} |')
+def _by_reading(lines: Sequence[Line]) -> str:
+  """A line a way, a column a reading."""
+  names = [name for name in readings.READINGS
+           if any(name in line['readings'] for line in lines)]
+  rows = ['| way | ' + ' | '.join(readings.TITLES[n] for n in names) + ' |',
+          '|---|' + '--:|' * len(names)]
+  for line in lines:
+    told = [_read(line, line['readings'].get(name)) for name in names]
+    rows.append(f'| {line["way"]} | {" | ".join(told)} |')
   return '\n'.join(rows)
+
+
+def _read(line: Line, found: Line | None) -> str:
+  """Median and range of a reading."""
+  if found is None:
+    return '-'
+  own = [math.inf if c is None else c
+         for c in found['crossings'][found['best_rate']]]
+  low, middle, high = (_rounds(r, line) for r in (
+      min(own), results.median(own), max(own)))
+  return middle if low == high else f'{middle} ({low} to {high})'
 
 
 def _seeds(crossings: Sequence[float | None], line: Line) -> str:

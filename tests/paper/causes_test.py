@@ -158,5 +158,5 @@ def test_both_cells_have_their_table():
   assert f'| {name} | 50 at 0.1 | 50 | > 160 |' in page
   assert (f'| non-IID | {name} | 290 | 290, 280, > 1000 | 0.2 | 0.1: 305 |'
           in page)
-  assert '| after every round | 290 | 290, 280, > 1000 | 0.2 |' in page
-  assert '| after every 50th | 410 | 400, 420, 410 | 0.1 |' in page
+  assert ('| way | after every round | after every 50th |\n|---|--:|--:|\n'
+          f'| {name} | 290 (280 to > 1000) | 410 (400 to 420) |') in page
