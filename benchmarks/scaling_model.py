@@ -51,7 +51,7 @@ from fedjax_sim.data import sampling
 from fedjax_sim.experiment import processes, workdir
 from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation import plan as plan_lib
-from fedjax_sim.simulation.placement import sharding
+from fedjax_sim.simulation.placement import collectives, sharding
 
 RESULTS = Path(__file__).parent / 'results' / 'scaling_model.jsonl'
 FIGURE = Path(__file__).parent.parent / 'docs' / 'scaling_model.png'
@@ -185,7 +185,7 @@ def measure_rounds(devices: int) -> dict[str, float]:
   tree = sharding.to_devices(jax.tree.map(
       lambda x: np.zeros(x.shape, x.dtype), params), placement.everywhere)
   total = sharding.spread(
-      sharding.total, placement, in_specs=(placement.everywhere,),
+      collectives.total, placement, in_specs=(placement.everywhere,),
       out_specs=placement.everywhere)
   sums = []
   for _ in range(3 * REPEATS):

@@ -52,6 +52,9 @@ def get_config() -> Config:
   config.batch_size = 10  # B, examples a local step
   config.full_batch = False  # True is B = infinity; batch_size is not used
   config.micro_batch_size = 256  # of a full batch, examples at once; for memory
+  # spec: what of the model clients train and send: low_rank(4),
+  # random_mask(0.1), federated_dropout(0.75); '' = all of it
+  config.restrict = ''
   # spec: any optimizer of optax, without its learning rate: 'adam(b1=0.8)'
   config.client_optimizer = 'sgd'
   config.client_lr = 0.1  # learning rate of the local steps
@@ -81,7 +84,8 @@ def get_config() -> Config:
   config.on_divergence = 'stop'  # at a NaN or infinity: stop or continue
   # Devices that share a round's clients (a CPU has one for each core), and the
   # clients computed side by side on each. Numbers; 'auto' is a good default in
-  # short jobs, and measured in long ones: docs/speed.md.
+  # short jobs and on a GPU, and measured in long ones on a CPU; lanes may be
+  # 'measure': docs/speed.md.
   config.devices = FieldReference('auto', field_type=object)
   config.lanes = FieldReference('auto', field_type=object)
   config.examples = 'auto'  # or owned: each device holds a part of the clients

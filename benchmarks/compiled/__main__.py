@@ -3,74 +3,54 @@
   python -m benchmarks.compiled --setup                 make environments
   python -m benchmarks.compiled --target gpu --model mnist_2nn --clients 10
       [--devices 4] [--unequal] [--algorithm scaffold] [--lanes 10]
-      [--checkout DIR] [--dump DIR]                     one case
+      [--checkout DIR] [--dump DIR]                     one case, printed
+  python -m benchmarks.compiled --all [--minutes 60]    the table's cases
+      [--checkout DIR --revision NAME] [--dump DIR]
+  python -m benchmarks.compiled --report                into docs/scaling.md
 
 XLA compiles for a device that is only described. That tells no time, but all
 that time is made of: kernels a local step, what is one CUDA graph, loops that
 the host drives, bytes, memory, collectives. `--checkout` compiles another
-revision's package, `--dump` keeps the program and XLA's list of launches.
+revision's package, `--dump` keeps the programs and XLA's lists of launches.
+With `--all` a line for each case goes to benchmarks/results/compiled.jsonl;
+those that it has of the revision are left out.
 """
 
 import argparse
-import json
-import os
-import subprocess
+import datetime
 import tempfile
+import time
 from pathlib import Path
-from typing import Any
 
-from benchmarks import contenders
-from benchmarks.compiled import facts
+from benchmarks import contenders, speed
+from benchmarks.compiled import compilation, matrix, report
 from benchmarks.compiled.targets import TARGETS
 from benchmarks.contenders import ROOT
 
 REQUIREMENTS = Path(__file__).parent / 'requirements'
 
 
-class CompilationError(RuntimeError):
-  """A case could not be compiled; the message says why."""
-
-
-def compile_case(
-    case: dict[str, Any], checkout: Path, folder: Path
-) -> dict[str, Any]:
-  """Compiles one case in a process of its own, and reads what came out.
-
-  Args:
-    case: arguments of `deviceless.build`.
-    checkout: whose package.
-    folder: for the program.
-
-  Raises:
-    CompilationError: it failed.
-  """
-  target = TARGETS[case['target']]
-  folder.mkdir(parents=True, exist_ok=True)
-  for old in folder.iterdir():
-    old.unlink()
-  job = folder / 'job.json'
-  job.write_text(json.dumps({'checkout': str(checkout), 'case': case}))
-  environment = os.environ | {
-      'JAX_PLATFORMS': 'cpu', 'TPU_SKIP_MDS_QUERY': '1',
-      'CUDA_VISIBLE_DEVICES': '', 'TF_CPP_MIN_LOG_LEVEL': '3',
-      # There is no device to try kernels on.
-      'XLA_FLAGS': f'--xla_gpu_autotune_level=0 --xla_dump_to={folder} '
-      '--xla_dump_hlo_module_re=jit_run.*'}
-  environment.pop('PYTHONPATH', None)
-  done = subprocess.run(
-      [contenders.folder(target.environment) / 'bin' / 'python', '-m',
-       'benchmarks.compiled.worker', str(job)],
-      cwd=ROOT, env=environment, capture_output=True, text=True)
-  if done.returncode:
-    raise CompilationError(
-        '\n'.join(done.stderr.strip().splitlines()[-3:])[-2000:])
-  told = json.loads(done.stdout.splitlines()[-1])
-  return told | facts.read(folder, target)
-
-
-def in_words(result: dict[str, Any]) -> str:
-  """A case's facts, one a line."""
-  return '\n'.join(f'{name}: {value}' for name, value in result.items())
+def compile_all(
+    checkout: Path, revision: str, dump: Path, minutes: float
+) -> None:
+  """Compiles the table's cases, and writes a line for each."""
+  end = time.monotonic() + 60 * minutes
+  done = [report.case_of(line) for line in report.read()
+          if line['revision'] == revision]
+  for case in matrix.cases():
+    if case in done:
+      continue
+    if time.monotonic() > end:
+      return
+    try:
+      facts = compilation.compiled(case, checkout, dump / case.name)
+    except compilation.CompilationError as error:
+      facts = {'error': str(error)}
+    report.append({
+        'case': case._asdict(), 'revision': revision,
+        'date': datetime.date.today().isoformat(), **facts})
+    print(case.name, facts.get('error', f'{facts.get("kernels")} kernels'),
+          flush=True)
 
 
 def main() -> None:
@@ -79,28 +59,37 @@ def main() -> None:
     for target in TARGETS.values():
       contenders.setup(target.environment, REQUIREMENTS)
     return
-  case = {name: getattr(arguments, name) for name in (
-      'target', 'model', 'algorithm', 'clients', 'devices', 'unequal',
-      'lanes')}
+  if arguments.report:
+    report.write()
+    return
+  checkout = arguments.checkout.absolute()
   with tempfile.TemporaryDirectory() as folder:
-    print(in_words(compile_case(
-        case, arguments.checkout.absolute(),
-        (arguments.dump or Path(folder)).absolute())))
+    dump = (arguments.dump or Path(folder) / 'round').absolute()
+    if arguments.all:
+      compile_all(checkout, arguments.revision or speed.commit(), dump,
+                  arguments.minutes)
+      return
+    case = matrix.Case(**{
+        name: getattr(arguments, name) for name in matrix.Case._fields})
+    for name, value in compilation.compiled(case, checkout, dump).items():
+      print(f'{name}: {value}')
 
 
 def _parse() -> argparse.Namespace:
   parser = argparse.ArgumentParser(
       description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-  parser.add_argument('--setup', action='store_true')
+  for name in ('setup', 'all', 'report', 'unequal'):
+    parser.add_argument(f'--{name}', action='store_true')
   parser.add_argument('--target', choices=TARGETS, default='gpu')
-  parser.add_argument('--model', default='mnist_2nn')
+  parser.add_argument('--model', choices=matrix.MODELS, default='mnist_2nn')
   parser.add_argument('--algorithm', default='fedavg')
   parser.add_argument('--clients', type=int, default=10)
   parser.add_argument('--devices', type=int, default=1)
-  parser.add_argument('--unequal', action='store_true')
   parser.add_argument(
       '--lanes', type=lambda x: x if x == 'auto' else int(x), default='auto')
   parser.add_argument('--checkout', type=Path, default=ROOT)
+  parser.add_argument('--revision', help='its name in results')
+  parser.add_argument('--minutes', type=float, default=600)
   parser.add_argument('--dump', type=Path)
   return parser.parse_args()
 

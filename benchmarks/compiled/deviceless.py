@@ -18,7 +18,6 @@ from benchmarks.compiled.cases import (
 )
 from benchmarks.compiled.worker import MARK
 from fedjax_sim.clients import batches
-from fedjax_sim.core import products
 from fedjax_sim.data import sampling
 from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation.placement import device_memory, sharding
@@ -54,15 +53,10 @@ def build(
 
 def _pretend(described: list, target: targets.Target) -> None:
   """Replaces what needs a device, for the rest of the process."""
-  mesh = lambda count: jax.sharding.Mesh(
-      np.array(described[:count]), (sharding.AXIS,))
-  place = lambda count, precision: sharding.Placement(
-      mesh(count), products.resolved(precision, target.backend))
   key = jax.eval_shape(jax.random.key, 0)
   for where, name, what in (
       (jax, 'default_backend', lambda: target.backend),
       (jax, 'devices', lambda *args: described),
-      (sharding, 'place', place),
       (sharding, 'to_devices', _shapes),
       (device_memory, 'available', lambda device: target.memory),
       (build_lib, '_everywhere', lambda placement: lambda data: key),

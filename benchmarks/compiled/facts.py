@@ -15,34 +15,37 @@ def read(folder: Path, target: Target) -> dict[str, Any]:
   """The facts of a dump; times are predicted, the rest is counted.
 
   Returns:
-    phases: how often the local step is compiled, for ever fewer lanes.
-    kernels, bytes, flops, floor_seconds: of a step of the first phase.
+    kernels, bytes, flops, floor_seconds: of a step of all lanes.
     collectives: of a round by kind, 'evaluation' those under a condition.
-    loops_in_step: of unknown length, as lanes one after the other are.
+    lane_loops: loops in a step that are none in the model, as XLA makes to
+      take lanes one after the other.
     For a GPU graphs, host_loops: CUDA graphs, and loops that the host drives;
     for a TPU padding: the share of padding in what steps hand on.
   """
   program = hlo.parse((folder / 'round.hlo.txt').read_text())
-  steps = hlo.local_steps(program, MARK)
-  facts = {'phases': len(steps),
-           'collectives': hlo.collectives(program)}
+  facts = {'collectives': hlo.collectives(program)}
   launches = sorted(folder.glob(_LAUNCHES))
   if launches:
     facts |= _of_launches(launches[-1].read_text())
-  if steps:
-    facts |= _of_step(program, steps[0], target)
+  costs = [(floor.of_body(program, step.body, target), step)
+           for step in hlo.local_steps(program, MARK)]
+  if costs:
+    # Phases of fewer lanes compute less; what a TPU peels off costs less.
+    facts |= _of_step(*max(
+        costs, key=lambda pair: (pair[0].flops, pair[0].seconds)), target)
   return facts
 
 
 def _of_step(
-    program: hlo.Program, step: hlo.Loop, target: Target
+    cost: floor.Cost, step: hlo.Loop, target: Target
 ) -> dict[str, Any]:
-  cost = floor.of_body(program, step.body, target)
+  paths = [loop.instruction.path for loop in hlo.walk(step.loops)]
   facts = {
       'kernels': cost.kernels, 'bytes': cost.bytes, 'flops': cost.flops,
       'floor_seconds': cost.seconds,
-      'loops_in_step': [loop.instruction.path.split(MARK)[-1]
-                        for loop in hlo.walk(step.loops)]}
+      # A loop of the model comes from a loop.
+      'lane_loops': [path.split(MARK)[-1] for path in paths
+                     if not path.endswith('/while')]}
   if target.backend == 'tpu':
     facts['padding'] = _padding(step.instruction.type)
   return facts

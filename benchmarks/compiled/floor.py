@@ -70,8 +70,8 @@ def _moved_and_flops(
     return _fusion_bytes(program, one, types), _flops(
         program, one.named('calls'))
   result = layouts.num_bytes(one.type)
-  if one.op in ('copy', 'copy-start'):
-    return 2 * result, 0
+  if one.op == 'copy-start':  # Its result is a pair of both sides.
+    return result, 0
   return result + sum(layouts.num_bytes(types.get(name, ''))
                       for name in one.operands), _own_flops(one, types)
 
@@ -119,11 +119,27 @@ def _own_flops(one: Instruction, types: dict[str, str]) -> int:
     each = math.prod(left[int(axis)] for axis in axes.split(',') if axis)
   elif one.op == 'convolution':
     labels = re.search(r'dim_labels=\w+_(\w+)->', one.line).group(1)
-    kernel = shape(types[one.operands[1]])
-    each = math.prod(kernel) // kernel[labels.index('o')]
+    kernel = dict(zip(labels, shape(types[one.operands[1]]), strict=True))
+    for axis in _batch_axes(one.line):
+      del kernel[str(axis)]
+    del kernel['o']
+    each = math.prod(kernel.values())
   else:
     return 0
   return 2 * each * math.prod(shape(one.type))
+
+
+def _batch_axes(line: str) -> list[int]:
+  """Spatial axes of a convolution along which nothing is summed.
+
+  A TPU's batches of products are convolutions whose input has so many holes
+  that each result meets one number.
+  """
+  part = lambda name: [int(n) for n in re.findall(
+      r'\d+', (re.search(rf'\b{name}=([\dx]+)', line) or [''])[0])]
+  sizes, holes = part('size'), part('lhs_dilate')
+  return [i for i, (size, hole) in enumerate(zip(sizes, holes, strict=False))
+          if size > 1 and size == hole]
 
 
 def _types(program: Program, computation: str) -> dict[str, str]:

@@ -33,8 +33,8 @@ def arrays(text: str) -> list[Array]:
 
 
 def num_bytes(text: str) -> int:
-  """Bytes of all arrays of a type."""
-  return sum(array.bytes for array in arrays(text))
+  """Bytes of all arrays of a type in a device's large memory, padding too."""
+  return sum(array.padded for array in arrays(text) if not array.on_chip)
 
 
 def _array(kind: str, shape: str, layout: str | None) -> Array:

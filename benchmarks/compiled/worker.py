@@ -15,6 +15,8 @@ from pathlib import Path
 
 import jax
 
+import benchmarks
+
 _VERSIONS = ('jax', 'jaxlib', 'libtpu', 'jax-cuda13-pjrt', 'flax')
 # Marks what belongs to a local step in the names of operations.
 MARK = 'one_local_step'
@@ -23,9 +25,11 @@ MARK = 'one_local_step'
 def main() -> None:
   job_file = Path(sys.argv[1])
   job = json.loads(job_file.read_text())
+  # Only now the package can be imported, and models of other benchmarks, from
+  # where it was asked for.
   sys.path.insert(0, job['checkout'])
-  # Only now the package can be imported, from where it was asked for.
-  from benchmarks.compiled import deviceless
+  benchmarks.__path__.insert(0, f'{job["checkout"]}/benchmarks')
+  from benchmarks.compiled import deviceless, traced
   begun = time.perf_counter()
   simulation = deviceless.build(**job['case'])
   built = time.perf_counter() - begun
@@ -34,6 +38,8 @@ def main() -> None:
   memory = compiled.memory_analysis()
   print(json.dumps({
       'lanes': simulation.lanes, 'blocks': simulation.num_blocks,
+      'phases': len(list(traced.steps(
+          simulation.program.traced.jaxpr.jaxpr, MARK))),
       'steps': int(simulation.local_steps.max()),
       'rounds_a_window': simulation.capacity,
       'temporary_bytes': memory.temp_size_in_bytes,

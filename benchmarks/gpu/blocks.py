@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.contenders import CONTENDERS, Contender
 from benchmarks.tasks import TASKS, Task
+from fedjax_sim.core import compilation
 
 
 class Block(NamedTuple):
@@ -35,6 +36,12 @@ def _ours(name: str = 'ours', **options: Any) -> Contender:
   return CONTENDERS['ours']._replace(name=name, options=options)
 
 
+def _without(name: str, graphs: str, **options: Any) -> Contender:
+  """Ours with less in CUDA graphs."""
+  return _ours(name, **options)._replace(
+      variables={compilation.GRAPHS_VARIABLE: graphs})
+
+
 def _with(contender: Contender, **options: Any) -> Contender:
   return contender._replace(options=contender.options | options)
 
@@ -55,12 +62,12 @@ def blocks() -> list[Block]:
   return [
       Block('2nn_10', '2NN, 10 clients of 600', dense,
             (_ours(lanes=10), *everybody,
-             _ours('ours_host_loops', lanes=10, graphs=False)),
+             _without('ours_host_loops', 'steps', lanes=10)),
             75, {'ours': 4.5, 'jax': 9, 'torch': 130, 'torch_vmap': 40,
                  'ours_host_loops': 7}),
       Block('cnn_10', 'CNN, 10 clients of 600', image,
             (_ours(lanes=10), *everybody,
-             _ours('ours_without_graphs', lanes=10, graphs=None)),
+             _without('ours_without_graphs', 'off', lanes=10)),
             80, {'ours': 21, 'jax': 60, 'torch': 200, 'torch_vmap': 100}),
       Block('lstm_10', 'character LSTM, 10 clients of 40', text,
             (_ours(lanes=10), *everybody), 90,

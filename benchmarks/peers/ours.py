@@ -13,7 +13,6 @@ the one that speed.py has started starts the others, which do what it does.
 """
 
 import contextlib
-import functools
 import os
 import socket
 import subprocess
@@ -26,7 +25,6 @@ import optax
 import fedjax_sim
 from benchmarks.peers.link import Link
 from fedjax_sim import algorithms, data, models
-from fedjax_sim.core import compilation
 from fedjax_sim.data import sampling
 from fedjax_sim.experiment import processes
 from fedjax_sim.models import convolution
@@ -37,7 +35,7 @@ from fedjax_sim.simulation.simulation import Simulation
 
 # As in a long job, for which devices and lanes are measured.
 _MANY = 10 ** 9
-_OWN_OPTIONS = ('processes', 'graphs', 'convolution', 'compile_lock')
+_OWN_OPTIONS = ('processes', 'convolution', 'compile_lock')
 
 MODELS = {
     '2nn': lambda: models.mnist_2nn(),
@@ -86,8 +84,6 @@ def join(count: int) -> None:
 
 def configure(options: dict) -> None:
   """Applies the options that are ours and no argument of a simulation."""
-  compilation.options = functools.partial(
-      compilation.options, graphs=options.get('graphs', True))
   if options.get('convolution') == 'native':
     convolution.conv_general_dilated = jax.lax.conv_general_dilated
   if options.get('convolution') == 'patches':
@@ -111,7 +107,7 @@ def main() -> None:
       variables, x, key=jax.random.key(0), train=False, mask=None)[0])
   link.ready(jax.devices()[0].device_kind, 'jax', 'jaxlib', 'flax', 'optax',
              devices=simulation.placement.size, lanes=simulation.lanes,
-             chosen=simulation.lanes_reason)
+             chosen=simulation.lanes_reason, graphs=simulation.program.graphs)
 
   def train(cohorts):
     nonlocal state

@@ -34,7 +34,8 @@ def aggregator(
       `weighted_mean()`.
 
   Raises:
-    ValueError: an argument is no transform, or `reduce` no reducer.
+    ValueError: an argument is no transform, or `reduce` no reducer, or not one
+      that a transform needs.
   """
   for given in transforms:
     if isinstance(given, Reducer):
@@ -44,6 +45,11 @@ def aggregator(
                 kinds.TRANSFORM)
   reduce = weighted_mean() if reduce is None else reduce
   kinds.check('reduce', reduce, Reducer, kinds.REDUCER)
+  for given in transforms:
+    if given.needs_linear and not reduce.linear:
+      raise ValueError(
+          f'reduce must be a mean, weighted_mean() or fixed_mean(n), beside '
+          f'{given.name!r}, which adds up what is sent, got another reducer.')
   return Aggregator(chain(*transforms) if transforms else None, reduce)
 
 
@@ -116,7 +122,7 @@ def chain(*transforms: MessageTransform) -> MessageTransform:
   return MessageTransform(
       'chain', init, client_init, client, decode, server,
       broadcast if any(p.broadcast for p in parts) else None, parts,
-      encoded)
+      encoded, any(p.needs_linear for p in parts))
 
 
 def _names(parts: tuple[MessageTransform, ...]) -> list[str]:

@@ -3,6 +3,7 @@
 import jax
 from jax import numpy as jnp
 
+from fedjax_sim.aggregation.encodings import Kind
 from fedjax_sim.aggregation.transform import transform
 from fedjax_sim.core import checks, precision, specs
 from fedjax_sim.core.types import Aggregate, Message, MessageTransform, PyTree
@@ -27,7 +28,7 @@ def clip(norm: float) -> MessageTransform:
     update = _shortened(message.update, norm, _length(message.update))
     return message._replace(update=update), memory
 
-  return transform('clip', client=client)
+  return transform('clip', client=client, encodes=(Kind.SCALES,))
 
 
 @specs.traceable('norm', 'quantile', 'learning_rate')
@@ -71,7 +72,7 @@ def adaptive_clip(
       'adaptive_clip',
       init=lambda message, num_clients, key: jnp.asarray(
           norm, precision.scalar()),
-      client=client, server=server)
+      client=client, server=server, encodes=(Kind.SCALES,))
 
 
 def _length(update: PyTree) -> jax.Array:

@@ -1,8 +1,8 @@
 """In which order the parts of a chain may encode the values of an update.
 
-A part says what it does to values by the `encodes` of `transform`. Parts that
-say nothing, such as `clip`, may stand anywhere. A wrapper of a chain hands its
-`encodings` on.
+A part says what it does to values by the `encodes` of `transform`; those that
+say nothing may stand anywhere. A wrapper of a chain hands its `encodings` on,
+or has a kind of its own.
 """
 
 import enum
@@ -11,8 +11,14 @@ from typing import NamedTuple
 
 
 class Kind(enum.IntEnum):
-  """What becomes of values; in a chain, a kind is never before a lower one."""
+  """What becomes of values.
 
+  `SCALES` may stand anywhere but after `REPAYS`. Of the others a kind is never
+  before a lower one in a chain, and what is `REPAYS` has them within it.
+  """
+
+  # All become smaller by one factor, as in a clip.
+  SCALES = 0
   # Each becomes a mixture of many, as in a rotation.
   MIXES = 1
   # Some travel, and the others are zero (`Message.sent`).
@@ -20,10 +26,14 @@ class Kind(enum.IntEnum):
   # Each is said in fewer bits. Only once: what is read is a float again, but
   # to code it a second time loses more and saves nothing.
   CODES = 3
+  # What is lost now is added to what the client sends next.
+  REPAYS = 4
 
 
-_DOES = {Kind.MIXES: 'mixes all values', Kind.SELECTS: 'selects some values',
-         Kind.CODES: 'says values in fewer bits'}
+_DOES = {Kind.SCALES: 'scales all values', Kind.MIXES: 'mixes all values',
+         Kind.SELECTS: 'selects some values',
+         Kind.CODES: 'says values in fewer bits',
+         Kind.REPAYS: 'sends later what is lost now'}
 
 
 class Encoding(NamedTuple):
@@ -49,16 +59,43 @@ def check_order(encodings: tuple[Encoding, ...]) -> None:
 
   Parts that an `on` applies to other patterns are not compared.
   """
-  for before, after in itertools.combinations(encodings, 2):
-    common = min(len(before.leaves), len(after.leaves))
-    if before.leaves[:common] != after.leaves[:common]:
-      continue
-    if after.kind < before.kind:
-      raise ValueError(
-          f'a chain must have {after.name!r} before {before.name!r}: '
-          f'{after.name!r} {_DOES[after.kind]}, which would undo that '
-          f'{before.name!r} {_DOES[before.kind]}.')
+  pairs = [pair for pair in itertools.combinations(encodings, 2)
+           if _of_same_leaves(*pair)]
+  for before, after in pairs:
     if before.kind == after.kind == Kind.CODES:
       raise ValueError(
           f'a chain must say values in fewer bits only once, got '
           f'{before.name!r} and, after it, {after.name!r}.')
+  for before, after in pairs:
+    if Kind.REPAYS in (before.kind, after.kind):
+      _check_repaid(before, after)
+    elif Kind.SCALES in (before.kind, after.kind):
+      continue
+    elif after.kind < before.kind:
+      raise ValueError(
+          f'a chain must have {after.name!r} before {before.name!r}: '
+          f'{after.name!r} {_DOES[after.kind]}, which would undo that '
+          f'{before.name!r} {_DOES[before.kind]}.')
+
+
+def _of_same_leaves(before: Encoding, after: Encoding) -> bool:
+  common = min(len(before.leaves), len(after.leaves))
+  return before.leaves[:common] == after.leaves[:common]
+
+
+def _check_repaid(before: Encoding, after: Encoding) -> None:
+  """ValueError if `after` loses what `before` can't know of, or the reverse."""
+  if before.kind == after.kind:
+    raise ValueError(f'a chain must have one of {before.name!r} and '
+                     f'{after.name!r}, since each {_DOES[Kind.REPAYS]}.')
+  if before.kind == Kind.REPAYS:
+    place = 'before' if after.kind == Kind.SCALES else 'within'
+    raise ValueError(
+        f'a chain must have {after.name!r} {place} {before.name!r}, not after '
+        f'it: {after.name!r} {_DOES[after.kind]}, and what {before.name!r} '
+        'keeps of a client would not be what the server lacks.')
+  if before.kind != Kind.SCALES:
+    raise ValueError(
+        f'a chain must have {before.name!r} within {after.name!r}, not before '
+        f'it: {before.name!r} {_DOES[before.kind]}, which {after.name!r} could '
+        'not make good.')

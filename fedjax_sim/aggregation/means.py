@@ -24,7 +24,8 @@ def weighted_mean() -> Reducer:
 
   weigh = lambda messages: jax.vmap(trees.scale_rows)(
       messages.update, messages.weight)
-  return Reducer(_init, _sum_of(weigh), trees.add, finalize, plain=True)
+  return Reducer(_init, _sum_of(weigh), trees.add, finalize, plain=True,
+                 linear=True)
 
 
 @specs.traceable('n')
@@ -48,7 +49,8 @@ def fixed_mean(n: float) -> Reducer:
         mean, jnp.asarray(n, precision.scalar()), counted), state, {}
 
   return Reducer(
-      _init, _sum_of(lambda messages: messages.update), trees.add, finalize)
+      _init, _sum_of(lambda messages: messages.update), trees.add, finalize,
+      linear=True)
 
 
 def _init(message: Message, num_slots: int):

@@ -30,7 +30,8 @@ def on(pattern: str, part: MessageTransform) -> MessageTransform:
 
   Raises:
     ValueError: `pattern` is no text, or `part` no transform or one of what the
-      server sends; when run, no leaf is chosen, or `part` changes the tree.
+      server sends or that changes weights; when run, no leaf is chosen, or
+      `part` changes the tree.
   """
   kinds.check('the pattern of on', pattern, str, "text, such as 'dense*'")
   kinds.check(f'the part of on({pattern!r}, …)', part, MessageTransform,
@@ -39,6 +40,9 @@ def on(pattern: str, part: MessageTransform) -> MessageTransform:
     raise ValueError(
         f'on({pattern!r}, …) needs a transform of what clients send, got '
         f'{part.name!r}.')
+  if part.needs_linear:
+    raise ValueError(f'on({pattern!r}, …) needs a transform that leaves '
+                     f'weights as they are, {part.name!r} does not.')
 
   def init(message: Message, num_clients: int, key) -> PyTree:
     return part.init(

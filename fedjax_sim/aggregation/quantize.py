@@ -20,6 +20,7 @@ Mokhtari, Hassani, Jadbabaie, Pedarsani, 2020, algorithm 1) is `quantize` or
 
 from jax import numpy as jnp
 
+from fedjax_sim.aggregation import symbols
 from fedjax_sim.aggregation.value_code import (
     Coded,
     Vector,
@@ -31,24 +32,28 @@ from fedjax_sim.core.types import MessageTransform
 
 
 def quantize(
-    bits: int, *, stochastic: bool = True, over: str = 'leaf'
+    bits: int, *, stochastic: bool = True, coder: str = 'fixed',
+    over: str = 'leaf',
 ) -> MessageTransform:
   """Rounds each value to one of 2^bits levels between min and max.
 
-  What travels: `bits` bits a value, and the range, two floats, for each vector.
-  Where all values are the same, they are exact.
+  What travels: the range, two floats, for each vector, and its levels. Where
+  all values are the same, they are exact.
 
   Args:
     bits: 1 to 16.
     stochastic: up or down at random, with the value as the mean. False rounds
       to the nearest level, which has less variance and is biased: with few bits
       most values of an update would become the same.
+    coder: 'fixed' takes `bits` bits a value; 'entropy' is an arithmetic coder,
+      which takes less where levels in the middle come more often.
     over: 'leaf' has a range for each floating leaf, as the paper has for each
       matrix; 'vector' one for all of them, which changes results: a layer of
       small updates gets few levels, but there is one range to send.
   """
   steps = 2 ** checks.at_least('bits', bits, 1, 16) - 1
   checks.boolean('stochastic', stochastic)
+  symbols.check(coder)
 
   def code(vector: Vector, key) -> Coded:
     low = vector.among_sent(jnp.min, jnp.inf)
@@ -56,8 +61,8 @@ def quantize(
     step = (high - low) / steps
     place = (vector.values - low) / jnp.where(step > 0, step, 1)
     level = rounded_randomly(place, key) if stochastic else jnp.round(place)
-    values = low + step * jnp.clip(level, 0, steps)
-    values = jnp.where(step > 0, values, low)
-    return Coded(values, bits * vector.count, 2 * vector.scalar_bits)
+    level = jnp.where(step > 0, jnp.clip(level, 0, steps), 0)
+    number = symbols.bits(coder, vector, level, steps + 1)
+    return Coded(low + step * level, number, 2 * vector.scalar_bits)
 
   return value_code('quantize', code, over=over)

@@ -131,7 +131,10 @@ def _reshaped(step: Any, flow: Rows) -> Rows:
 
 def _scan(step: Any, inputs: list[_Flow]) -> list[_Flow]:
   params = step.params
-  consts, carry = params['num_consts'], params['num_carry']
+  if 'ft_in' in params:  # From JAX 0.11 on.
+    consts, carry, _ = map(len, params['ft_in'].unpack())
+  else:
+    consts, carry = params['num_consts'], params['num_carry']
   first = consts + carry
   sliced = [flow and _moved(flow, -1) for flow in inputs[first:]]
   carried = inputs[consts:first]

@@ -93,7 +93,9 @@ def build(bound: AnyBound, context: Mapping[str, Any]) -> Any:
   if isinstance(bound, Function):
     return bound.function
   if isinstance(bound, BoundChain):
-    return bound.combine(*(build(part, context) for part in bound.parts))
+    made = [build(part, context) for part in bound.parts]
+    with blamed(bound.parts[0].field, text_of(bound)):
+      return bound.combine(*made)
   built = lambda value: map_bound(lambda x: build(x, context), value)
   keywords = {name: built(x) for name, x in bound.arguments.items()}
   given = [built(x) for x in bound.rest]

@@ -8,7 +8,7 @@ False are no numbers.
 import difflib
 import math
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -132,7 +132,7 @@ def share(name: str, value: Any) -> Any:
   """Returns `value` if it lies in (0, 1]."""
   if not is_traced(value) and not (_is_finite(value) and 0 < value <= 1):
     raise ValueError(f'{name} must lie in (0, 1], got {shown(value)}.')
-  return value
+  return positive(name, value)
 
 
 def decay(name: str, value: Any) -> Any:
@@ -227,13 +227,16 @@ def optimizer(name: str, value: Any) -> Any:
   return value
 
 
-def positive_int_or_auto(name: str, value: Any) -> None:
-  """ValueError unless `value` is 'auto' or a whole number >= 1."""
-  if isinstance(value, str) and value == 'auto':
+def positive_int_or_auto(
+    name: str, value: Any, words: Sequence[str] = ('auto',)
+) -> None:
+  """ValueError unless `value` is 'auto', or a word, or a number >= 1."""
+  if isinstance(value, str) and value in words:
     return
   try:
     positive_int(name, value)
   except ValueError as error:
     raise ValueError(
-        f"{name} must be 'auto' or a whole number >= 1, got {shown(value)}."
+        f'{name} must be {", ".join(map(repr, words))} or a whole number >= 1, '
+        f'got {shown(value)}.'
     ) from error

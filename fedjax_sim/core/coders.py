@@ -132,11 +132,13 @@ def entropy(symbols: jax.Array, num_symbols: int) -> jax.Array:
   ends with a word of 32 bits.
 
   Args:
-    symbols: integers below `num_symbols`, of any shape.
+    symbols: integers below `num_symbols`, of any shape; larger ones are left
+      out.
     num_symbols: how many there may be.
   """
-  counts = jnp.zeros(num_symbols, jnp.int32).at[symbols.ravel()].add(1)
-  each = counts * jnp.log2(symbols.size / jnp.maximum(counts, 1))
+  counts = jnp.zeros(num_symbols, jnp.int32).at[symbols.ravel()].add(
+      1, mode='drop')
+  each = counts * jnp.log2(jnp.sum(counts) / jnp.maximum(counts, 1))
   return gamma(counts + 1) + jnp.sum(each, dtype=jnp.float32) + _WORD
 
 

@@ -5,9 +5,16 @@ import os
 
 import jax
 
-from fedjax_sim.core import files
+from fedjax_sim.core import checks, files
 
-# What becomes part of a CUDA graph: XLA's own choice, and the last two.
+# What a GPU runs as CUDA graphs: whole windows of rounds with their loops,
+# single steps as XLA does by itself, nothing (each kernel is launched, which a
+# profile needs to tell them apart), or what XLA_FLAGS say.
+GRAPHS_VARIABLE = 'FEDJAX_SIM_CUDA_GRAPHS'
+GRAPHS = ('loops', 'steps', 'off', 'flags')
+
+# What becomes part of a graph: XLA's own choice, and the last two.
+_GRAPHS_FLAG = 'xla_gpu_enable_command_buffer'
 _IN_GRAPHS = ('FUSION', 'CUBLAS', 'CUBLASLT', 'CUSTOM_CALL', 'CUDNN',
               'DYNAMIC_SLICE_FUSION', 'CONDITIONAL', 'WHILE')
 
@@ -69,8 +76,20 @@ def keep_programs() -> None:
     jax.config.update(least, 0.0)
 
 
+def graphs() -> str:
+  """Which of `GRAPHS` a user wants: all, unless a variable says otherwise.
+
+  Raises:
+    ValueError: it has another value.
+  """
+  if _GRAPHS_FLAG in os.environ.get('XLA_FLAGS', ''):
+    return 'flags'
+  return checks.one_of(
+      GRAPHS_VARIABLE, os.environ.get(GRAPHS_VARIABLE, 'loops'), GRAPHS[:3])
+
+
 def options(
-    graphs: bool | None = True, platform: str | None = None
+    platform: str | None = None, graphs: str = 'loops'
 ) -> dict[str, bool | str]:
   """Compiler options for the rounds.
 
@@ -80,15 +99,12 @@ def options(
   and conditionals in the graphs as well, a whole window of rounds is one.
 
   Args:
-    graphs: False leaves a GPU's loops to the host, None launches each kernel,
-      which a profile needs to tell them apart.
     platform: of the devices; None is JAX's default backend.
+    graphs: of a GPU, one of `GRAPHS`.
   """
   platform = platform or jax.default_backend()
   if platform == 'cpu':
     return {'xla_cpu_copy_insertion_use_region_analysis': True}
-  if platform == 'gpu' and graphs is None:
-    return {'xla_gpu_enable_command_buffer': ''}
-  if platform == 'gpu' and graphs:
-    return {'xla_gpu_enable_command_buffer': ','.join(_IN_GRAPHS)}
+  if platform == 'gpu' and graphs in ('loops', 'off'):
+    return {_GRAPHS_FLAG: ','.join(_IN_GRAPHS) if graphs == 'loops' else ''}
   return {}

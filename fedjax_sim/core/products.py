@@ -36,12 +36,16 @@ _OF_JAX = {
 # As JAX does where nothing is said.
 _DEFAULTS = {'cpu': 'highest', 'gpu': 'tensorfloat32', 'tpu': 'bfloat16'}
 
-# What each platform has. A product of bfloat16 is no stand-in for another: its
-# rounding shows in what is learned.
-_VALID = {
-    'cpu': ('highest', 'tensorfloat32'),
-    'gpu': ('highest', 'tensorfloat32'),
-    'tpu': ('highest', 'tensorfloat32', 'bfloat16'),
+# What each platform has, in JAX's words. A CPU computes in float32 whatever it
+# is asked for; asked for nothing, its convolutions may take minimal filtering.
+# A GPU's own choice is TensorFloat-32, in all of XLA's kernels. bfloat16 is for
+# a TPU alone: its rounding shows in what is learned, so nothing stands in for
+# it.
+_LEVELS = {
+    'cpu': {'highest': 'default', 'tensorfloat32': 'default'},
+    'gpu': {'highest': 'highest', 'tensorfloat32': 'default'},
+    'tpu': {'highest': 'highest', 'tensorfloat32': 'high',
+            'bfloat16': 'default'},
 }
 
 
@@ -56,7 +60,7 @@ def resolved(precision: str, platform: str) -> str:
     precision = _of_process()
   if precision == 'auto':
     return _DEFAULTS.get(platform, 'highest')
-  valid = _VALID.get(platform, CHOICES)
+  valid = _levels(platform)
   if precision not in valid:
     raise ValueError(
         f"precision must be 'auto', {' or '.join(map(repr, valid))} on a "
@@ -84,7 +88,9 @@ def computed(
     precision: as `resolved` gives it.
     platform: 'cpu', 'gpu' or 'tpu'.
   """
-  # A CPU's are float32 whatever they are asked for, and asked for nothing
-  # convolutions may take minimal filtering.
-  level = 'default' if platform == 'cpu' else precision
-  return jax.default_matmul_precision(level)
+  return jax.default_matmul_precision(_levels(platform)[precision])
+
+
+def _levels(platform: str) -> dict[str, str]:
+  """Precision -> JAX's word for it; on an unknown platform as on a TPU."""
+  return _LEVELS.get(platform, _LEVELS['tpu'])

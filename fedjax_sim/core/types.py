@@ -121,8 +121,8 @@ class Message(NamedTuple):
       None for one model. Reducers then give [K, ...].
     sent: bool, a prefix tree of the update: the entries that travel, where the
       others are zero. None for all.
-    cost: a `costs.Cost`. The engine sets it from dtypes and `sent`, transforms
-      change it; None outside of them.
+    cost: a `costs.Cost`. The engine sets it from dtypes and `sent` where a
+      client has not, transforms change it; None outside of them.
     slot: of the client. The engine sets it for transforms and reducers.
   """
 
@@ -213,6 +213,8 @@ class Reducer(NamedTuple):
       round; `()` for none.
     plain: whether it is the weighted mean of the updates as they are, which an
       algorithm may compute in another way.
+    linear: whether the mean is a sum of the updates times their weights, or
+      times one, divided by the `denominator` of its aggregate.
     tolerant: whether it bears updates that are not finite. Then the metrics of
       clients with such an update or loss are left out, and the round is good.
   """
@@ -223,11 +225,12 @@ class Reducer(NamedTuple):
   finalize: Callable[..., tuple[Aggregate, PyTree, Scalars]]
   initial: Callable[..., PyTree] = lambda message, num_clients, key: ()
   plain: bool = False
+  linear: bool = False
   tolerant: bool = False
 
 
 class Keys(NamedTuple):
-  """Keys of a transform on a client.
+  """Keys of what is done for one client of a cohort.
 
   Attributes:
     round: the same for all clients of a cohort, and for the server.
@@ -265,6 +268,7 @@ class MessageTransform(NamedTuple):
     parts: the transforms of a chain, in order; `()` of a single one.
     encodings: what it does to an update's values, in order, as
       `aggregation.encodings` has it; `()` if any order of a chain will do.
+    needs_linear: whether it works with a linear reducer only.
   """
 
   name: str
@@ -276,6 +280,7 @@ class MessageTransform(NamedTuple):
   broadcast: Callable[..., tuple[PyTree, Any]] | None = None
   parts: tuple['MessageTransform', ...] = ()
   encodings: tuple[Any, ...] = ()
+  needs_linear: bool = False
 
 
 class Aggregator(NamedTuple):
@@ -346,7 +351,7 @@ class FederatedAlgorithm(NamedTuple):
       that a client is evaluated with.
     phases: exchanges with the cohort before the last one, which is described
       by the fields above; most algorithms have none.
-    receive: `(server message, Slot, key) -> server message`, what of a
+    receive: `(server message, Slot, Keys) -> server message`, what of a
       broadcast one client gets; None for all of it.
     pooled: `(server message, Pool) -> (Aggregate, MetricSums)`, what clients
       and a weighted mean would give, for the whole cohort in one go; it returns
@@ -367,7 +372,7 @@ class FederatedAlgorithm(NamedTuple):
   server: Callable[..., ServerState]
   personalize: Callable[..., Variables]
   phases: tuple[Phase, ...] = ()
-  receive: Callable[[PyTree, Slot, jax.Array], PyTree] | None = None
+  receive: Callable[[PyTree, Slot, Keys], PyTree] | None = None
   pooled: PooledUpdate | None = None
   local_steps: Callable[[np.ndarray], np.ndarray] = lambda sizes: sizes
   evaluated: Callable[[ServerState], Variables] = lambda state: state.variables

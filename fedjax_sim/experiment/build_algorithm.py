@@ -12,6 +12,7 @@ from fedjax_sim.core.builders import AnyBound
 from fedjax_sim.core.signatures import signature
 from fedjax_sim.core.types import Aggregator, FederatedAlgorithm, Model
 from fedjax_sim.experiment import spec_fields
+from fedjax_sim.experiment.blamed_parts import blamed_part
 from fedjax_sim.experiment.check_config import cohort_size
 
 # Fields that members of a sweep may differ in, beside the seed and traceable
@@ -48,7 +49,9 @@ def make_algorithm(
          'cohort_size': cohort_size(config, num_clients)}
   optimizer = lambda side, rate: _made(
       bound, f'{side}_optimizer', run | {'learning_rate': rate})
+  restrict = bound['restrict'] and _made(bound, 'restrict', run)
   return _made(bound, 'algorithm', run | _training(config, value) | {
+      'restrict': restrict,
       'model': model,
       'client_lr': value('client_lr'),
       'client_optimizer': value('client_lr') if _takes_rate(bound) else (
@@ -108,8 +111,10 @@ def _aggregator(
     bound: Mapping[str, AnyBound | None], run: Mapping[str, Any]
 ) -> Aggregator | None:
   """The aggregation that a config names; None if it names none."""
-  made = {field: _made(bound, field, run) for field in (
-      'uplink', 'downlink', 'reduce', 'aggregate') if bound[field] is not None}
+  made = {field: blamed_part(field, builders.text_of(bound[field]), _made(
+      bound, field, run)) for field in (
+          'uplink', 'downlink', 'reduce', 'aggregate')
+          if bound[field] is not None}
   if not made:
     return None
   whole = made.get('aggregate') or aggregation.aggregator(

@@ -130,10 +130,11 @@ def shape_before(record: Mapping[str, Any], wanted: Shape) -> Shape:
   return wanted
 
 
-def shape_of(simulation: Simulation) -> Shape:
-  """What everything has become."""
-  placement = simulation.placement
-  return Shape(placement.size, simulation.lanes, placement.precision)
+def resolved(simulation: Simulation) -> dict[str, Any]:
+  """What everything has become: a `Shape`, and of a GPU its CUDA graphs."""
+  placement, graphs = simulation.placement, simulation.program.graphs
+  shape = Shape(placement.size, simulation.lanes, placement.precision)
+  return shape._asdict() | ({} if graphs is None else {'graphs': graphs})
 
 
 def try_out(

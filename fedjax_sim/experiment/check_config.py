@@ -10,6 +10,7 @@ from fedjax_sim.core import builders, checks, products, random
 from fedjax_sim.core.builders import AnyBound
 from fedjax_sim.data import sampling
 from fedjax_sim.experiment import best, field_names, moved_fields, spec_fields
+from fedjax_sim.simulation import autotune
 from fedjax_sim.simulation.build import EXAMPLES
 from fedjax_sim.simulation.placement import client_states
 
@@ -84,7 +85,8 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     'targets': _fractions,
     'on_divergence': _one_of('stop', 'continue'),
     'devices': checks.positive_int_or_auto,
-    'lanes': checks.positive_int_or_auto,
+    'lanes': lambda name, value: checks.positive_int_or_auto(
+        name, value, autotune.WORDS),
     'examples': _one_of(*EXAMPLES),
     'client_state': _one_of(*client_states.CHOICES),
     'precision': _one_of(*products.CHOICES),
@@ -117,6 +119,7 @@ _USES: Mapping[str, _Use] = {
     'local_steps': _Use('algorithm', ('steps',), 0),
     'batch_size': _Use('algorithm', ('batch_size',), 10),
     'micro_batch_size': _Use('algorithm', ('micro_batch_size',), 256),
+    'restrict': _Use('algorithm', ('restrict',), ''),
     'client_optimizer': _Use('algorithm', ('client_optimizer',), 'sgd'),
     'client_lr_decay': _Use('algorithm', ('client_schedule',), 1),
     'server_optimizer': _Use('algorithm', ('server_optimizer',), 'sgd'),

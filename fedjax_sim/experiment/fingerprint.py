@@ -16,11 +16,12 @@ import jax.extend.core
 import numpy as np
 
 from fedjax_sim.clients import measure
+from fedjax_sim.core import random
 from fedjax_sim.core.types import PyTree
 from fedjax_sim.data import mapped
 from fedjax_sim.data.federated import FederatedData
-from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation.exchange import nobody
+from fedjax_sim.simulation.exchange_types import Surroundings
 from fedjax_sim.simulation.rounds import Rounds
 from fedjax_sim.simulation.simulation import Simulation, first_inputs
 
@@ -100,10 +101,10 @@ def _program(simulation: Simulation, variables: PyTree) -> str:
 
   def run(examples, variables, key):
     state = rounds.init(examples, variables, key)
-    slots = jax.tree.map(lambda x: x[None, None], nobody(1))
-    plan = plan_lib.Plan(slots, np.zeros((), bool))
-    after = rounds.round(
-        examples, state, plan, key, {}, variables.frozen)
+    around = Surroundings(
+        examples, random.round_key(key, state.server.round),
+        jax.tree.map(lambda x: x[None], nobody(1)), variables.frozen)
+    after = rounds.round(around, state, np.zeros((), bool), {})
     measured = jax.tree.map(lambda x: x[:1], examples)
     return after, measure.batch_metrics(
         simulation.model, variables, measured, np.ones(1, bool))

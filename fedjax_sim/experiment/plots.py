@@ -17,6 +17,7 @@ import numpy as np
 
 from fedjax_sim.core import files
 from fedjax_sim.data import partition as partition_lib
+from fedjax_sim.experiment import plot_axes
 
 # More columns, or rows, than this can't be told apart.
 _MAX_CLIENTS = 100
@@ -75,12 +76,14 @@ def curves(
     title: str = '',
     best: bool = True,
     higher: bool = True,
+    axis: str = 'round',
 ) -> None:
-  """Draws a metric against rounds.
+  """Draws a metric against rounds, or against the bytes that clients moved.
 
-  Records without the metric, or with None or a non-finite value, are left out.
-  The range of an accuracy follows the later part of the curves: the steep
-  first 5% of the points may lie below it.
+  Of one run, an axis on top tells what its clients have sent. Records without
+  the metric, or with None or a non-finite value, are left out. The range of an
+  accuracy follows the later part of the curves: the steep first 5% of the
+  points may lie below it.
 
   Args:
     records: those of a metrics file, or several files' by name.
@@ -91,19 +94,18 @@ def curves(
     best: also draw the best value so far, dotted: the curve that rounds to a
       target are read from.
     higher: whether larger values are better.
+    axis: 'round', or 'bytes_up', 'bytes_down', 'bytes', those of all clients
+      and rounds so far.
 
   Raises:
-    ValueError: records that have no such metric; lists those that they have.
+    ValueError: records that have no such metric, which lists those that they
+      have, or nothing to draw it against.
   """
   several = isinstance(records, Mapping)
   runs = records if several else {'each evaluation': records}
-  points = {name: _points(run, metric) for name, run in runs.items()}
+  points = {name: _points(run, metric, axis) for name, run in runs.items()}
   if not any(len(x) for x, _ in points.values()):
-    fields = {field for run in runs.values() for record in run
-              for field in record}
-    raise ValueError(
-        f'metric must be one of {", ".join(sorted(fields - {"round"}))}, got '
-        f'{metric!r}, which no record has a finite value of.')
+    raise _nothing_to_draw(runs, metric, axis)
   figure = _figure(7.5, 4.4, title)
   axes = figure.subplots()
   _style(axes)
@@ -115,10 +117,12 @@ def curves(
   if accuracy:
     axes.set_ylim(_accuracy_range([y for _, y in points.values()], targets))
     axes.yaxis.set_major_formatter(lambda y, _: _percent(y))
-  axes.set_xlim(left=0)
-  axes.xaxis.get_major_locator().set_params(integer=True)
-  axes.set_xlabel('communication round')
+  plot_axes.style(axes, axis, [x[-1] for x, _ in points.values() if len(x)])
   axes.set_ylabel(metric)
+  if not several and axis == 'round':
+    top = plot_axes.bytes_on_top(axes, records)
+    if top is not None:
+      _style(top)
   axes.grid(axis='y', color=_GRAY, alpha=0.15)
   if best or several:
     _legend(axes, points, best)
@@ -294,13 +298,28 @@ def _name_ticks(set_ticks: Any, names: Sequence[str], most: int) -> None:
 
 
 def _points(
-    records: Sequence[Mapping[str, Any]], metric: str
+    records: Sequence[Mapping[str, Any]], metric: str, axis: str
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Rounds and values [n] of the records that have a finite value."""
+  """Places and values [n] of the records that have finite ones."""
   values = np.array([record.get(metric) for record in records], float)
-  rounds = np.array([record['round'] for record in records], float)
-  finite = np.isfinite(values)
-  return rounds[finite], values[finite]
+  places = plot_axes.places(records, axis)
+  finite = np.isfinite(values) & np.isfinite(places)
+  return places[finite], values[finite]
+
+
+def _nothing_to_draw(
+    runs: Mapping[str, Sequence[Mapping]], metric: str, axis: str
+) -> ValueError:
+  """Which of the two is not in the records."""
+  fields = {field for run in runs.values() for record in run
+            for field in record}
+  if any(len(_points(run, metric, 'round')[0]) for run in runs.values()):
+    return ValueError(
+        "axis must be 'round' for records without "
+        f'{" and ".join(plot_axes.PLOT_AXES[axis].fields)}, got {axis!r}.')
+  return ValueError(
+      f'metric must be one of {", ".join(sorted(fields - {"round"}))}, got '
+      f'{metric!r}, which no record has a finite value of.')
 
 
 def _draw_curve(

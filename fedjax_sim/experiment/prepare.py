@@ -277,9 +277,8 @@ def _claim(
           stacklevel=2)
       before = before | {_PROGRAM: plain[_PROGRAM]}
     workdir.check_same(folder, record | {'config': before}, plain)
-  from fedjax_sim.experiment.build_run import shape_of
-  workdir.write_record(
-      folder, plain, shape_of(simulation)._asdict(), record)
+  from fedjax_sim.experiment.build_run import resolved
+  workdir.write_record(folder, plain, resolved(simulation), record)
 
 
 def _versions(environment: Mapping[str, Any]) -> Any:

@@ -168,12 +168,12 @@ def closing_fields(
   padded = [one['padded_steps'] for one in records if one.get('padded_steps')]
   if padded:
     fields['padded steps'] = f'{np.mean(padded):.1%} of those computed'
-  fields |= {
-      'seconds a round': f'{np.median(seconds):.3f} (median, with evaluation)',
-      'bytes up': least + byte_text(sum(one['bytes_up'] for one in records)),
-      'bytes down': least + byte_text(
-          sum(one['bytes_down'] for one in records)),
-  }
+  fields['seconds a round'] = (
+      f'{np.median(seconds):.3f} (median, with evaluation)')
+  for name in ('bytes_up', 'bytes_down'):
+    known = _values(records, name)
+    if len(known) == len(records):
+      fields[name.replace('_', ' ')] = least + byte_text(sum(known))
   return fields
 
 

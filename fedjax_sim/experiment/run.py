@@ -30,8 +30,8 @@ from fedjax_sim.experiment.build_run import (
   Experiment,
   Shape,
   build,
+  resolved,
   shape_before,
-  shape_of,
 )
 from fedjax_sim.experiment.check_config import validate
 from fedjax_sim.experiment.checkpoints import Checkpoints
@@ -123,7 +123,7 @@ def _run_in(
       _ = simulation.program.compiled
     if processes.is_first():
       workdir.write_record(
-          folder, plain, shape_of(simulation)._asdict(), record)
+          folder, plain, resolved(simulation), record)
     return _train(folder, config, experiment, saved, begun)
 
 
@@ -237,23 +237,27 @@ def _header(
       'device': f'{device.device_kind} ({device.platform}), '
                 f'devices {simulation.placement.size}, lanes '
                 f'{simulation.lanes} ({simulation.lanes_reason})',
-      **_products(simulation),
+      **_of_accelerator(simulation),
       'workdir': str(folder),
   }
 
 
 def _messages(config: ConfigDict) -> dict[str, str]:
   """What happens to messages on their way, if anything."""
-  fields = ('uplink', 'downlink', 'reduce', 'aggregate')
+  fields = ('restrict', 'uplink', 'downlink', 'reduce', 'aggregate')
   said = [f'{name} {config[name]}' for name in fields if config[name]]
   return {'messages': ', '.join(said)} if said else {}
 
 
-def _products(simulation: Simulation) -> dict[str, str]:
-  """How a device multiplies; a CPU has one way."""
-  placement = simulation.placement
-  return {} if placement.platform == 'cpu' else {
-      'products': placement.precision}
+def _of_accelerator(simulation: Simulation) -> dict[str, str]:
+  """How a device multiplies, and what it runs by itself; a CPU has one way."""
+  placement, graphs = simulation.placement, simulation.program.graphs
+  fields = {}
+  if placement.platform != 'cpu':
+    fields['products'] = placement.precision
+  if graphs is not None:
+    fields['CUDA graphs'] = graphs
+  return fields
 
 
 def _client_state(simulation: Simulation) -> dict[str, str]:

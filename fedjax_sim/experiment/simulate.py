@@ -102,11 +102,13 @@ def simulate(
     progress: whether to show a bar; None is on a terminal only.
     seed: of initial weights, cohorts, orders, dropout.
     devices: how many of `jax.devices()` share a round's clients. 'auto' is all
-      for a short job; for a long one (about ten minutes) it is measured whether
-      all or one are faster here, which takes a minute or two the first time.
+      for a short job and on accelerators; for a long one (about ten minutes) on
+      a CPU it is measured whether all or one are faster here, which takes a
+      minute or two the first time.
       Doesn't change the result, up to the order of summation. `use_all_cores`
       makes a device of each core.
-    lanes: clients computed side by side on a device; likewise.
+    lanes: clients computed side by side on a device; likewise, and on
+      accelerators as many as the memory holds. 'measure' measures in any case.
     examples: where the training examples lie. 'auto': all of them on every
       device, or of a mapped federation those of the next rounds' cohorts.
       'owned': each device (with devices = 'auto' all there are) holds, and

@@ -108,5 +108,6 @@ def _runs(
   members = [sweep_lib.Member(seed, {'rate': rate}) for seed, rate in settings]
   sweep = sweep_lib.build(
       model, lambda rate: make_algorithm(rate), [train], cohort_size=cohort,
-      num_members=len(members), example=members[0].hyperparameters, **options)
+      num_members=len(members), example=members[0].hyperparameters, say=print,
+      **options)
   return SweepRuns(sweep=sweep, members=members), sweep.init(members)

@@ -105,7 +105,7 @@ def _run_together(
   """`run`, with several settings."""
   sweep, members = build_sweep.build_sweep(
       config, settings, devices=min(devices, len(settings)),
-      lanes=config.lanes)
+      lanes=config.lanes, say=print)
   runs = SweepRuns(sweep=sweep, members=members)
   files = {i: path / loop.METRICS_FILE for i, path in enumerate(folders)}
   with contextlib.ExitStack() as stack:
@@ -139,7 +139,9 @@ def _run_together(
     outcome = loop.train(
         runs, state, run_lib.cadence(config), files=files, checkpoints=saved,
         traffic=runs.bytes_per_client(), active=active,
-        stop=lambda: bool(signals), on_progress=show)
+        stop=lambda: bool(signals), on_progress=show,
+        notes=lambda i, record: {'cohort': runs.cohort(
+            i, record['round'] - 1)} if config.record_cohort else {})
   if not outcome.interrupted:
     _write_results(config, settings, runs, outcome.state, folders)
   return not outcome.interrupted

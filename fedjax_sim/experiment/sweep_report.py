@@ -1,5 +1,6 @@
 """The table and the plot of a sweep."""
 
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from fedjax_sim.experiment import (
   headline,
   loop,
   metrics,
+  plot_axes,
   plots,
   reporting,
   results,
@@ -61,7 +63,7 @@ def _draw(
     records: Mapping[str, list[Record]], told: headline.Headline,
     targets: Sequence[float],
 ) -> None:
-  """sweep.png, with the median of the runs of one name."""
+  """sweep.png, with the median of the runs of one name, and by bytes."""
   drawn = {}
   for label, name in curves.items():
     drawn.setdefault(name, []).append(records[label])
@@ -71,19 +73,36 @@ def _draw(
   drawn = {name: median(runs, told.name) for name, runs in drawn.items()}
   drawn = {name: curve for name, curve in drawn.items() if curve}
   if drawn:
-    plots.curves(drawn, folder / 'sweep.png', told.name, targets=targets,
-                 title=title, best=False)
+    draw = functools.partial(
+        plots.curves, drawn, metric=told.name, targets=targets, title=title,
+        best=False)
+    draw(folder / 'sweep.png')
+    sent = [plot_axes.places(x, 'bytes_up')[-1] for x in drawn.values()]
+    if min(sent) < max(sent):  # Never so where it is not known, a NaN.
+      draw(folder / 'sweep_by_bytes.png', axis='bytes_up')
 
 
 def median(
     runs: Sequence[list[Record]], metric: str = 'test/accuracy'
 ) -> list[Record]:
-  """A metric over runs, in the rounds that all of them evaluated."""
+  """A metric over runs, in the rounds that all of them evaluated.
+
+  With the bytes since the one before, of medians, where all records tell them.
+  """
   tested = [{record['round']: record[metric] for record in records
              if record.get(metric) is not None} for records in runs]
   shared = set(tested[0]).intersection(*tested[1:])
   middle = lambda r: float(np.median([t[r] for t in tested]))
-  return [{'round': r, metric: middle(r)} for r in sorted(shared)]
+  rows = [{'round': r, metric: middle(r)} for r in sorted(shared)]
+  for field in ('bytes_up', 'bytes_down'):
+    known = [dict(zip((one['round'] for one in records),
+                      plot_axes.places(records, field), strict=True))
+             for records in runs]
+    total = np.median([[at[row['round']] for row in rows] for at in known], 0)
+    if np.all(np.isfinite(total)):
+      for row, since in zip(rows, np.diff(total, prepend=0), strict=True):
+        row[field] = float(since)
+  return rows
 
 
 def _of_clients(folder: Path) -> tuple[str, str]:

@@ -20,7 +20,6 @@ rows of a batch, nor on how many there are.
 from typing import NamedTuple
 
 import jax
-from jax import lax
 from jax import numpy as jnp
 
 CROP = 24  # Pixels, height and width.
@@ -94,10 +93,15 @@ def draw(key: jax.Array, height: int, width: int) -> Draws:
 
 
 def distorted(image: jax.Array, drawn: Draws) -> jax.Array:
-  """An image [height, width, c] as drawn: float32 [CROP, CROP, c]."""
-  x = lax.dynamic_slice(
-      image, (drawn.row, drawn.column, 0), (CROP, CROP, image.shape[-1]))
-  x = jnp.where(drawn.mirrored, x[:, ::-1], x).astype(jnp.float32)
+  """An image [height, width, c] as drawn: float32 [CROP, CROP, c].
+
+  Rows are taken, then columns: a TPU would take windows that start elsewhere in
+  each image one after the other.
+  """
+  along = jnp.arange(CROP, dtype=jnp.int32)
+  columns = drawn.column + jnp.where(drawn.mirrored, CROP - 1 - along, along)
+  x = jnp.take(image, drawn.row + along, axis=0, mode='clip')
+  x = jnp.take(x, columns, axis=1, mode='clip').astype(jnp.float32)
   x = x + drawn.brightness
   mean = jnp.mean(x, axis=(0, 1), keepdims=True)
   return (x - mean) * drawn.contrast + mean

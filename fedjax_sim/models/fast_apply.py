@@ -85,8 +85,10 @@ def rewritten(jaxpr: Any) -> Any | None:
 
 
 def _rewrite(jaxpr):
-  if isinstance(jaxpr, jex_core.ClosedJaxpr):
-    inner = rewritten(jaxpr.jaxpr)
+  # From JAX 0.11 on there is one class of them, which is its own `jaxpr`.
+  open_jaxpr = getattr(jaxpr, 'jaxpr', jaxpr)
+  if open_jaxpr is not jaxpr:
+    inner = rewritten(open_jaxpr)
     return (None if inner is None
             else jex_core.ClosedJaxpr(inner, jaxpr.consts))
   eqns = [_fast_equation(eqn) for eqn in jaxpr.eqns]

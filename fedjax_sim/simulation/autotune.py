@@ -4,11 +4,16 @@ Each lane holds weights of its own, so many lanes read and write much memory;
 few leave a wide device idle. On a CPU whose cores are devices
 (`core/cpu_devices.py`) a small model is fastest with a client on each core, a
 large one whose matrix products use all cores may not be. Which numbers are best
-depends on model, device and sizes, and not on anything that could be computed
-beforehand. A good first choice can be told, though, and short jobs take it;
-for long ones a few are timed on the real round, with shortened clients.
+there depends on model, device and sizes, and not on anything that could be
+computed beforehand. A good first choice can be told, though, and short jobs
+take it; for long ones a few are timed on the real round, with shortened
+clients.
+
+An accelerator is fastest with as many lanes as its memory holds, or nearly, and
+compiling for one takes long. So nothing is timed there unless it is asked for.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -20,13 +25,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from fedjax_sim.core import files
-from fedjax_sim.simulation import job_size, measuring
+from fedjax_sim.core import compilation, files
+from fedjax_sim.simulation import fitting, job_size, measuring
 from fedjax_sim.simulation.placement import sharding
 
 # Measuring takes a minute or two, and saves a tenth or two of a job's time. So
 # a shorter one is run with the first choice.
 _LONG_SECONDS = 600.0
+
+# What `lanes` may be beside a number: 'measure' times choices in any case.
+WORDS = ('auto', 'measure')
 
 
 def candidates(cohort_size: int) -> list[int]:
@@ -54,15 +62,17 @@ def choose(
 ) -> tuple[Any, str]:
   """A simulation over devices and lanes that fit into memory.
 
-  A short job takes the first choice. For a long one the fastest is measured;
-  what was found is kept in the cache folder, by program, sizes of clients,
-  device and versions, if it was clear.
+  An accelerator takes all clients side by side, or as many as fit. On a CPU a
+  short job takes the first choice; for a long one the fastest is measured. What
+  was found is kept in the cache folder, by program, sizes of clients, device
+  and versions, if it was clear.
 
   Args:
     make: (devices, lanes) -> `Simulation`.
     cohort_size: M, the most lanes that can be of use.
     devices: D, or 'auto'.
-    lanes: W of each device, or 'auto'.
+    lanes: W of each device, 'auto', or 'measure' to have it measured whatever
+      the job and the device.
     rounds: of the job; None if that isn't known, which counts as short.
     say: told what takes a while, before it begins.
 
@@ -72,13 +82,17 @@ def choose(
   Raises:
     ValueError: none fits.
   """
-  choices = _choices(cohort_size, devices, lanes)
+  measure = lanes == 'measure'
+  choices = _choices(cohort_size, devices, 'auto' if measure else lanes)
+  if _platform() != 'cpu' and not measure and 'auto' in (devices, lanes):
+    return _widest(make, choices, lanes, say)
   first = make(*choices[0])
   if len(choices) == 1:
     given = 'auto' not in (devices, lanes)
     return first, 'given' if given else 'the only choice'
   say('compiling the rounds')
-  if rounds is None or job_size.seconds(first, rounds) < _LONG_SECONDS:
+  if not measure and (
+      rounds is None or job_size.seconds(first, rounds) < _LONG_SECONDS):
     return _first_that_fits(make, first, choices), (
         'default' if rounds is None else 'default of a short job')
   key = _key(first, choices)
@@ -99,6 +113,23 @@ def choose(
   if jax.process_index() == 0:
     _remember(key, (best.placement.size, best.lanes))
   return best, f'measured, {told}'
+
+
+def _widest(make, choices, lanes, say) -> tuple[Any, str]:
+  """Of all devices, the most lanes for which there is memory."""
+  say('compiling the rounds')
+  devices, most = choices[0]
+  chosen = fitting.widest(
+      functools.partial(make, devices),
+      [w for d, w in choices if d == devices])
+  if lanes != 'auto':
+    return chosen, 'all devices'
+  return chosen, ('all clients side by side' if chosen.lanes == most
+                  else 'as many as the memory holds')
+
+
+def _platform() -> str:
+  return compilation.platform_of(jax.devices()[0])
 
 
 def _first_that_fits(make, first, choices) -> Any:
@@ -131,7 +162,7 @@ def _choices(
   for d in numbers if devices == 'auto' else [devices]:
     share = -(-cohort_size // d)
     widths = candidates(share) if lanes == 'auto' else [min(lanes, share)]
-    if jax.default_backend() != 'cpu':
+    if _platform() != 'cpu':
       widths = widths[::-1]
     choices += [(d, w) for w in widths]
   return choices

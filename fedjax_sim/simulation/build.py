@@ -77,9 +77,9 @@ def build(
   if not np.any(train.sizes):
     raise ValueError('train must have at least one example, all of its '
                      f'{train.num_clients} clients are empty.')
-  for name, value in (('lanes', lanes), ('devices', devices)):
-    checks.positive_int_or_auto(name, value)
-  if lanes != 'auto':  # More would stay empty.
+  checks.positive_int_or_auto('devices', devices)
+  checks.positive_int_or_auto('lanes', lanes, autotune.WORDS)
+  if lanes not in autotune.WORDS:  # More would stay empty.
     lanes = min(lanes, sampler.max_cohort)
   sets = _evaluation_sets(test, more_sets or {})
   check_examples.check_examples(model, train, sets)
@@ -117,8 +117,8 @@ def build(
     simulation = Simulation(
         model=model, algorithm=algorithm, train=train, sampler=sampler,
         engine=engine, placement=placement, lanes=lanes, lanes_reason='given',
-        program=Program(trace=lambda: simulation.trace(), devices=devices,
-                        lanes=lanes),
+        program=Program(trace=lambda: simulation.trace(), placement=placement,
+                        lanes=lanes, idle=lambda: simulation.idle_arguments()),
         num_blocks=plan_lib.blocks_for(slots, lanes),
         capacity=max(1, min(_CAPACITY, _PLAN_SLOTS // (devices * slots))),
         local_steps=local_steps, seed=seed, key=key, examples=held,

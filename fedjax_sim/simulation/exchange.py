@@ -9,7 +9,7 @@ from jax import numpy as jnp
 
 from fedjax_sim.aggregation.chain import nobody
 from fedjax_sim.aggregation.grouped import grouped
-from fedjax_sim.core import costs, frozen, random, trees
+from fedjax_sim.core import costs, lanes, random, trees
 from fedjax_sim.core.types import (
     Aggregate,
     Aggregator,
@@ -26,6 +26,7 @@ from fedjax_sim.core.types import (
     ServerState,
     Slot,
 )
+from fedjax_sim.simulation import downward
 from fedjax_sim.simulation.exchange_types import (
   AggregatorState,
   Faults,
@@ -35,7 +36,7 @@ from fedjax_sim.simulation.exchange_types import (
   Surroundings,
   Totals,
 )
-from fedjax_sim.simulation.placement import sharding
+from fedjax_sim.simulation.placement import collectives
 
 
 def phases(algorithm: FederatedAlgorithm) -> tuple[Phase, ...]:
@@ -117,8 +118,8 @@ class Exchange:
     said = broadcasts if len(broadcasts) > 1 else broadcast
     pooled = self.pooled(around, said)
     if pooled:
-      aggregate, metrics = self.pooled_mean(*pooled)
-      totals, faults, told = Totals(metrics, None), None, {}
+      aggregate, totals = self.pooled_mean(*pooled, around.slots)
+      faults, told = None, {}
     else:
       aggregate, state, clients, totals, faults, told = self.reduced(
           around, said, state._replace(transform=transform), clients)
@@ -134,12 +135,14 @@ class Exchange:
     These are None where the whole message travels as it is.
     """
     message = self.phase.broadcast(server, *heard.aggregates)
-    transform = self.aggregator.transform
-    if transform is None or transform.broadcast is None:
-      return message, state, None
-    message, state, bits = transform.broadcast(
-        frozen.without(message), state, self.named(around.key, 'broadcast'))
-    return frozen.put(message, around.frozen), state, bits
+    if self.receive is not None:
+      return message, state, None  # Each client's part goes down by itself.
+    return downward.delivered(*self.down(around, message, state))
+
+  def down(self, around: Surroundings, message: PyTree, state):
+    """The arguments of `downward.delivered` for a message."""
+    return (self.aggregator.transform, message, state,
+            self.named(around.key, 'broadcast'), around.frozen)
 
   def pooled(self, around: Surroundings, broadcast):
     """What the phase gives for all clients in one go; None if it can't."""
@@ -153,13 +156,16 @@ class Exchange:
         jax.vmap(lambda *slot: update_key(around.key, *slot))(
             slots.client, slots.occurrence)))
 
-  def pooled_mean(self, aggregate: Aggregate, metrics: MetricSums):
+  def pooled_mean(
+      self, aggregate: Aggregate, metrics: MetricSums, slots: Slot
+  ) -> tuple[Aggregate, Totals]:
     """The aggregate of all devices' clients, from those of each device's."""
     weighted = trees.scale_rows(aggregate.mean, aggregate.weight)
-    total, weight, count, sums, metrics = self.total(
-        (weighted, aggregate.weight, aggregate.count, aggregate.sums, metrics))
+    total, weight, count, sums, totals = self.total(
+        (weighted, aggregate.weight, aggregate.count, aggregate.sums,
+         Totals(metrics, None, _started(slots))))
     return Aggregate(
-        trees.divide_rows(total, weight), weight, weight, count, sums), metrics
+        trees.divide_rows(total, weight), weight, weight, count, sums), totals
 
   def reduced(
       self, around: Surroundings, broadcast, state: AggregatorState, clients
@@ -171,8 +177,8 @@ class Exchange:
     """
     cohort = None
     if self.aggregator.transform is not None:
-      cohort = self.cohort(around.slots)
-    work = functools.partial(self.work, around, broadcast)
+      cohort = self.cohort(around)
+    work = functools.partial(self.work, around, broadcast, state.transform)
     send = functools.partial(self.send, around.key, state.transform, cohort)
     output, sent, bits = self.shapes(work, send, around.slots, clients)
     reducer = _reducer(self.aggregator, sent)
@@ -180,15 +186,18 @@ class Exchange:
     accumulator, clients, totals, faults = self.blocks(
         work, send, reducer, around.slots,
         (reducer.init(sent, self.cohort_size), clients,
-         trees.zeros(Totals(output.metrics, bits)), Faults(none, none)))
+         trees.zeros(Totals(output.metrics, bits, None)), Faults(none, none)))
+    totals = totals._replace(started=_started(around.slots))
+    accumulator, totals, faults = self.merged(
+        reducer, accumulator, totals, faults)
     aggregate, reduced, metrics = reducer.finalize(
-        self.merge(accumulator, reducer), state.reducer, broadcast,
+        accumulator, state.reducer, broadcast,
         self.named(around.key, 'finalize'))
     metrics = {'reducer': metrics} if metrics else {}
     aggregate, transform, more = self.decoded(
         aggregate, state.transform, around.key, cohort, output.message)
-    return (aggregate, AggregatorState(transform, reduced), clients,
-            self.total(totals), self.every_device(faults), metrics | more)
+    return (aggregate, AggregatorState(transform, reduced), clients, totals,
+            faults, metrics | more)
 
   def shapes(self, work, send, slots: Slot, clients: Held):
     """Shapes of a client's output, of its message as it is sent, and bits."""
@@ -248,7 +257,7 @@ class Exchange:
 
     held = jax.tree.map(lambda x: x[slots.state_index], clients)
     (messages, memories, bits), states, metrics, rejected, faults = (
-        over_lanes(one_client)(slots, *held))
+        lanes.side_by_side(one_client)(slots, *held))
     messages = messages._replace(slot=slots)
     # Who is absent writes outside of the arrays, that is, nowhere.
     target = jnp.where(messages.present, slots.state_index, self.num_states)
@@ -256,22 +265,26 @@ class Exchange:
         lambda x, y: x.at[target].set(y, mode='drop'), clients,
         Held(states, memories))
     new = Totals(_kept(slots.present & ~rejected, metrics),
-                 _kept(messages.present, bits))
+                 _kept(messages.present, bits), None)
     totals = jax.tree.map(lambda t, x: t + x.sum(0), totals, new)
     counted = Faults(slots.present & ~rejected, messages.present & ~rejected)
     return (reducer.accumulate(accumulator, messages), clients, totals,
             jax.tree.map(jnp.logical_and, faults, counted))
 
   def work(
-      self, around: Surroundings, broadcast, slot: Slot, client_state
+      self, around: Surroundings, broadcast, state, slot: Slot, client_state
   ) -> ClientOutput:
-    """A client's work; its message says whose it is, and whether it counts."""
+    """A client's work; its message says whose it is, and whether it counts.
+
+    `state` is the transforms'; None leaves out what they do to a client's part.
+    """
     data = ClientData(around.examples, slot.offset, slot.size, self.max_size,
                       self.ragged, None if self.ragged else slot.size)
     if self.receive is not None:
-      broadcast = self.receive(broadcast, slot, random.named(
-          random.client_key(around.key, slot.client, slot.occurrence),
-          'receive'))
+      broadcast = downward.part(self.receive, around.key, broadcast, slot)
+      if state is not None:
+        broadcast = downward.delivered_part(
+            *self.down(around, broadcast, state))
     output = self.phase.client(
         broadcast, client_state, data,
         update_key(around.key, slot.client, slot.occurrence))
@@ -298,10 +311,11 @@ class Exchange:
     These are None where the whole message travels as it is.
     """
     transform = self.aggregator.transform
-    if transform is None and message.sent is None:
+    if transform is None and message.sent is None and message.cost is None:
       return message, memory, None
-    message = message._replace(
-        cost=costs.of(message.update, message.sent), slot=slot)
+    if message.cost is None:
+      message = message._replace(cost=costs.of(message.update, message.sent))
+    message = message._replace(slot=slot)
     if transform is not None:
       client = random.client_key(round_key, slot.client, slot.occurrence)
       keys = Keys(
@@ -311,15 +325,14 @@ class Exchange:
     bits = costs.total(message.cost) + costs.beside_update(message)
     return message._replace(cost=None, sent=None, slot=None), memory, bits
 
-  def cohort(self, slots: Slot) -> Slot:
+  def cohort(self, around: Surroundings) -> Slot:
     """All devices' slots in order, [M]."""
-    slots = jax.tree.map(jnp.ravel, slots)
+    slots = jax.tree.map(
+        jnp.ravel, around.slots if self.devices == 1 else around.everyone)
     place = jnp.where(slots.present, slots.place, self.cohort_size)
-    rows = jax.tree.map(
-        lambda x: jnp.zeros(self.cohort_size, jnp.int32).at[place].set(
-            x.astype(jnp.int32), mode='drop'), slots)
     return jax.tree.map(
-        lambda x, like: x.astype(like.dtype), self.total(rows), slots)
+        lambda x: jnp.zeros(self.cohort_size, x.dtype).at[place].set(
+            x, mode='drop'), slots)
 
   def named(self, key, purpose: str):
     """A key of this exchange's own."""
@@ -327,19 +340,20 @@ class Exchange:
 
   def total(self, tree):
     """The sum over devices."""
-    return sharding.total(tree) if self.devices > 1 else tree
+    return collectives.total(tree) if self.devices > 1 else tree
 
-  def every_device(self, tree: PyTree) -> PyTree:
-    """Bools [...] of each device as [D, ...]."""
+  def merged(self, reducer: Reducer, accumulator, totals: Totals, faults):
+    """All devices' of these, faults [D, ...]: by one sum, if it does add."""
     if self.devices == 1:
-      return jax.tree.map(lambda x: x[None], tree)
-    return sharding.every(tree)
-
-  def merge(self, accumulator, reducer: Reducer):
-    """The accumulators of all devices as one."""
-    if self.devices == 1:
-      return accumulator
-    return sharding.merge(accumulator, reducer.merge)
+      return accumulator, totals, jax.tree.map(lambda x: x[None], faults)
+    faults = collectives.by_device(faults)
+    if reducer.merge is trees.add:
+      accumulator, totals, faults = collectives.total(
+          (accumulator, totals, faults))
+    else:
+      accumulator = collectives.merge(accumulator, reducer.merge)
+      totals, faults = collectives.total((totals, faults))
+    return accumulator, totals, jax.tree.map(lambda x: x > 0, faults)
 
 
 def update_key(round_key, client, occurrence) -> jax.Array:
@@ -348,18 +362,11 @@ def update_key(round_key, client, occurrence) -> jax.Array:
       random.client_key(round_key, client, occurrence), 'client')
 
 
-def over_lanes(one_client):
-  """`vmap`, which a single lane is spared.
-
-  With an axis of one in front of all weights XLA lays gradients out the other
-  way round than weights, which makes a step slower.
-  """
-  def run(*args):
-    if jax.tree.leaves(args)[0].shape[0] > 1:
-      return jax.vmap(one_client)(*args)
-    outputs = one_client(*jax.tree.map(lambda x: x[0], args))
-    return jax.tree.map(lambda x: jnp.asarray(x)[None], outputs)
-  return run
+def _started(slots: Slot) -> jax.Array | None:
+  """int32 [], how many of them take part; None where all messages arrive."""
+  if slots.arrives is None:
+    return None
+  return jnp.sum(slots.works, dtype=jnp.int32)
 
 
 def _reducer(aggregator: Aggregator, message: Message) -> Reducer:
@@ -384,8 +391,8 @@ def _is_bad(tree: PyTree) -> jax.Array:
 
 
 def _if_traced(bits):
-  """float32 bits that are known to the program only, else None."""
-  return jnp.float32(bits) if isinstance(bits, jax.Array) else None
+  """Bits that are known to the program only, as `costs.whole`, else None."""
+  return costs.whole(bits) if isinstance(bits, jax.Array) else None
 
 
 def _first(tree: PyTree) -> PyTree:

@@ -44,12 +44,14 @@ class Totals(NamedTuple):
   Attributes:
     metrics: MetricSums of the training of those whose messages were not
       rejected.
-    bits: float32 [], what they have sent; None where each sends the same,
-      which is known beforehand.
+    bits: int32 [2], what they have sent, as `costs.whole` has it; None where
+      each sends the same, which is known beforehand.
+    started: int32 [], how many took part; None where all messages arrive.
   """
 
   metrics: MetricSums
   bits: jax.Array | None
+  started: jax.Array | None
 
 
 class Faults(NamedTuple):
@@ -74,7 +76,7 @@ class Result(NamedTuple):
     totals: of all devices' clients.
     faults: of all slots; None where the cohort trained as a whole.
     metrics: part of the aggregation -> name -> value.
-    bits_down: float32 [], what each client was sent; None where it is known
+    bits_down: int32 [2], what each client was sent; None where it is known
       beforehand.
   """
 
@@ -95,9 +97,12 @@ class Surroundings(NamedTuple):
     key: the round's key.
     slots: Slot [blocks, W], the device's.
     frozen: the model's frozen weights, None if it has none.
+    everyone: Slot [D, blocks, W], all devices'; None where there is one device
+      or no transform asks for the cohort.
   """
 
   examples: PyTree
   key: jax.Array
   slots: Slot
   frozen: PyTree = None
+  everyone: Slot | None = None

@@ -6,7 +6,6 @@ job is always decided alike, and its bits repeat.
 
 import math
 
-import jax
 import numpy as np
 
 # What a device does in a second (a CPU's core; an accelerator), and what a step
@@ -19,7 +18,7 @@ _ACCELERATOR_STEP_SECONDS = 5e-5
 
 def seconds(simulation, rounds: int) -> float:
   """About how long the local training of all rounds takes."""
-  platform = jax.default_backend()
+  platform = simulation.placement.platform
   step = (
       step_flops(simulation.program.traced.jaxpr.jaxpr)
       / _FLOPS.get(platform, _ACCELERATOR_FLOPS)

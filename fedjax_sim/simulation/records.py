@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import jax
 import numpy as np
 
+from fedjax_sim.core import costs
 from fedjax_sim.core.types import MetricSums
 from fedjax_sim.simulation import evaluation
 from fedjax_sim.simulation.exchange_types import Faults
@@ -152,7 +153,7 @@ def _traffic(outputs: RoundOutputs) -> Record:
   if outputs.started is not None:
     fields['started'] = int(started)
   if outputs.bits_up is not None:
-    fields['bytes_up'] = float(outputs.bits_up) / 8
+    fields['bytes_up'] = costs.joined(outputs.bits_up) / 8
   if outputs.bits_down is not None:
-    fields['bytes_down'] = float(outputs.bits_down) / 8 * int(started)
+    fields['bytes_down'] = costs.joined(outputs.bits_down) / 8 * int(started)
   return fields

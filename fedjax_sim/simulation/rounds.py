@@ -19,10 +19,9 @@ from fedjax_sim.core.types import (
   MetricSums,
   PyTree,
   ServerState,
-  Slot,
   Variables,
 )
-from fedjax_sim.simulation import exchange
+from fedjax_sim.simulation import downward, exchange
 from fedjax_sim.simulation.exchange import Exchange
 from fedjax_sim.simulation.exchange_types import (
   AggregatorState,
@@ -31,7 +30,7 @@ from fedjax_sim.simulation.exchange_types import (
   Held,
   Surroundings,
 )
-from fedjax_sim.simulation.placement import sharding
+from fedjax_sim.simulation.placement import collectives
 from fedjax_sim.simulation.plan import Plan
 
 
@@ -81,9 +80,10 @@ class RoundOutputs(NamedTuple):
     finite: bool [], the server's variables hold no NaN and no infinity.
     aggregation: 'part/name' -> float32 [], what transforms and reducers tell.
     started: int32 [], clients that took part; None where all messages arrive.
-    bits_up: float32 [], what clients have sent; None where each sends the
-      same in every round, which `traffic` tells.
-    bits_down: float32 [], what each of them was sent; likewise.
+    bits_up: int32 [2], what clients have sent in the exchanges in which it
+      differs among them, as `costs.whole` has it; None where each sends the
+      same in every round. `traffic` tells that.
+    bits_down: int32 [2], what each of them was sent; likewise.
     faults: `Faults` [D, blocks, W], whose loss or update was not finite; None
       where the cohort trained as a whole.
   """
@@ -194,12 +194,14 @@ class Rounds:
       message = one.phase.broadcast(server, *heard.aggregates)
       said = (*heard.broadcasts, message)
       said = said if len(said) > 1 else message
-      sent = one.work(around, said, slot, client_state).message
+      sent = one.work(around, said, None, slot, client_state).message
       state, memory = one.init(sent, key)
-      down = one.broadcast(around, server, state.transform, heard)[2]
+      if one.receive is not None:
+        message = downward.part(one.receive, around.key, said, slot)
+      down = downward.delivered(
+          *one.down(around, message, state.transform))[2]
       if down is None:
-        down = 8 * trees.num_bytes(frozen.without(
-            message if one.receive is None else one.receive(said, slot, key)))
+        down = 8 * trees.num_bytes(frozen.without(message))
       up = one.transformed(
           sent, state.transform, memory, key, slot, cohort)[2]
       if up is None:
@@ -231,22 +233,29 @@ class Rounds:
     """
     if not self.asks_for_places:
       plan = plan._replace(slots=plan.slots._replace(place=None))
+    everyone = None
+    if self.devices > 1 and self.algorithm.aggregator.transform is not None:
+      everyone = collectives.gathered(plan.slots, axis=1)
 
-    def step(state, plan):
+    def step(state, i):
       state = state._replace(server=frozen.put(state.server, weights))
-      state, outputs = self.round(
-          examples, state, plan, key, eval_data, weights)
+      slots, evaluate, cohort = jax.tree.map(
+          lambda x: x[i], (plan.slots, plan.evaluate, everyone))
+      # Of the devices' axis there is one here.
+      around = Surroundings(
+          examples, random.round_key(key, state.server.round),
+          jax.tree.map(lambda x: x[0], slots), weights, cohort)
+      state, outputs = self.round(around, state, evaluate, eval_data)
       return frozen.without(state), outputs
 
-    shapes = jax.eval_shape(
-        step, state, jax.tree.map(lambda x: x[0], plan))[1]
+    shapes = jax.eval_shape(step, state, jnp.int32(0))[1]
     capacity = plan.evaluate.shape[0]
     buffers = jax.tree.map(
         lambda x: jnp.zeros((capacity, *x.shape), x.dtype), shapes)
 
     def body(i, carry):
       state, buffers = carry
-      state, outputs = step(state, jax.tree.map(lambda x: x[i], plan))
+      state, outputs = step(state, i)
       buffers = jax.tree.map(
           lambda buffer, x: buffer.at[i].set(x), buffers, outputs)
       return state, buffers
@@ -254,13 +263,9 @@ class Rounds:
     return jax.lax.fori_loop(first, last, body, (state, buffers))
 
   def round(
-      self, examples, state: SimulationState, plan, key, eval_data, weights
+      self, around: Surroundings, state: SimulationState, evaluate, eval_data
   ):
     """One round and what is reported of it."""
-    key = random.round_key(key, state.server.round)
-    # Of the devices' axis there is one here.
-    slots = jax.tree.map(lambda x: x[0], plan.slots)
-    around = Surroundings(examples, key, slots, weights)
     heard, clients, results, memories = Heard(), state.clients, [], []
     for one, own, memory in zip(
         self.exchanges, state.aggregator, state.transforms, strict=True):
@@ -271,39 +276,37 @@ class Rounds:
       results.append(result)
     *earlier, aggregate = heard.aggregates
     server = self.algorithm.server(
-        state.server, aggregate, random.named(key, 'server'), *earlier)
-    server = frozen.put(server, weights)._replace(
+        state.server, aggregate, random.named(around.key, 'server'), *earlier)
+    server = frozen.put(server, around.frozen)._replace(
         round=state.server.round + 1)
     state = SimulationState(
         server, tuple(r.state for r in results), clients, tuple(memories))
     return state, self.outputs(
-        state, results, slots, plan.evaluate, eval_data)
+        state, results, evaluate, eval_data)
 
   def outputs(
-      self, state, results, slots: Slot, evaluate, eval_data
+      self, state, results, evaluate, eval_data
   ) -> RoundOutputs:
     """What is reported; evaluates where the plan says so."""
     variables = self.algorithm.evaluated(state.server)
-    shapes = jax.eval_shape(self.evaluate.sums, variables, eval_data)
+    sums = lambda: self.total(self.evaluate.sums(variables, eval_data))
+    # All devices go the same way, so only rounds that evaluate add up.
     test = jax.lax.cond(
-        evaluate, lambda: self.evaluate.sums(variables, eval_data),
-        lambda: trees.zeros(shapes))
-    started = None
-    if slots.arrives is not None:
-      started = self.total(jnp.sum(slots.works, dtype=jnp.int32))
+        evaluate, sums, lambda: trees.zeros(jax.eval_shape(sums)))
     last = results[-1]
     return RoundOutputs(
-        train=last.totals.metrics, test=self.evaluate.finish(self.total(test)),
+        train=last.totals.metrics, test=self.evaluate.finish(test),
         count=last.heard.aggregates[-1].count,
         finite=trees.all_finite(state.server.variables),
-        aggregation=_metrics(self.exchanges, results), started=started,
+        aggregation=_metrics(self.exchanges, results),
+        started=last.totals.started,
         bits_up=_sum_of([r.totals.bits for r in results]),
         bits_down=_sum_of([r.bits_down for r in results]),
         faults=_any_of([r.faults for r in results]))
 
   def total(self, tree):
     """The sum over devices."""
-    return sharding.total(tree) if self.devices > 1 else tree
+    return collectives.total(tree) if self.devices > 1 else tree
 
 
 def _metrics(exchanges, results) -> dict[str, jax.Array]:

@@ -26,6 +26,7 @@ from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation.placement import (
   client_owners,
   client_states,
+  collectives,
   sharding,
   streamed_examples,
 )
@@ -198,25 +199,38 @@ class Simulation:
         sharding.to_devices(plan.slots, self.placement.split(axis=1)),
         sharding.to_devices(plan.evaluate, self.placement.everywhere))
 
+  @property
+  def _examples(self) -> PyTree:
+    """Shapes of those that the program takes."""
+    if self.examples is not None:
+      return jax.tree.map(
+          lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self.examples)
+    size = self.placement.size * self.example_buffer
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype),
+        self.train.examples)
+
   def trace(self) -> jax.stages.Traced:
     """The program, from the shapes of what it will take."""
     shapes = lambda tree: jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
-    examples = shapes(self.examples)
-    if examples is None:
-      examples = jax.tree.map(
-          lambda x: jax.ShapeDtypeStruct(
-              (self.placement.size * self.example_buffer, *x.shape[1:]),
-              x.dtype),
-          self.train.examples)
     number = jax.ShapeDtypeStruct((), np.int32)
     state = jax.eval_shape(
         self.engine.init, jax.eval_shape(
             self.model.init, jax.random.key(0), first_inputs(self.train)),
         self.key)
     return self.engine.trace(
-        examples, shapes(state), shapes(self.plan(0, [])), number, number,
+        self._examples, shapes(state), shapes(self.plan(0, [])), number, number,
         shapes(self.key), shapes(self.eval_data), shapes(self.frozen))
+
+  def idle_arguments(self) -> tuple:
+    """What the program takes, with no round to be done."""
+    split, examples = self.placement.split(), self.examples
+    if examples is None:
+      examples = sharding.to_devices(jax.tree.map(
+          lambda x: np.zeros(x.shape, x.dtype), self._examples), split)
+    return (examples, self.init_on_devices(), self.place(self.plan(0, [])),
+            np.int32(0), np.int32(0), self.key, self.eval_data, self.frozen)
 
   def done(self, state: SimulationState) -> dict[int, int]:
     """See `drive.Runs`, like the following."""
@@ -314,7 +328,7 @@ def _evaluation(
 
   def evaluate_sets(server, data, weights):
     variables = evaluated(frozen.put(server, weights))
-    return evaluate.finish(sharding.total(evaluate.sums(variables, data)))
+    return evaluate.finish(collectives.total(evaluate.sums(variables, data)))
 
   return sharding.spread(
       evaluate_sets, placement,

@@ -21,6 +21,7 @@ from fedjax_sim.simulation import (
   check_examples,
   check_model,
   evaluation,
+  fitting,
   sweep_program,
 )
 from fedjax_sim.simulation import plan as plan_lib
@@ -127,9 +128,17 @@ class Sweep:
     # Round robin: whatever their number, no device has two more than another.
     places = np.arange(self.size).reshape(-1, self.placement.size).T.ravel()
     owner = np.where(places < len(members), places, -1).astype(np.int32)
-    states = jax.jit(self.first_states, out_shardings=self.placement.split())(
-        *self.numbers(members, owner), self._differing_counts(members, owner))
+    states = self.on_devices(
+        self.numbers(members, owner), self._differing_counts(members, owner))
     return SweepState(states, owner, np.zeros(self.size, np.int32))
+
+  def on_devices(
+      self, numbers: tuple[jax.Array, dict[str, jax.Array]],
+      counts: np.ndarray | None = None,
+  ) -> SimulationState:
+    """`first_states` where the program takes them."""
+    return jax.jit(self.first_states, out_shardings=self.placement.split())(
+        *numbers, counts)
 
   def first_states(
       self, keys, numbers, counts: jax.Array | None = None
@@ -228,6 +237,7 @@ def build(
     together: int | str = 'auto',
     precision: str = 'auto',
     eval_batch_size: int = 1000,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Sweep:
   """Puts a sweep together.
 
@@ -245,9 +255,11 @@ def build(
     devices: D, or 'auto' for as many as can be of use.
     lanes: W; 'auto' is 1 on a CPU, and all of a cohort elsewhere.
     together: members that a device computes side by side; 'auto' is 1 on a
-      CPU, and all elsewhere.
+      CPU, and elsewhere all, a half of them, a quarter, …: what the memory
+      holds.
     precision: of products, see `core/products.py`.
     eval_batch_size: examples at once.
+    say: told what a user may want to know.
 
   Raises:
     ValueError: an argument is out of range, or data don't fit the model.
@@ -265,16 +277,14 @@ def build(
   evaluate, eval_data = no_evaluation, {}
   if test is not None:
     evaluate = evaluation.of_sets(model)
-  cpu = jax.default_backend() == 'cpu'
   if devices == 'auto':
     devices = min(len(jax.local_devices()), num_members)
+  placement = sharding.place(devices, precision)
+  cpu = placement.platform == 'cpu'
   if lanes == 'auto':
     lanes = 1 if cpu else cohort_size
   lanes = min(lanes, cohort_size)
   size = -(-num_members // devices) * devices
-  if together == 'auto':
-    together = 1 if cpu else size // devices
-  placement = sharding.place(devices, precision)
   everywhere = placement.everywhere
   if test is not None:
     eval_data = sharding.to_devices(
@@ -285,17 +295,24 @@ def build(
       everywhere)
   make_rounds = _make_rounds(
       make_algorithm, federations, cohort_size, lanes, evaluate)
-  sweep = Sweep(
-      model=model, make_algorithm=make_algorithm, make_rounds=make_rounds,
-      program=Program(trace=lambda: _trace(sweep), devices=devices,
-                      lanes=lanes),
-      federations=tuple(federations), cohort_size=cohort_size,
-      make_sampler=make_sampler or (lambda seed: sampling.uniform(
-          federations[0].num_clients, cohort_size, seed)),
-      example=dict(example), placement=placement, lanes=lanes,
-      together=together, examples=examples, eval_data=eval_data, size=size,
-      capacity=_CAPACITY)
-  return sweep
+
+  def make(together: int) -> Sweep:
+    sweep = Sweep(
+        model=model, make_algorithm=make_algorithm, make_rounds=make_rounds,
+        program=Program(
+            trace=lambda: _trace(sweep), placement=placement, lanes=lanes,
+            idle=lambda: _arguments(sweep, sweep.on_devices(_numbers(sweep)))),
+        federations=tuple(federations), cohort_size=cohort_size,
+        make_sampler=make_sampler or (lambda seed: sampling.uniform(
+            federations[0].num_clients, cohort_size, seed)),
+        example=dict(example), placement=placement, lanes=lanes,
+        together=together, examples=examples, eval_data=eval_data, size=size,
+        capacity=_CAPACITY)
+    return sweep
+
+  if together != 'auto' or cpu:
+    return make(1 if together == 'auto' else together)
+  return _widest(make, size // devices, say)
 
 
 def _num_with_examples(data: FederatedData) -> int:
@@ -316,20 +333,47 @@ def _make_rounds(
       evaluate=evaluate)
 
 
+def _widest(
+    make: Callable[[int], Sweep], most: int, say: Callable[[str], None]
+) -> Sweep:
+  """The sweep with as many members side by side as the memory holds."""
+  widths = [most]
+  while widths[-1] > 1:
+    widths.append(-(-widths[-1] // 2))
+  sweep = fitting.widest(make, widths)
+  if sweep.together < most:
+    say(f'{most} runs side by side need more memory than a device has, so they '
+        f'go {sweep.together} at a time')
+  return sweep
+
+
 def _trace(sweep: Sweep) -> jax.stages.Traced:
   """The program, from the shapes of what it will take."""
-  keys, numbers = sweep.numbers(
+  states = jax.eval_shape(sweep.first_states, *_numbers(sweep))
+  return sweep_program.build(sweep.make_rounds, sweep.placement).trace(
+      *_arguments(sweep, states))
+
+
+def _numbers(sweep: Sweep) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Those of the example, in all places."""
+  return sweep.numbers(
       [Member(0, sweep.example)], np.zeros(sweep.size, np.int32))
-  states = jax.eval_shape(sweep.first_states, keys, numbers)
+
+
+def _arguments(sweep: Sweep, states: SimulationState) -> tuple:
+  """What the program takes, with no round to be done and nobody's turn."""
+  keys, numbers = _numbers(sweep)
   slots = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct((sweep.size, *x.shape), x.dtype),
+      lambda x: np.zeros((sweep.size, *x.shape), x.dtype),
       sweep.plan([], 0).slots)
   turn = sweep_program.turn(
       np.zeros(sweep.size, bool), sweep.placement.size, sweep.together)
-  return sweep_program.build(sweep.make_rounds, sweep.placement).trace(
-      sweep.examples, sweep_program.Members(states, slots, numbers, keys),
-      np.zeros(sweep.capacity, bool), turn, np.int32(0), np.int32(0),
-      sweep.eval_data, sweep.frozen)
+  put, split = sharding.to_devices, sweep.placement.split()
+  return (sweep.examples,
+          sweep_program.Members(states, put(slots, split), numbers, keys),
+          put(np.zeros(sweep.capacity, bool), sweep.placement.everywhere),
+          put(turn, split), np.int32(0), np.int32(0), sweep.eval_data,
+          sweep.frozen)
 
 
 def _check_federations(federations: Sequence[FederatedData]) -> None:

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
+from fedjax_sim.core import lanes
 from fedjax_sim.core.types import PyTree, Slot
 from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.plan import Plan
@@ -101,7 +102,7 @@ def build(
       args = _at(Members(states, *members[1:]), places)
       write = lambda old, new: jax.tree.map(
           lambda x, y: x.at[places].set(y, mode='drop'), old, new)
-      new_states, new_outputs = _over_members(one)(*args)
+      new_states, new_outputs = lanes.side_by_side(one)(*args)
       return write(states, new_states), write(outputs, new_outputs)
 
     shapes = jax.eval_shape(
@@ -123,13 +124,3 @@ def build(
 def _at(tree: PyTree, places: jax.Array) -> PyTree:
   """What is there of every leaf; where nobody is, what is at the last place."""
   return jax.tree.map(lambda x: x[jnp.minimum(places, len(x) - 1)], tree)
-
-
-def _over_members(one) -> Callable:
-  """`vmap`, which a single member is spared."""
-  def run(*args):
-    if jax.tree.leaves(args)[0].shape[0] > 1:
-      return jax.vmap(one)(*args)
-    outputs = one(*jax.tree.map(lambda x: x[0], args))
-    return jax.tree.map(lambda x: x[None], outputs)
-  return run

@@ -11,26 +11,26 @@ from fedjax_sim.simulation.rounds import Rounds
 class Traffic(NamedTuple):
   """Bytes of one client in one round: what it receives, and what it sends.
 
-  None where they differ from client to client or from round to round; then
-  `RoundOutputs` has their sums.
+  Of the exchanges of a round these are the ones in which they are the same for
+  all clients in every round. Of the others `RoundOutputs` has the bits.
   """
 
-  down: float | None
-  up: float | None
+  down: float
+  up: float
 
-  def of(self, clients: int, started: int) -> dict[str, float]:
-    """The fields of a round's record that don't vary from round to round.
+  def add(self, record: dict) -> None:
+    """Completes the bytes of a round's record.
+
+    Who took part has received. Only messages that arrived count as sent.
 
     Args:
-      clients: whose messages arrived.
-      started: who took part.
+      record: with `clients` whose messages arrived, `started` where some did
+        not, and the bytes that vary.
     """
-    fields = {}
-    if self.up is not None:
-      fields['bytes_up'] = clients * self.up
-    if self.down is not None:
-      fields['bytes_down'] = started * self.down
-    return fields
+    clients = record['clients']
+    record['bytes_up'] = record.get('bytes_up', 0) + clients * self.up
+    record['bytes_down'] = record.get('bytes_down', 0) + self.down * (
+        record.get('started', clients))
 
 
 def per_client(
@@ -57,14 +57,14 @@ def per_client(
     walked = rounds.walk(
         examples, algorithm.init(variables, key, 1),
         algorithm.client_init(variables), variables.frozen)
-    bits.append([sum(w.down for w in walked), sum(w.up for w in walked)])
+    bits.append([
+        sum(x for x in every if not isinstance(x, jax.Array))
+        for every in ([w.down for w in walked], [w.up for w in walked])])
     return ()
 
   jax.eval_shape(walk, one, variables, jax.random.key(0))
   return Traffic(*map(_bytes, bits[-1]))
 
 
-def _bytes(bits) -> float | None:
-  if isinstance(bits, jax.Array):
-    return None
+def _bytes(bits: float) -> float:
   return int(bits) // 8 if bits % 8 == 0 else bits / 8

@@ -7,19 +7,22 @@ from jax import numpy as jnp
 from fedjax_sim import aggregation
 from fedjax_sim.aggregation import secure
 from fedjax_sim.aggregation.encodings import Kind
-from tests.aggregation import parts, sending
+from tests.aggregation import sending
 
 PARTS = {
     kind: lambda kind=kind: aggregation.transform(kind.name, encodes=(kind,))
     for kind in Kind}
 
 
-@pytest.mark.parametrize('first', Kind)
-@pytest.mark.parametrize('second', Kind)
+ORDERED = (Kind.MIXES, Kind.SELECTS, Kind.CODES)
+
+
+@pytest.mark.parametrize('first', ORDERED)
+@pytest.mark.parametrize('second', ORDERED)
 def test_kinds_come_in_order_and_values_are_coded_once(first, second):
   right = first < second or first == second != Kind.CODES
   for wrap in (lambda part: part, lambda part: aggregation.on('a*', part),
-               parts.error_feedback, aggregation.chain):
+               aggregation.chain):
     make = lambda wrap=wrap: aggregation.chain(
         wrap(PARTS[first]()), aggregation.clip(1.0), wrap(PARTS[second]()))
     if right:
@@ -28,6 +31,18 @@ def test_kinds_come_in_order_and_values_are_coded_once(first, second):
       with pytest.raises(ValueError, match=f'{first.name}.*{second.name}|'
                          f'{second.name}.*{first.name}'):
         make()
+
+
+@pytest.mark.parametrize('kind', Kind)
+def test_what_repays_has_compressors_within_and_scales_before(kind):
+  repays, other = PARTS[Kind.REPAYS], PARTS[kind]
+  with pytest.raises(ValueError, match=kind.name):
+    aggregation.chain(repays(), other())
+  if kind == Kind.SCALES:
+    aggregation.chain(other(), repays())
+  else:
+    with pytest.raises(ValueError, match=kind.name):
+      aggregation.chain(aggregation.on('a*', other()), repays())
 
 
 def test_leaves_of_other_patterns_have_an_order_of_their_own():

@@ -5,7 +5,7 @@ import optax
 from jax import numpy as jnp
 
 from fedjax_sim import aggregation, algorithms
-from fedjax_sim.core import costs, precision, trees
+from fedjax_sim.core import costs, precision
 from fedjax_sim.core.types import Keys, Message
 
 
@@ -37,22 +37,6 @@ def rounding(scale=16.0):
               lambda u: jnp.round(scale * u), message.update)), memory),
       decode=lambda update, state, key, like: jax.tree.map(
           lambda u: u / scale, update))
-
-
-def error_feedback(inner):
-  """What a chain loses of an update is added to the client's next one."""
-  def client(message: Message, state, memory, keys, cohort):
-    rest, inner_memory = memory
-    update = trees.add(message.update, rest)
-    sent, inner_memory = inner.client(
-        message._replace(update=update), state, inner_memory, keys, cohort)
-    decoded = inner.decode(sent.update, state, keys.round, update)
-    return sent, (jax.tree.map(jnp.subtract, update, decoded), inner_memory)
-
-  return inner._replace(
-      name='error_feedback', client=client, parts=(),
-      client_init=lambda message: (
-          trees.zeros(message.update), inner.client_init(message)))
 
 
 def noise(deviation=0.01):
@@ -115,11 +99,24 @@ def coarse():
       aggregation.clip(0.3), aggregation.chain(padded_signs(), rounding()))
 
 
+# Codes of values, which are one mechanism.
+CODES = {
+    'qsgd': lambda: aggregation.qsgd(3),
+    'terngrad': lambda: aggregation.terngrad(coder='entropy'),
+    'sign_sgd': aggregation.sign_sgd,
+    'eden': lambda: aggregation.eden(2, over='vector'),
+    'cast': lambda: aggregation.chain(
+        aggregation.rotate(), aggregation.cast(stochastic=True)),
+}
 TRANSFORMS = {
     'clip': lambda: aggregation.clip(0.05),
     'adaptive_clip': lambda: aggregation.adaptive_clip(0.05),
     'chain': coarse,
-    'error_feedback': lambda: error_feedback(coarse()),
+    'error_feedback': lambda: aggregation.error_feedback(
+        padded_signs(), rounding()),
+    'ef21': lambda: aggregation.ef21(padded_signs(), rounding()),
+    'sparse': lambda: aggregation.error_feedback(
+        aggregation.top_k(0.5), aggregation.quantize(4)),
     'noise': noise,
     'random_mask': random_mask,
     'on': lambda: aggregation.on('params', coarse()),
@@ -131,13 +128,14 @@ REDUCERS = {
     'weighted_mean': aggregation.weighted_mean,
     'fixed_mean': lambda: aggregation.fixed_mean(3.0),
     'median': aggregation.median,
+    'majority_vote': aggregation.majority_vote,
     'buffered': lambda: aggregation.buffered(
         flipped(), aggregation.clip(0.1), aggregation.weighted_mean()),
     'momentum': momentum,
 }
 AGGREGATORS = {
     **{name: lambda make=make: aggregation.aggregator(make())
-       for name, make in TRANSFORMS.items()},
+       for name, make in (TRANSFORMS | CODES).items()},
     **{name: lambda make=make: aggregation.aggregator(reduce=make())
        for name, make in REDUCERS.items()},
     'masked_mean': lambda: aggregation.masked_mean(2.0 ** 20),

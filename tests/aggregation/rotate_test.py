@@ -19,7 +19,7 @@ UPDATE = {'a': jnp.float32(RNG.normal(size=(3, 2))), 'b': jnp.float32([2.5]),
           'whole': jnp.arange(3)}
 
 
-@pytest.mark.parametrize('size', [1, 2, 32, 64, 128, 2048])
+@pytest.mark.parametrize('size', [1, 2, 128, 2048])
 def test_the_fast_transform_is_the_product_with_the_matrix(size):
   x = RNG.normal(size=size)
   matrix = scipy.linalg.hadamard(size).astype(np.int8)

@@ -20,21 +20,22 @@ def message_of(update, **fields):
 
 def send(part, update, keys=KEYS, **fields):
   """The message that travels, from a client without memory."""
-  def one(update, keys, fields):
-    message = message_of(update, **fields)
-    state = part.init(message, 1, keys.round)
-    return part.client(
-        message, state, part.client_init(message), keys, nobody(1))[0]
-  return jax.jit(one)(update, keys, fields)
+  return send_and_receive(part, update, keys, **fields)[0]
 
 
 def receive(part, update, keys=KEYS):
   """What the server makes of it."""
-  def one(update, keys):
-    state = part.init(message_of(update), 1, keys.round)
-    sent = send(part, update, keys)
-    return part.decode(sent.update, state, keys.round, update)
-  return jax.jit(one)(update, keys)
+  return send_and_receive(part, update, keys)[1]
+
+
+def send_and_receive(part, update, keys=KEYS, **fields):
+  def both(update, keys, fields):
+    message = message_of(update, **fields)
+    state = part.init(message, 1, keys.round)
+    sent, _ = part.client(
+        message, state, part.client_init(message), keys, nobody(1))
+    return sent, part.decode(sent.update, state, keys.round, update)
+  return jax.jit(both)(update, keys, fields)
 
 
 def draws(part, x, number, seed=0):
@@ -44,23 +45,20 @@ def draws(part, x, number, seed=0):
       lambda pair: receive(part, x, Keys(*pair))))(keys), np.float64)
 
 
-def is_biased(part, x, number=4000):
-  """Whether the mean of many draws differs from x by more than chance.
+def is_biased(drawn, x):
+  """Whether the mean of draws [number, n] differs from x by more than chance.
 
-  It looks at the coordinates together, whose squared errors add up to a
-  chi-squared number, and at the part along x, which finds a wrong scale.
+  It looks at the coordinates together, whose squared errors add up to their
+  variance, and at the part along x, which finds a wrong scale.
   """
-  x = np.asarray(x, np.float64)
-  errors = draws(part, jnp.asarray(x, jnp.float32), number) - x
+  errors = drawn - x
 
-  def scores(errors):  # [number, n] -> [n]
-    deviation = errors.std(0) / np.sqrt(number)
-    same = errors[0] == errors.mean(0)  # Exact, but for rounding.
-    exact = same & (np.abs(errors[0]) < 1e-5 * np.abs(x).max())
-    return np.where(exact, 0, errors.mean(0) / np.maximum(
-        deviation, 1e-9 * np.abs(x).max()))
+  def score(errors, scale):  # [number, n]
+    rounding = (1e-6 * scale) ** 2
+    variance = errors.var(0) / len(errors) + rounding
+    excess = np.sum(errors.mean(0) ** 2) - np.sum(variance)
+    return excess / np.sqrt(2 * np.sum(variance ** 2))
 
-  each = scores(errors)
-  together = (np.sum(each ** 2) - x.size) / np.sqrt(2 * x.size)
-  along = scores(errors @ x[:, None])[0]
-  return together > 5 or abs(along) > 5
+  # One squared is above 30 as seldom as a normal number is above 5.5.
+  return (score(errors, np.abs(x).max()) > 6
+          or score(errors @ x[:, None], x @ x) > 21)

@@ -7,43 +7,21 @@ import numpy as np
 import optax
 import pytest
 
-from fedjax_sim import aggregation, algorithms, fedjax
+from fedjax_sim import aggregation, algorithms
 from fedjax_sim.core import random
 from fedjax_sim.core.types import ServerState
 from fedjax_sim.simulation.rounds import Rounds
 from tests import toys
-from tests.algorithms.cases import CASES
+from tests.algorithms.cases import AGGREGATED as NAMES
+from tests.algorithms.cases import CASES, with_aggregator
 
 MODEL = toys.softmax_model()
 DATA = toys.softmax_data([5, 1, 11, 8])
 COHORTS = [[0, 3, 1, 2], [2, 0], [3, 1, 0]]
-# The same algorithms with other arguments, and one of docs/.
-WITHOUT = {'apfl, adaptive', 'scaffold, option 1',
-           'lasting_momentum of docs/own_algorithm.md'}
-NAMES = sorted(set(CASES) - WITHOUT)
-
-
-def with_aggregator(name, aggregator):
-  """The case, built with an aggregator instead of none."""
-  module = algorithms if hasattr(algorithms, name) else fedjax
-  original = getattr(module, name)
-  taken = []
-
-  def build(*args, **kwargs):
-    taken.append(name)
-    return original(*args, **kwargs, aggregator=aggregator)
-
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(module, name, build)
-    algorithm = CASES[name](MODEL)
-  assert taken
-  return algorithm
-
-
 @pytest.mark.parametrize('name', NAMES)
 def test_it_uses_the_aggregator_that_it_is_given(name):
   aggregator = aggregation.aggregator(aggregation.clip(1.0))
-  assert with_aggregator(name, aggregator).aggregator is aggregator
+  assert with_aggregator(name, MODEL, aggregator).aggregator is aggregator
 
 
 def test_all_algorithms_of_the_package_are_in_the_list():

@@ -81,6 +81,29 @@ CASES: dict[str, Case] = {
         model, rate, option=1, weighting='examples', batch_size=4),
 }
 
+# The same algorithms with other arguments, and one of docs/.
+_WITHOUT = {'apfl, adaptive', 'scaffold, option 1',
+            'lasting_momentum of docs/own_algorithm.md'}
+AGGREGATED = sorted(set(CASES) - _WITHOUT)
+
+
+def with_aggregator(name, model, aggregator):
+  """The case, built with an aggregator instead of none."""
+  module = algorithms if hasattr(algorithms, name) else fedjax
+  original = getattr(module, name)
+  taken = []
+
+  def build(*args, **kwargs):
+    taken.append(name)
+    return original(*args, **kwargs, aggregator=aggregator)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(module, name, build)
+    algorithm = CASES[name](model)
+  assert taken
+  return algorithm
+
+
 # Different in kind: plain, client state, stacked models, models in parts.
 _ALWAYS = {'fedavg', 'scaffold', 'ifca', 'fedrep'}
 

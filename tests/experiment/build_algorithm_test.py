@@ -192,3 +192,25 @@ def test_the_layers_of_the_2nn_have_the_name_that_is_documented():
   shapes = jax.eval_shape(lambda: models.mnist_2nn().init(
       jax.random.key(0), np.zeros((1, 28, 28, 1), np.uint8)))
   assert 'dense_2' in shapes.params
+
+
+@pytest.mark.parametrize('field, spec', [
+    ('uplink', 'on("nothing*", top_k(0.1))'),
+    ('uplink', 'clip(1.0) | error_feedback(top_k(k=1000))'),
+    ('downlink', 'on("nothing*", top_k(0.1))'),
+    ('aggregate', 'aggregator(on("nothing*", top_k(0.1)), reduce=median)'),
+    ('reduce', 'buffered(on("nothing*", clip(1.0)), median)')])
+def test_what_a_part_finds_out_in_a_round_names_its_field(field, spec):
+  algorithm = make(config_of(**{field: spec}))
+  bound = builders.text_of(spec_fields.bind(field, spec))
+  with pytest.raises(ValueError) as error:
+    train(algorithm)
+  assert str(error.value).startswith(f'{field}={bound}: ')
+
+
+@pytest.mark.parametrize('spec', [
+    'error_feedback(top_k(0.1)) | clip(1.0)',
+    'clip(1.0) | error_feedback(quantize(2) | rotate)'])
+def test_an_order_that_makes_no_sense_names_its_field(spec):
+  with pytest.raises(ValueError, match='^uplink=.*: a chain must have'):
+    make(config_of(uplink=spec))

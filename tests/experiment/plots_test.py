@@ -210,6 +210,54 @@ def test_an_unknown_metric_lists_those_there_are(tmp_path, rows):
     plots.curves(rows, tmp_path / 'c.png', metric='accuracy')
 
 
+def with_bytes(values, up, down=10):
+  return [row | {'bytes_up': up, 'bytes_down': down} for row in rows_of(values)]
+
+
+def test_bytes_are_those_of_all_rounds_so_far(tmp_path, figures):
+  rows = with_bytes([0.2, None, 0.6, 0.7], up=500)
+  rows[1]['bytes_up'] = 2000
+  for axis, want in (('bytes_up', [500, 3000, 3500]),
+                     ('bytes_down', [10, 30, 40]),
+                     ('bytes', [510, 3030, 3540])):
+    plots.curves(rows, tmp_path / 'c.png', axis=axis)
+    assert line(figures[-1], 0)[:, 0].tolist() == want
+    axes, = figures[-1].axes
+    assert axes.xaxis.get_major_formatter()(2500, None) == '2.5 kB'
+    assert 'all clients' in axes.get_xlabel()
+
+
+def test_bytes_far_apart_are_drawn_on_a_logarithm(tmp_path, figures):
+  for up, scale in ((1e3, 'log'), (5e4, 'linear')):
+    runs = {'compressed': with_bytes([0.5, 0.6], up),
+            'plain': with_bytes([0.5, 0.6], 1e5)}
+    plots.curves(runs, tmp_path / 'c.png', axis='bytes_up')
+    assert figures[-1].axes[0].get_xscale() == scale
+
+
+def test_one_run_has_its_bytes_on_top(tmp_path, figures):
+  rows = with_bytes([0.2, 0.5, 0.7], up=500)
+  rows[1]['bytes_up'] = 2000
+  plots.curves(rows, tmp_path / 'c.png')
+  top, = figures[0].axes[0].child_axes
+  assert top.get_xlabel() == 'sent by all clients'
+  to_bytes, to_rounds = top._functions
+  np.testing.assert_allclose(to_bytes([1, 2, 3]), [500, 2500, 3000])
+  np.testing.assert_allclose(to_rounds([500, 2500, 3000]), [1, 2, 3])
+
+
+def test_records_of_old_runs_have_no_bytes(tmp_path, figures):
+  plots.curves(rows_of([0.5, 0.6]), tmp_path / 'c.png')
+  assert not figures[0].axes[0].child_axes
+  with pytest.raises(ValueError, match="axis must be 'round' .* bytes_up, got"):
+    plots.curves(rows_of([0.5]), tmp_path / 'c.png', axis='bytes_up')
+  plots.curves({'old': rows_of([0.5]), 'new': with_bytes([0.5], 10)},
+               tmp_path / 'c.png', axis='bytes_up')
+  assert [len(x.get_xdata()) for x in figures[-1].axes[0].lines] == [0, 1, 1]
+  with pytest.raises(ValueError, match='axis must be one of bytes, bytes_down'):
+    plots.curves(rows_of([0.5]), tmp_path / 'c.png', axis='seconds')
+
+
 # before_and_after
 
 

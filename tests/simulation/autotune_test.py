@@ -6,12 +6,13 @@ import optax
 import pytest
 
 from fedjax_sim import algorithms
-from fedjax_sim.core import files, machine_load
+from fedjax_sim.core import compilation, files, machine_load
 from fedjax_sim.data import sampling
 from fedjax_sim.simulation import autotune, job_size, measuring
 from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation.drive import drive
 from fedjax_sim.simulation.placement import device_memory
+from fedjax_sim.simulation.placement.device_memory import Memory
 from tests import toys
 
 _CHOOSE = autotune.choose  # Which conftest.py replaces.
@@ -87,13 +88,15 @@ def test_what_does_not_fit_is_not_chosen(monkeypatch):
   monkeypatch.setattr(measuring, '_time', lambda sim, *args: 1 / sim.lanes)
   monkeypatch.setattr(
       device_memory, 'needed',
-      lambda program, d: programs.append(program) or 1e9 * len(programs))
+      lambda program, placement: programs.append(program) or Memory(
+          0, 1e9 * len(programs)))
   monkeypatch.setattr(device_memory, 'available', lambda device: 1e9)
   assert build('auto').lanes == 1
 
 
 def test_a_run_that_cannot_fit_says_so(monkeypatch):
-  monkeypatch.setattr(device_memory, 'needed', lambda program, d: 7e9)
+  monkeypatch.setattr(
+      device_memory, 'needed', lambda program, placement: Memory(3e9, 4e9))
   monkeypatch.setattr(device_memory, 'available', lambda device: 5e9)
   with pytest.raises(ValueError, match='need 7.0 GB.*lanes = 1.*has 5.0 GB'):
     build('auto')
@@ -134,11 +137,39 @@ def test_a_short_job_is_not_measured_a_long_one_is(monkeypatch):
 
 def test_a_short_job_takes_what_fits(monkeypatch):
   """There is no room for the first program."""
-  needs = iter([2e9, 1e9])
+  needs = iter([Memory(0, 2e9), Memory(0, 1e9)])
   monkeypatch.setattr(
-      device_memory, 'needed', lambda program, d: next(needs))
+      device_memory, 'needed', lambda program, placement: next(needs))
   monkeypatch.setattr(device_memory, 'available', lambda device: 1e9)
   assert build('auto', rounds=3).lanes == 2
+
+
+def test_measuring_can_be_asked_for(monkeypatch):
+  monkeypatch.setattr(measuring, '_time', lambda sim, *args: 1 / sim.lanes)
+  assert build('measure', rounds=3).lanes == 4
+  for wrong in ('fast', 0):
+    with pytest.raises(ValueError, match="lanes must be 'auto', 'measure' or"):
+      build(wrong)
+
+
+@pytest.mark.parametrize('lanes, reason', [
+    (4, 'all clients side by side'), (2, 'as many as the memory holds'),
+    (1, 'as many as the memory holds')])
+def test_an_accelerator_takes_the_most_lanes_that_fit(
+    monkeypatch, lanes, reason):
+  """Of 4, 2 and 1, without measuring."""
+  monkeypatch.setattr(compilation, 'platform_of', lambda device: 'tpu')
+  monkeypatch.setattr(measuring, 'fastest', None)
+  limit = build(lanes).program.memory.total
+  monkeypatch.setattr(device_memory, 'available', lambda device: limit)
+  chosen = build('auto')
+  assert (chosen.lanes, chosen.lanes_reason) == (lanes, reason)
+
+
+def test_one_whose_memory_nobody_knows_takes_all_lanes(monkeypatch):
+  monkeypatch.setattr(compilation, 'platform_of', lambda device: 'tpu')
+  monkeypatch.setattr(device_memory, 'available', lambda device: None)
+  assert build('auto').lanes == 4
 
 
 @pytest.mark.parametrize('lanes', [1, 4])

@@ -71,13 +71,25 @@ def test_every_product_of_a_round_has_the_precision(on, model, examples):
     assert levels(program.traced.jaxpr.jaxpr) == {(lax.Precision.HIGHEST,) * 2}
 
 
-@pytest.mark.parametrize('platform, level', [
-    ('cpu', lax.Precision.DEFAULT), ('gpu', lax.Precision.HIGH),
-    ('tpu', lax.Precision.DEFAULT)])
-def test_the_default_is_that_of_the_platform(on, platform, level):
+@pytest.mark.parametrize('platform', ['cpu', 'gpu', 'tpu'])
+def test_the_default_is_what_the_platform_does_by_itself(on, platform):
   on(platform)
+  level = lax.Precision.DEFAULT
   model = toys.softmax_model()
-  traced = build(model, toys.softmax_data((2,)).examples, 'auto').program.traced
+  with jax.default_matmul_precision(
+      'highest' if platform == 'cpu' else None):
+    examples = toys.softmax_data((2,)).examples
+    traced = build(model, examples, 'auto').program.traced
+  assert levels(traced.jaxpr.jaxpr) == {(level, level)}
+
+
+@pytest.mark.parametrize('precision, level', [
+    ('highest', lax.Precision.HIGHEST), ('tensorfloat32', lax.Precision.HIGH),
+    ('bfloat16', lax.Precision.DEFAULT)])
+def test_a_tpu_has_all_of_them(on, precision, level):
+  on('tpu')
+  examples = toys.softmax_data((2,)).examples
+  traced = build(toys.softmax_model(), examples, precision).program.traced
   assert levels(traced.jaxpr.jaxpr) == {(level, level)}
 
 

@@ -7,10 +7,12 @@ import pytest
 
 import fedjax_sim
 from fedjax_sim import algorithms
+from fedjax_sim.core import compilation
 from fedjax_sim.experiment import simulate as simulate_lib
 from fedjax_sim.simulation import sweep as sweep_lib
 from fedjax_sim.simulation import sweep_runs
 from fedjax_sim.simulation.drive import drive
+from fedjax_sim.simulation.placement import device_memory
 from fedjax_sim.simulation.sweep_runs import SweepRuns
 from tests import toys
 
@@ -117,6 +119,27 @@ def test_other_members_of_the_same_program():
   records, _, _ = run(sweep, second)
   assert sweep.program.compiled is program
   assert_same(records[0], one_run(fedavg, second[0]).records)
+
+
+@pytest.mark.parametrize('fitting, together', [(4, 4), (3, 2), (1, 1)])
+def test_members_that_do_not_fit_side_by_side_take_turns(
+    monkeypatch, fitting, together):
+  """On an accelerator, by the memory of programs of so many members."""
+  members = [sweep_lib.Member(0, {'client_lr': r})
+             for r in (0.1, 0.2, 0.3, 0.4)]
+  monkeypatch.setattr(compilation, 'platform_of', lambda device: 'tpu')
+  limit = build(fedavg, members, devices=1, lanes=1,
+                together=fitting).program.memory
+  monkeypatch.setattr(device_memory, 'available', lambda device: limit.total)
+  said = []
+  sweep = build(fedavg, members, devices=1, lanes=1, say=said.append)
+  assert sweep.together == together
+  assert said == ([] if together == 4 else [
+      '4 runs side by side need more memory than a device has, so they go '
+      f'{together} at a time'])
+  if together == 2:
+    records, _, _ = run(sweep, members)
+    assert_same(records[3], one_run(fedavg, members[3]).records)
 
 
 def test_long_rounds_run_a_part_of_the_members_at_a_time(monkeypatch):

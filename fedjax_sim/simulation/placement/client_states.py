@@ -204,7 +204,7 @@ def is_stored(
 def _is_much(need: int, devices: int) -> bool:
   """Whether bytes on each device are more than their share of its memory."""
   have = device_memory.available(jax.local_devices()[0])
-  if jax.default_backend() == 'cpu':  # All in the host's memory.
+  if jax.local_devices()[0].platform == 'cpu':  # All in the host's memory.
     need *= devices // jax.process_count()
   (much,) = sharding.agree(have is not None and need > _SHARE * have)
   return bool(much)

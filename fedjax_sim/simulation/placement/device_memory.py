@@ -1,41 +1,68 @@
 """Whether a compiled program fits into the device's memory."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 
+from fedjax_sim.simulation.placement import sharding
 
-def check(program: jax.stages.Compiled, devices: int, lanes: int) -> None:
+
+class Memory(NamedTuple):
+  """Bytes that a program takes at its peak, as the compiler counts them.
+
+  Of each device, or of all of a process where they share the host's memory.
+
+  Attributes:
+    held: of arguments and results; a donated argument counts once.
+    temporary: of arrays in between.
+  """
+
+  held: float
+  temporary: float
+
+  @property
+  def total(self) -> float:
+    return self.held + self.temporary
+
+
+def check(
+    program: jax.stages.Compiled, placement: sharding.Placement, lanes: int
+) -> None:
   """ValueError if a program doesn't fit.
 
   Args:
-    program: the rounds, on `devices` of all processes together.
-    devices: D.
+    program: the rounds.
+    placement: the devices, of all processes together.
     lanes: W, to be told.
   """
-  need = needed(program, devices // jax.process_count())
-  have = available(jax.local_devices()[0])
-  if need is not None and have is not None and need > have:
+  need, have = needed(program, placement), available(jax.local_devices()[0])
+  if not fits(need, have):
     raise ValueError(
-        f'the rounds need {need / 1e9:.1f} GB of memory with lanes = {lanes}, '
-        f'the device has {have / 1e9:.1f} GB. Fewer lanes, a smaller '
+        f'the rounds need {need.total / 1e9:.1f} GB of memory with lanes = '
+        f'{lanes}, the device has {have / 1e9:.1f} GB. Fewer lanes, a smaller '
         'micro_batch_size, fewer clients a round (for states and buffers) or '
         'smaller evaluation batches take less.')
 
 
-def needed(program: jax.stages.Compiled, devices: int = 1) -> int | None:
-  """Bytes that a program takes at its peak, as the compiler counts them.
+def fits(need: Memory | None, have: float | None) -> bool:
+  """Whether a program may be run: where nobody tells, it is tried."""
+  return need is None or have is None or need.total <= have
 
-  Arguments, results and temporary arrays; a donated argument counts once. Of
-  each device, or of all of them where they share the host's memory. None where
-  the backend doesn't tell.
-  """
+
+def needed(
+    program: jax.stages.Compiled, placement: sharding.Placement
+) -> Memory | None:
+  """What a program takes; None where the backend doesn't tell."""
   memory = program.memory_analysis()
   if memory is None:
     return None
-  each = (memory.argument_size_in_bytes + memory.output_size_in_bytes
-          - memory.alias_size_in_bytes + memory.temp_size_in_bytes)
-  return each * (devices if jax.default_backend() == 'cpu' else 1)
+  sharing = 1
+  if placement.platform == 'cpu':
+    sharing = placement.size // jax.process_count()
+  held = (memory.argument_size_in_bytes + memory.output_size_in_bytes
+          - memory.alias_size_in_bytes)
+  return Memory(held * sharing, memory.temp_size_in_bytes * sharing)
 
 
 def available(device: jax.Device) -> int | None:

@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax import numpy as jnp
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from fedjax_sim.core import compilation, products, trees
+from fedjax_sim.core import compilation, products
 from fedjax_sim.core.types import PyTree
 
 AXIS = 'clients'
@@ -43,6 +42,11 @@ class Placement(NamedTuple):
   def platform(self) -> str:
     """'cpu', 'gpu' or 'tpu'."""
     return compilation.platform_of(self.mesh.devices.flat[0])
+
+  @property
+  def is_here(self) -> bool:
+    """Whether it can run in this process; one may compile for others."""
+    return not set(self.mesh.local_devices).isdisjoint(jax.local_devices())
 
   @property
   def everywhere(self) -> NamedSharding:
@@ -86,7 +90,7 @@ def spread(run: Callable, placement: Placement, in_specs, out_specs, **jit):
   """`run` on each device of the mesh, on its part of the arrays; jit-compiled.
 
   Args:
-    run: sees the arrays that its device holds, and may use the functions below.
+    run: sees the arrays that its device holds, and may use `collectives`.
     placement: the mesh.
     in_specs: `NamedSharding`s of the arguments, a prefix of their tree.
     out_specs: of the results.
@@ -104,40 +108,6 @@ def spread(run: Callable, placement: Placement, in_specs, out_specs, **jit):
       out_specs=specs(out_specs), check_vma=False)
   return jax.jit(
       mapped, in_shardings=in_specs, out_shardings=out_specs, **jit)
-
-
-def total(tree: PyTree) -> PyTree:
-  """The sum over devices, leaf by leaf."""
-  return jax.lax.psum(tree, AXIS)
-
-
-def every(tree: PyTree) -> PyTree:
-  """Each device's bools [...] as [D, ...], on every device."""
-  def gather(x):
-    rows = jnp.zeros((jax.lax.axis_size(AXIS), *x.shape), jnp.int32)
-    own = rows.at[jax.lax.axis_index(AXIS)].set(x.astype(jnp.int32))
-    return jax.lax.psum(own, AXIS).astype(bool)
-  return jax.tree.map(gather, tree)
-
-
-def merge(
-    tree: PyTree, merge_two: Callable[[PyTree, PyTree], PyTree]
-) -> PyTree:
-  """All devices' trees merged two by two, in the order of the devices.
-
-  Where merging is adding (`trees.add`) it is the mesh's own sum, which sends a
-  tree about twice whatever the number of devices. Else every device receives
-  all trees.
-  """
-  if merge_two is trees.add:
-    return total(tree)
-  gathered = jax.lax.all_gather(tree, AXIS)
-  size = len(jax.tree.leaves(gathered)[0])
-  parts = [jax.tree.map(lambda x, i=i: x[i], gathered) for i in range(size)]
-  merged = parts[0]
-  for part in parts[1:]:
-    merged = merge_two(merged, part)
-  return merged
 
 
 def to_devices(tree: PyTree, sharding: NamedSharding) -> PyTree:

@@ -13,7 +13,6 @@ import optax
 import pytest
 
 from fedjax_sim import algorithms
-from fedjax_sim.core import trees
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import federate
 from fedjax_sim.experiment import simulate as simulate_lib
@@ -160,18 +159,6 @@ def test_stored_states_give_the_same_bits_on_several_devices(monkeypatch):
   clients, transforms = got.clients.store.read(np.arange(20))
   assert_equal(clients, jax.tree.map(lambda x: x[:20], want.clients))
   assert clients.value['w'].any(axis=1).sum() > 10
-
-
-def test_sums_use_the_mesh_and_others_merge_in_order():
-  placement = sharding.place(3)
-  x = np.arange(6.0, dtype=np.float32)
-  over = lambda merge: sharding.spread(
-      lambda x: sharding.merge(x, merge), placement, (placement.split(),),
-      placement.everywhere)
-  np.testing.assert_array_equal(over(trees.add)(x), [0 + 2 + 4, 1 + 3 + 5])
-  np.testing.assert_array_equal(
-      over(lambda a, b: 10 * a + b)(x), [24, 135])
-  assert 'all-gather' not in over(trees.add).lower(x).compile().as_text()
 
 
 def test_more_devices_than_there_are():

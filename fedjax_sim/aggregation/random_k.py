@@ -1,0 +1,63 @@
+"""k random entries of an update, the others zero.
+
+    sent_k = d / k update_k where the entry is among k drawn of d, else 0
+
+without replacement, so that E sent_k = update_k and
+
+    E |sent_k - update_k|^2 = (d / k - 1) |update_k|^2
+
+Stich, Cordonnier, Jaggi, "Sparsified SGD with Memory" (2018), definition 2.1,
+there without the factor d / k, which is `random_k(unbiased=False)`; Wangni,
+Wang, Liu, Zhang, "Gradient Sparsification for Communication-Efficient
+Distributed Optimization" (2018). `subsample` draws each entry by itself, and so
+another number each time.
+"""
+
+from fedjax_sim.aggregation import selection, vectors
+from fedjax_sim.aggregation.encodings import Kind
+from fedjax_sim.aggregation.transform import transform
+from fedjax_sim.aggregation.value_code import SEED
+from fedjax_sim.core import checks
+from fedjax_sim.core.types import Keys, Message, MessageTransform
+
+
+def random_k(
+    fraction: float | None = None, *, k: int | None = None,
+    over: str = 'vector', shared: bool = False, unbiased: bool = True,
+) -> MessageTransform:
+  """Sends random entries, times d / k. Unbiased, whatever the update is.
+
+  No indices travel: a client sends the seed of its draws, 32 bits. With
+  `shared` there is none, since the draws come from the round's number.
+
+  Args:
+    fraction: in (0, 1], of the d entries: k is fraction * d, rounded, at
+      least 1.
+    k: how many, instead.
+    over: 'vector' draws among all floating leaves together, 'leaf' k of each.
+    shared: all clients of a round send the same entries. Their mean has no
+      others then: its error does not fall with the number of clients.
+    unbiased: False leaves out the factor d / k, for a wrapper that makes good
+      what is lost: `error_feedback(random_k(0.01, unbiased=False))`. With the
+      factor, the memory would grow without bound.
+
+  Raises:
+    ValueError: not one of `fraction` and `k` is given, or one is out of range;
+      when a simulation is built, `k` is more than there are entries.
+  """
+  number = selection.number_of('random_k', fraction, k)
+  vectors.check_over(over)
+  checks.boolean('shared', shared)
+  checks.boolean('unbiased', unbiased)
+
+  def client(message: Message, state, memory, keys: Keys, cohort):
+    del state, cohort
+    leaves = vectors.floats(message.update, message.update)
+    drawn = selection.at_random(leaves, keys.round if shared else keys.client)
+    masks, scales = selection.largest_of(drawn, number, over)
+    seed = [0 if i or shared else SEED for i in range(len(leaves))]
+    return selection.selected(
+        message, masks, scales if unbiased else [1] * len(scales),
+        seed), memory
+
+  return transform('random_k', client=client, encodes=(Kind.SELECTS,))
