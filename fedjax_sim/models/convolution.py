@@ -184,8 +184,7 @@ def _convolve(x, kernel, frame, groups, precision, dtype):
     return _by_groups(x, kernel, frame, groups, dot)
   if rows > 1 and frame.strides == (rows, *window) and max(frame.dilation) < 2:
     return _by_blocks(x, kernel, frame, dot)
-  if (compilation.platform() == 'tpu' and math.prod((rows, *window)) > 1
-      and x.dtype == dtype):  # lax has no gradient of sums in more bits.
+  if compilation.platform() == 'tpu' and math.prod((rows, *window)) > 1:
     return _by_lax(x, kernel, frame, precision, dtype)
   if _tiles_pay(x, kernel, frame, precision, dtype):
     return _by_tiles(x, kernel, frame, dot)
