@@ -85,7 +85,7 @@ PAIRS = [
     if part not in CODES or name == 'scaffold'
     # Masks of different groups can't cancel, EF21 has one mean; Mime's vectors
     # have no params.
-    and (part, name) not in (
+    if (part, name) not in (
         ('masked_mean', 'ifca'), ('ef21', 'ifca'), ('on', 'mime'))]
 
 
