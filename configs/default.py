@@ -52,6 +52,9 @@ def get_config() -> Config:
   config.batch_size = 10  # B, examples a local step
   config.full_batch = False  # True is B = infinity; batch_size is not used
   config.micro_batch_size = 256  # of a full batch, examples at once; for memory
+  # spec: what of the model clients train and send: low_rank(4),
+  # random_mask(0.1), federated_dropout(0.75); '' = all of it
+  config.restrict = ''
   # spec: any optimizer of optax, without its learning rate: 'adam(b1=0.8)'
   config.client_optimizer = 'sgd'
   config.client_lr = 0.1  # learning rate of the local steps

@@ -4,6 +4,7 @@ Importing it starts no JAX backend and reads no data.
 """
 
 from fedjax_sim import aggregation, algorithms, data, fedjax, models
+from fedjax_sim.clients import restrictions
 from fedjax_sim.core.cpu_devices import use_all_cores
 from fedjax_sim.experiment import callbacks
 from fedjax_sim.experiment.result import Loaded, Result, load
@@ -29,6 +30,7 @@ __all__ = [
     'interpolation',
     'load',
     'models',
+    'restrictions',
     'rounds',
     'simulate',
     'sweep',

@@ -49,7 +49,8 @@ CALLS = {  # Function -> (arguments that are right, argument -> what is right)
         'model': MODEL, 'client_optimizer': optax.sgd(0.1)}, {
             'model': (), 'client_optimizer': (), 'server_optimizer': (None,),
             'aggregator': (None,), 'epochs': (1.5,), 'steps': (None,),
-            'batch_size': (None,), 'weighting': (), 'micro_batch_size': ()}),
+            'batch_size': (None,), 'weighting': (), 'micro_batch_size': (),
+            'restrict': (None,)}),
     fs.algorithms.scaffold: ({'model': MODEL, 'client_lr': 0.1}, {
         'model': (), 'client_lr': (1.5,)}),
     fs.aggregation.clip: ({}, {'norm': (1.5, 10 ** 30)}),

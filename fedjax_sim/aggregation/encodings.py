@@ -59,10 +59,14 @@ def check_order(encodings: tuple[Encoding, ...]) -> None:
 
   Parts that an `on` applies to other patterns are not compared.
   """
-  for before, after in itertools.combinations(encodings, 2):
-    common = min(len(before.leaves), len(after.leaves))
-    if before.leaves[:common] != after.leaves[:common]:
-      continue
+  pairs = [pair for pair in itertools.combinations(encodings, 2)
+           if _of_same_leaves(*pair)]
+  for before, after in pairs:
+    if before.kind == after.kind == Kind.CODES:
+      raise ValueError(
+          f'a chain must say values in fewer bits only once, got '
+          f'{before.name!r} and, after it, {after.name!r}.')
+  for before, after in pairs:
     if Kind.REPAYS in (before.kind, after.kind):
       _check_repaid(before, after)
     elif Kind.SCALES in (before.kind, after.kind):
@@ -72,10 +76,11 @@ def check_order(encodings: tuple[Encoding, ...]) -> None:
           f'a chain must have {after.name!r} before {before.name!r}: '
           f'{after.name!r} {_DOES[after.kind]}, which would undo that '
           f'{before.name!r} {_DOES[before.kind]}.')
-    elif before.kind == after.kind == Kind.CODES:
-      raise ValueError(
-          f'a chain must say values in fewer bits only once, got '
-          f'{before.name!r} and, after it, {after.name!r}.')
+
+
+def _of_same_leaves(before: Encoding, after: Encoding) -> bool:
+  common = min(len(before.leaves), len(after.leaves))
+  return before.leaves[:common] == after.leaves[:common]
 
 
 def _check_repaid(before: Encoding, after: Encoding) -> None:

@@ -24,7 +24,6 @@ import optax
 from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import from_client_update
-from fedjax_sim.clients.local_sgd import difference
 from fedjax_sim.clients.local_training import (
     TrainingOptions,
     local_training,
@@ -125,9 +124,10 @@ def agnostic_fedavg(
     weighted = model.weighted(lambda examples: scale[domain(examples)])
     train = local_training(weighted, client_optimizer, **training)
     local = train.run(server.variables, data, key, server.round)
-    message = difference(
-        local.variables, server.variables, train.weight(data) * mean)
-    message = message._replace(sums={'losses': losses, 'counts': counts})
+    message = train.message(local, server.variables, data)
+    message = message._replace(
+        weight=message.weight * mean,
+        sums={'losses': losses, 'counts': counts})
     return ClientOutput(message, client_state, {'loss': sums['loss']})
 
   base = from_client_update(

@@ -50,7 +50,7 @@ class Mixture(NamedTuple):
 
 
 @specs.traceable('alpha')
-@takes_training
+@takes_training(never_restricted="a client's mixture is of whole models")
 def apfl(
     model: Model,
     client_optimizer: optax.GradientTransformation,

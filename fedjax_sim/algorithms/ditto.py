@@ -20,7 +20,7 @@ import optax
 from fedjax_sim.algorithms import personal_models
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.algorithms.personal_models import PersonalModel
-from fedjax_sim.clients.local_sgd import Broadcast, difference
+from fedjax_sim.clients.local_sgd import Broadcast
 from fedjax_sim.clients.local_training import (
     LocalTraining,
     TrainingOptions,
@@ -59,8 +59,8 @@ def ditto(
     lam: lambda, at least 0. With SGD at rate eta, eta * lambda must be below 2.
     personal_optimizer: of the steps on v_k; None is `client_optimizer`.
     aggregator: as in `fedavg`.
-    **training: as in `local_training`, of both models, but `proximal` is of
-      the global one.
+    **training: as in `local_training`, of both models, but `proximal` and
+      `restrict` are of the global one.
 
   Returns:
     The algorithm. A client is evaluated with v_k; one that has not taken part,
@@ -74,7 +74,7 @@ def ditto(
   train = local_training(model, client_optimizer, **training)
   own = lambda **settings: local_training(
       model, personal_optimizer or client_optimizer, **settings)
-  in_a_round = own(**training | {'proximal': 0.0})
+  in_a_round = own(**training | {'proximal': 0.0, 'restrict': None})
   shown = own(**whole_work(training, proximal=0.0))
 
   def train_personal(
@@ -90,7 +90,7 @@ def ditto(
 
   def client(server: Broadcast, personal: PersonalModel, data, key):
     local = train.run(server.variables, data, key, server.round)
-    message = difference(local.variables, server.variables, train.weight(data))
+    message = train.message(local, server.variables, data)
     personal = personal_models.started(
         train_personal(in_a_round, server, personal, data, key))
     return ClientOutput(message, personal, local.metrics)

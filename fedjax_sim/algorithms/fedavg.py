@@ -24,7 +24,7 @@ from jax import numpy as jnp
 
 from fedjax_sim import aggregation
 from fedjax_sim.aggregation import kinds
-from fedjax_sim.clients.local_sgd import Broadcast, difference
+from fedjax_sim.clients.local_sgd import Broadcast
 from fedjax_sim.clients.local_training import (
     TrainingOptions,
     local_training,
@@ -73,7 +73,7 @@ def fedavg(
 
   def client(server: Broadcast, client_state, data, key):
     local = train.run(server.variables, data, key, server.round)
-    message = difference(local.variables, server.variables, train.weight(data))
+    message = train.message(local, server.variables, data)
     return ClientOutput(message, client_state, local.metrics)
 
   return from_client_update(

@@ -28,7 +28,7 @@ from fedjax_sim.core.types import (
 )
 
 
-@takes_training
+@takes_training(never_restricted='a part of the model stays with the client')
 def fedbn(
     model: Model,
     client_optimizer: optax.GradientTransformation,

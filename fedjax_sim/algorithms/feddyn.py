@@ -43,7 +43,8 @@ from fedjax_sim.core.types import (
 
 
 @specs.traceable('alpha')
-@takes_training
+@takes_training(
+    never_restricted='the gradient that a client keeps is of the whole model')
 def feddyn(
     model: Model,
     client_optimizer: optax.GradientTransformation,

@@ -21,7 +21,7 @@ import optax
 from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import from_client_update
-from fedjax_sim.clients.local_sgd import Broadcast, difference
+from fedjax_sim.clients.local_sgd import Broadcast
 from fedjax_sim.clients.local_training import (
     TrainingOptions,
     local_training,
@@ -72,8 +72,7 @@ def fedexp(
 
   def client(server: Broadcast, client_state, data, key):
     local = train.run(server.variables, data, key, server.round)
-    weight = train.weight(data)
-    message = difference(local.variables, server.variables, weight)
+    message = train.message(local, server.variables, data)
     square = optax.tree.norm(
         precision.wide(message.update.params), squared=True)
     return ClientOutput(

@@ -36,7 +36,7 @@ import optax
 from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import from_client_update
-from fedjax_sim.clients.local_sgd import Broadcast, difference
+from fedjax_sim.clients.local_sgd import Broadcast
 from fedjax_sim.clients.local_training import (
     TrainingOptions,
     local_training,
@@ -93,8 +93,7 @@ def fednova(
     local = train.run(server.variables, data, key, server.round)
     rate = client_lr * train.step_scale(server.round)
     norm = _norm(local.num_steps, momentum, rate * proximal)
-    weight = train.weight(data)
-    message = difference(local.variables, server.variables, weight)
+    message = train.message(local, server.variables, data)
     # No step, no sum; else it is positive, though it may be below 1.
     message = message._replace(update=_scale_params(
         message.update, jnp.where(norm > 0, 1 / norm, 0)))

@@ -35,7 +35,7 @@ from fedjax_sim.core.types import (
 )
 
 
-@takes_training
+@takes_training(never_restricted='a part of the model stays with the client')
 def fedper(
     model: Model,
     client_optimizer: optax.GradientTransformation,

@@ -20,7 +20,7 @@ import optax
 from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import from_client_update
-from fedjax_sim.clients.local_sgd import Broadcast, difference
+from fedjax_sim.clients.local_sgd import Broadcast
 from fedjax_sim.clients.local_training import (
     TrainingOptions,
     local_training,
@@ -99,7 +99,7 @@ def ifca(
     choice = best(server.variables, data)
     start = _at(server.variables, choice)
     local = train.run(start, data, key, server.round)
-    message = difference(local.variables, start, train.weight(data))
+    message = train.message(local, start, data)
     message = message._replace(group=jnp.arange(clusters) == choice)
     return ClientOutput(message, client_state, local.metrics)
 

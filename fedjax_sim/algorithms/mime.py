@@ -66,7 +66,8 @@ class Found(NamedTuple):
   gradient: PyTree
 
 
-@takes_training
+@takes_training(
+    never_restricted="the server's optimizer state is of the whole model")
 def mime(
     model: Model,
     client_optimizer: optax.GradientTransformation,
@@ -141,7 +142,8 @@ def mime(
       broadcast=lambda state, gradient: gradient.mean, server=server)
 
 
-@takes_training
+@takes_training(
+    never_restricted="the server's optimizer state is of the whole model")
 def mimelite(
     model: Model,
     client_optimizer: optax.GradientTransformation,

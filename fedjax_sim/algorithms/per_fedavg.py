@@ -19,7 +19,7 @@ from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients import batches
-from fedjax_sim.clients.local_sgd import Broadcast, Gradient, difference
+from fedjax_sim.clients.local_sgd import Broadcast, Gradient
 from fedjax_sim.clients.local_training import (
     TrainingOptions,
     local_training,
@@ -82,7 +82,7 @@ def per_fedavg(
 
     local = train.run(server.variables, data, key, server.round,
                       change_gradient=adapted)
-    message = difference(local.variables, server.variables, train.weight(data))
+    message = train.message(local, server.variables, data)
     return ClientOutput(message, client_state, local.metrics)
 
   def personalize(state, client_state, data, key) -> Variables:

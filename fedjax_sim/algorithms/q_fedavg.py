@@ -22,7 +22,7 @@ import optax
 from jax import numpy as jnp
 
 from fedjax_sim.algorithms.fedavg import from_client_update
-from fedjax_sim.clients.local_sgd import Broadcast, difference
+from fedjax_sim.clients.local_sgd import Broadcast
 from fedjax_sim.clients.local_training import (
     TrainingOptions,
     local_training,
@@ -76,15 +76,15 @@ def q_fedavg(
     local = train.run(server.variables, data, key, server.round)
     loss = local_loss(model, server.variables, data) + _EPSILON
     weight = train.weight(data)
-    message = difference(
-        local.variables, server.variables, weight * loss ** q)
+    message = train.message(local, server.variables, data)
     square = sum(jnp.sum(jnp.square(x))
                  for x in jax.tree.leaves(
                      precision.wide(message.update.params)))
     rate = client_lr * train.step_scale(server.round)
     curvature = weight * q * loss ** (q - 1) * square / rate
-    return ClientOutput(message._replace(sums={'curvature': curvature}),
-                        client_state, local.metrics)
+    message = message._replace(
+        weight=weight * loss ** q, sums={'curvature': curvature})
+    return ClientOutput(message, client_state, local.metrics)
 
   base = from_client_update(
       client, server_optimizer, aggregator, train.planned_steps)

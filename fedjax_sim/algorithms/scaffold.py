@@ -47,7 +47,7 @@ class Changes(NamedTuple):
   control: PyTree
 
 
-@takes_training
+@takes_training(never_restricted='a control variate is of the whole model')
 def scaffold(
     model: Model,
     client_lr: float,

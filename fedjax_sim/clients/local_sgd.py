@@ -42,12 +42,15 @@ class LocalState(NamedTuple):
     opt_state: the client optimizer's state.
     num_steps: int32 [], optimizer steps done.
     metrics: MetricSums of the training batches, before each step.
+    travels: `restriction.Travels`, what is sent of the variables where
+      training was restricted, else None.
   """
 
   variables: Variables
   opt_state: PyTree
   num_steps: jax.Array
   metrics: MetricSums
+  travels: PyTree = None
 
 
 def run_sgd(

@@ -20,11 +20,26 @@ from fedjax_sim.clients.local_sgd import (
     WEIGHTINGS,
     LocalState,
     Weighting,
+    difference,
     run_sgd,
 )
+from fedjax_sim.clients.restrictions import restriction, submodels
+from fedjax_sim.clients.restrictions.restriction import Restriction
 from fedjax_sim.clients.work import local_work
-from fedjax_sim.core import checks, optimizer_checks, specs
-from fedjax_sim.core.types import ClientData, Model, PyTree, Variables
+from fedjax_sim.core import (
+    checks,
+    optimizer_checks,
+    precision,
+    random,
+    specs,
+)
+from fedjax_sim.core.types import (
+    ClientData,
+    Message,
+    Model,
+    PyTree,
+    Variables,
+)
 
 Schedule = Callable[[jax.Array], jax.Array]
 
@@ -41,18 +56,26 @@ class TrainingOptions(TypedDict, total=False):
   weighting: str
   client_schedule: Schedule | None
   micro_batch_size: int
+  restrict: Restriction | None
 
 
-def takes_training(builder: Callable) -> Callable:
+def takes_training(
+    builder: Callable | None = None, *, never_restricted: str = ''
+) -> Callable:
   """Makes a builder with `**training` name a keyword that it does not have.
 
   Args:
-    builder: takes arguments of its own and `Unpack[TrainingOptions]`.
+    builder: takes arguments of its own and `Unpack[TrainingOptions]`. Without
+      it a decorator with the other arguments is returned.
+    never_restricted: why `restrict` must not be given; empty if it may be.
 
   Returns:
     The builder, which raises a TypeError with its name, the keyword and the
-    names that are near.
+    names that are near. Where `restrict` gives clients a submodel, what it
+    builds is that algorithm on submodels.
   """
+  if builder is None:
+    return functools.partial(takes_training, never_restricted=never_restricted)
   parameters = inspect.signature(builder).parameters
   known = [name for name, p in parameters.items() if p.kind != p.VAR_KEYWORD]
   known += [name for name in TrainingOptions.__annotations__
@@ -66,22 +89,35 @@ def takes_training(builder: Callable) -> Callable:
         hint = f' Did you mean {near[0]!r}?' if near else ''
         raise TypeError(f'{builder.__name__} has no argument {name!r}.{hint} '
                         f'It takes {", ".join(known)}.')
+    given = kwargs.get('restrict')
+    if given is not None and never_restricted:
+      raise ValueError(
+          f'restrict must not be given to {builder.__name__}: '
+          f'{never_restricted}, got {getattr(given, "name", given)}.')
+    if isinstance(given, Restriction):
+      given.check_fits(kwargs.get('aggregator'))
+      if given.submodel is not None:
+        del kwargs['restrict']
+        return submodels.with_submodels(builder, given, args, kwargs)
     return builder(*args, **kwargs)
 
   return checked
 
 
+
 def whole_work(training: TrainingOptions, **changes) -> TrainingOptions:
   """Settings for a model that a client is evaluated with.
 
-  Nobody straggles there, and steps have their full length whatever the round.
+  Nobody straggles or sends anything there, and steps have their full length
+  whatever the round.
 
   Args:
     training: the settings of training.
     **changes: further ones of them that differ.
   """
   return TrainingOptions(**{
-      **training, 'stragglers': 0.0, 'client_schedule': None, **changes})
+      **training, 'stragglers': 0.0, 'client_schedule': None,
+      'restrict': None, **changes})
 
 
 class LocalTraining(NamedTuple):
@@ -95,6 +131,9 @@ class LocalTraining(NamedTuple):
     num_steps: `(ClientData, key) -> int32 []`, the steps that `run` with the
       same key does.
     weight: `(ClientData) -> float32 []`, of the client in the mean.
+    message: `(LocalState, Variables, ClientData) -> Message`, of what `run`
+      gave minus the variables that it began with, of that weight; it says what
+      travels where training was restricted.
     planned_steps: what `FederatedAlgorithm.local_steps` should be.
     step_scale: `(round) -> float32 []`, the schedule's factor on a step.
     gradient: `(Variables, ClientData, key) -> (gradient, model state,
@@ -104,6 +143,7 @@ class LocalTraining(NamedTuple):
   run: Callable[..., LocalState]
   num_steps: Callable[[ClientData, jax.Array], jax.Array]
   weight: Weighting
+  message: Callable[[LocalState, Variables, ClientData], Message]
   planned_steps: Callable
   step_scale: Schedule
   gradient: Callable
@@ -121,6 +161,7 @@ def local_training(
     weighting: str = 'examples',
     client_schedule: Schedule | None = None,
     micro_batch_size: int = gradients.MICRO_BATCH_SIZE,
+    restrict: Restriction | None = None,
 ) -> LocalTraining:
   """Builds local SGD with any optax optimizer, started anew in every round.
 
@@ -139,10 +180,14 @@ def local_training(
     client_schedule: round (from 0) -> factor on every local step; None is 1.
     micro_batch_size: most examples whose gradient is taken at once where
       batch_size is None.
+    restrict: what of the model is trained and sent, such as
+      `restrictions.low_rank(4)`; None is all of it. `correct` and the proximal
+      term are of the whole model's gradient, which is then restricted.
 
   Raises:
     ValueError: an argument is out of range.
   """
+  _check_restriction(restrict)
   optimizer_checks.check('client_optimizer', optimizer)
   checks.positive_int('micro_batch_size', micro_batch_size)
   checks.one_of('weighting', weighting, WEIGHTINGS)
@@ -166,17 +211,81 @@ def local_training(
             lambda g, p, s: g + proximal * (p - s), grads, params, start)
       return correct(grads, params) if correct else grads
 
-    return run_sgd(
-        model, optimizer, variables, data, key, batch_size=batch_size,
+    sgd = functools.partial(
+        run_sgd, model, optimizer, data=data, key=key, batch_size=batch_size,
         num_steps=work.num_steps(data.size, key),
         by_size=work.by_size, step_scale=scale_of(round_number),
-        correct=corrected,
-        micro_batch_size=micro_batch_size, **options)
+        micro_batch_size=micro_batch_size)
+    if restrict is None:
+      return sgd(variables=variables, correct=corrected, **options)
+    return _restricted(restrict, sgd, variables, key, corrected, **options)
 
   def gradient(variables: Variables, data: ClientData, key):
     return gradients.local_gradient(
         model, variables, data, key, micro_batch_size)
 
+  def message(local: LocalState, start: Variables, data: ClientData):
+    sent = difference(local.variables, start, WEIGHTINGS[weighting](data))
+    if local.travels is None:
+      return sent
+    return sent._replace(**local.travels._asdict())
+
   return LocalTraining(
       run, lambda data, key: work.num_steps(data.size, key),
-      WEIGHTINGS[weighting], work.planned, scale_of, gradient)
+      WEIGHTINGS[weighting], message, work.planned, scale_of, gradient)
+
+
+def _restricted(
+    restrict: Restriction, sgd: Callable[..., LocalState],
+    variables: Variables, key, correct,
+    change_gradient=lambda gradient: gradient, **options,
+) -> LocalState:
+  """Local SGD in the coordinates of a restriction.
+
+  Args:
+    restrict: of arrays.
+    sgd: `run_sgd` of the client, without what follows.
+    variables: where it begins.
+    key: the client's in this round.
+    correct: as in `run_sgd`, of the whole model's gradient.
+    change_gradient: likewise.
+    **options: none, since they are of the whole model.
+
+  Raises:
+    ValueError: there are options, such as an optimizer state to start from.
+  """
+  if options:
+    raise ValueError(
+        f'restrict={restrict.name} does not fit an algorithm that gives '
+        f'{", ".join(options)} to its local training.')
+  entered = restriction.enter(
+      restrict, variables, random.named(key, 'restrict'))
+
+  def in_coordinates(gradient):
+    whole = change_gradient(gradient)
+
+    def coordinate_gradient(at: Variables, batch):
+      params = entered.expand(at.params)
+      grads, state, metrics = whole(at._replace(params=params), batch)
+      grads = correct(*map(precision.wide, (grads, params)))
+      return entered.pull(grads), state, metrics
+    return coordinate_gradient
+
+  local = sgd(variables=entered.start, change_gradient=in_coordinates)
+  return local._replace(
+      variables=local.variables._replace(
+          params=entered.expand(local.variables.params)),
+      travels=entered.travels)
+
+
+def _check_restriction(restrict: Restriction | None) -> None:
+  if restrict is None:
+    return
+  if not isinstance(restrict, Restriction):
+    raise ValueError('restrict must be a restriction of training, such as '
+                     f'low_rank(4), got {checks.shown(restrict)}.')
+  if restrict.trained is None:
+    raise ValueError(
+        f'restrict={restrict.name} gives the clients of an algorithm a '
+        'submodel: it is an argument of the algorithm\'s builder, which must '
+        'be decorated with takes_training.')

@@ -132,7 +132,7 @@ def share(name: str, value: Any) -> Any:
   """Returns `value` if it lies in (0, 1]."""
   if not is_traced(value) and not (_is_finite(value) and 0 < value <= 1):
     raise ValueError(f'{name} must lie in (0, 1], got {shown(value)}.')
-  return value
+  return positive(name, value)
 
 
 def decay(name: str, value: Any) -> Any:

@@ -80,6 +80,11 @@ def beside_update(message: Message) -> int:
   """The bits of what a message holds besides its update.
 
   That is weights and sums, in full, and the number of a group in 32 bits.
+  Where `sent` is given, weights follow it: they are one number times that.
   """
   group = 0 if message.group is None else 32
-  return 8 * trees.num_bytes((message.weight, message.sums)) + group
+  weight = message.weight
+  if message.sent is not None:
+    weight = jax.tree.leaves(
+        jax.tree.map(lambda x: jnp.zeros((), x.dtype), weight))[0]
+  return 8 * trees.num_bytes((weight, message.sums)) + group

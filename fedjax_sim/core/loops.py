@@ -13,14 +13,24 @@ from jax import numpy as jnp
 from jax.custom_batching import custom_vmap
 from jax.extend import core as jex_core
 
-from fedjax_sim.core import trees
+from fedjax_sim.core import compilation, trees
 from fedjax_sim.core.types import PyTree
 
 
-def phase_widths(num_lanes: int) -> tuple[int, ...]:
-  """All lanes, then the smaller powers of two down to one lane."""
-  powers = [1 << i for i in range(num_lanes.bit_length())]
-  return (num_lanes, *[p for p in reversed(powers) if p < num_lanes])
+def phase_widths(num_lanes: int, platform: str) -> tuple[int, ...]:
+  """All lanes, then ever fewer of them.
+
+  On a CPU a step of half the lanes takes half the time: powers of two, down to
+  one lane. An accelerator launches as many kernels for few lanes as for many,
+  and each width compiles the step once more: a half and an eighth. Of sizes
+  spread evenly from 0 on, 29% of what is computed is padding then, 25% with
+  all powers of two.
+  """
+  if platform == 'cpu':
+    powers = [1 << i for i in range(num_lanes.bit_length())]
+    return (num_lanes, *[p for p in reversed(powers) if p < num_lanes])
+  fewer = [num_lanes // part for part in (2, 8)]
+  return (num_lanes, *[width for width in fewer if width])
 
 
 def fori_lanes(
@@ -34,10 +44,10 @@ def fori_lanes(
   """`fori_loop(0, num_steps, body, carry)`, efficient under one `vmap`.
 
   Without `vmap` it is that loop. Under `vmap` over W lanes the body runs in
-  phases over a shrinking prefix of the lanes: all W of them until only the
-  first half (rounded to a power of two) still has steps, then these, and so
-  on. A lane that has done its steps is left as it is. The result doesn't
-  depend on the order of lanes, the cost does: sort them, most steps first.
+  phases over a shrinking prefix of the lanes (`phase_widths`): all W of them
+  until only the first half or so still has steps, then these, and so on. A lane
+  that has done its steps is left as it is. The result doesn't depend on the
+  order of lanes, the cost does: sort them, most steps first.
 
   It has no reverse mode.
 
@@ -83,7 +93,9 @@ def fori_lanes(
       carry = jax.lax.fori_loop(
           0, jnp.max(num_steps), lambda t, c: lanes_step(consts, t, c), carry)
     else:
-      widths = phase_widths(num_lanes) if narrow else (num_lanes,)
+      widths = (num_lanes,)
+      if narrow:
+        widths = phase_widths(num_lanes, compilation.platform())
       carry = _run_phases(
           lanes_step, widths, num_steps, consts, consts_batched, carry)
     return carry, jax.tree.map(lambda _: True, carry)

@@ -35,6 +35,25 @@ class Variables(NamedTuple):
   frozen: PyTree = None
 
 
+class Hidden(NamedTuple):
+  """Which arrays of a model the units of its hidden layers belong to.
+
+  `models.hidden_layers` makes it for layers in a row.
+
+  Attributes:
+    widths: name of a layer -> its number of units.
+    axes: name of a layer -> path of an array -> the axis that counts the
+      layer's units. A path looks like 'params/dense_0/kernel'. Along an axis
+      that is a multiple of the width the units vary fastest, as in the
+      flattened outputs of a convolution.
+    narrow: `(widths) -> Model`, the model with these numbers of units.
+  """
+
+  widths: Mapping[str, int]
+  axes: Mapping[str, Mapping[str, int]]
+  narrow: Callable[[Mapping[str, int]], 'Model']
+
+
 class Model(NamedTuple):
   """A model with its loss and metrics.
 
@@ -58,6 +77,7 @@ class Model(NamedTuple):
       `direction`.
     linen: what `to_linen` calls, None if the model is of no linen module.
     nnx: what `to_nnx` calls, None if the model is of no nnx module.
+    hidden: its hidden units, None if they are not known.
   """
 
   init: Callable[..., Variables]
@@ -67,6 +87,7 @@ class Model(NamedTuple):
   higher_is_better: Mapping[str, bool] = {}
   linen: Callable[[Variables], tuple[Any, PyTree]] | None = None
   nnx: Callable[[Variables], Any] | None = None
+  hidden: Hidden | None = None
 
   def direction(self, name: str) -> bool | None:
     """Whether larger values of a metric are better; None if nobody said.

@@ -121,8 +121,8 @@ class Message(NamedTuple):
       None for one model. Reducers then give [K, ...].
     sent: bool, a prefix tree of the update: the entries that travel, where the
       others are zero. None for all.
-    cost: a `costs.Cost`. The engine sets it from dtypes and `sent`, transforms
-      change it; None outside of them.
+    cost: a `costs.Cost`. The engine sets it from dtypes and `sent` where a
+      client has not, transforms change it; None outside of them.
     slot: of the client. The engine sets it for transforms and reducers.
   """
 
@@ -230,7 +230,7 @@ class Reducer(NamedTuple):
 
 
 class Keys(NamedTuple):
-  """Keys of a transform on a client.
+  """Keys of what is done for one client of a cohort.
 
   Attributes:
     round: the same for all clients of a cohort, and for the server.
@@ -351,7 +351,7 @@ class FederatedAlgorithm(NamedTuple):
       that a client is evaluated with.
     phases: exchanges with the cohort before the last one, which is described
       by the fields above; most algorithms have none.
-    receive: `(server message, Slot, key) -> server message`, what of a
+    receive: `(server message, Slot, Keys) -> server message`, what of a
       broadcast one client gets; None for all of it.
     pooled: `(server message, Pool) -> (Aggregate, MetricSums)`, what clients
       and a weighted mean would give, for the whole cohort in one go; it returns
@@ -372,7 +372,7 @@ class FederatedAlgorithm(NamedTuple):
   server: Callable[..., ServerState]
   personalize: Callable[..., Variables]
   phases: tuple[Phase, ...] = ()
-  receive: Callable[[PyTree, Slot, jax.Array], PyTree] | None = None
+  receive: Callable[[PyTree, Slot, Keys], PyTree] | None = None
   pooled: PooledUpdate | None = None
   local_steps: Callable[[np.ndarray], np.ndarray] = lambda sizes: sizes
   evaluated: Callable[[ServerState], Variables] = lambda state: state.variables

@@ -102,7 +102,7 @@ def check_setting(config: ConfigDict, setting: Setting, first: Setting) -> None:
 
 def _check_together(config: ConfigDict) -> None:
   """ValueError for what only a run of its own leaves."""
-  for name in ('client_eval_every', 'best_metric', 'record_cohort'):
+  for name in ('client_eval_every', 'best_metric'):
     if config[name]:
       raise ValueError(
           f'{name} must be {type(config[name])()!r} in a sweep of runs that '

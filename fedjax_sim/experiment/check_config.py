@@ -119,6 +119,7 @@ _USES: Mapping[str, _Use] = {
     'local_steps': _Use('algorithm', ('steps',), 0),
     'batch_size': _Use('algorithm', ('batch_size',), 10),
     'micro_batch_size': _Use('algorithm', ('micro_batch_size',), 256),
+    'restrict': _Use('algorithm', ('restrict',), ''),
     'client_optimizer': _Use('algorithm', ('client_optimizer',), 'sgd'),
     'client_lr_decay': _Use('algorithm', ('client_schedule',), 1),
     'server_optimizer': _Use('algorithm', ('server_optimizer',), 'sgd'),

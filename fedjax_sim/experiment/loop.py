@@ -220,6 +220,7 @@ def train(
     traffic: Traffic,
     active: set[int] | None = None,
     stop: Callable[[], bool] = lambda: False,
+    notes: Callable[[int, Record], Record] = lambda member, record: {},
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Outcome:
   """Runs to the last round, or until asked to stop.
@@ -239,12 +240,13 @@ def train(
     traffic: of a client in a round.
     active: the members that are to run, None for all; see `drive`.
     stop: whether to stop, asked after each dispatch.
+    notes: what a member's record says besides.
     on_progress: called with the progress of each dispatch in the first process,
       once its records are written; may take out members.
   """
   steps = proceed(
       runs, state, cadence, files=files, checkpoints=checkpoints,
-      traffic=traffic, active=active, stop=stop)
+      traffic=traffic, active=active, stop=stop, notes=notes)
   while True:
     try:
       progress = next(steps)
@@ -264,13 +266,14 @@ def proceed(
     traffic: Traffic,
     active: set[int] | None = None,
     stop: Callable[[], bool] = lambda: False,
-    notes: Callable[[Record], Record] = lambda record: {},
+    notes: Callable[[int, Record], Record] = lambda member, record: {},
 ) -> Generator[Progress, None, Outcome]:
   """`train` for who follows it, in all processes.
 
   It yields the progress of each dispatch once its records are written, and
   before the checkpoint that covers them is; it returns the outcome. Closing it
-  early keeps what is done. What `notes` says of a record is added to it.
+  early keeps what is done. What `notes` says of a member's record is added to
+  it.
   """
   active = set(runs.done(state)) if active is None else active
   began, diverged = set(active), {}
@@ -317,13 +320,14 @@ def _save(
 
 
 def _complete(
-    progress: Progress, traffic: Traffic, notes: Callable[[Record], Record]
+    progress: Progress, traffic: Traffic,
+    notes: Callable[[int, Record], Record],
 ) -> None:
   """Adds to the new records what the program doesn't know."""
-  for records in progress.records.values():
+  for member, records in progress.records.items():
     for record in records:
       traffic.add(record)
-      record.update(notes(record))
+      record.update(notes(member, record))
 
 
 def evaluate_initial(

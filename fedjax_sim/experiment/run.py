@@ -244,7 +244,7 @@ def _header(
 
 def _messages(config: ConfigDict) -> dict[str, str]:
   """What happens to messages on their way, if anything."""
-  fields = ('uplink', 'downlink', 'reduce', 'aggregate')
+  fields = ('restrict', 'uplink', 'downlink', 'reduce', 'aggregate')
   said = [f'{name} {config[name]}' for name in fields if config[name]]
   return {'messages': ', '.join(said)} if said else {}
 

@@ -236,8 +236,9 @@ class _Watch:
       if records and hasattr(one, 'resume'):
         self.stopped |= bool(one.resume(records))
 
-  def notes(self, record: Record) -> dict[str, Any]:
+  def notes(self, member: int, record: Record) -> dict[str, Any]:
     """What a record says besides, before it is written."""
+    del member
     if not self._session.record_cohort:
       return {}
     simulation = self._session.simulation

@@ -15,6 +15,7 @@ import optax
 from ml_collections import ConfigDict
 
 from fedjax_sim import aggregation, algorithms, models
+from fedjax_sim.clients import restrictions
 from fedjax_sim.clients.local_training import local_training
 from fedjax_sim.core import builders, optimizer_checks, specs
 from fedjax_sim.core.builders import AnyBound
@@ -37,28 +38,31 @@ RUN = frozenset({'rounds', 'cohort_size', 'num_clients', 'seed'})
 # What an algorithm may be given of local training.
 TRAINING = frozenset({
     'epochs', 'steps', 'batch_size', 'weighting', 'client_schedule',
-    'micro_batch_size'})
+    'micro_batch_size', 'restrict'})
 # What an algorithm is given by a field of the config, and a spec can't set.
 _FIELDS_OF_ALGORITHM = {
     'epochs': 'local_epochs', 'steps': 'local_steps',
     'batch_size': 'batch_size (or full_batch)', 'weighting': 'weighting',
     'client_schedule': 'client_lr_decay', 'model': 'model',
-    'micro_batch_size': 'micro_batch_size', 'client_lr': 'client_lr',
+    'micro_batch_size': 'micro_batch_size', 'restrict': 'restrict',
+    'client_lr': 'client_lr',
     'client_optimizer': 'client_optimizer (and client_lr)',
     'server_optimizer': 'server_optimizer (and server_lr)',
     'aggregator': 'uplink, downlink, reduce or aggregate'}
 # Fields that may be empty: there is no such part, or the model has its own.
-OPTIONAL = ('loss', 'metrics', 'uplink', 'downlink', 'reduce', 'aggregate')
+OPTIONAL = ('loss', 'metrics', 'restrict', 'uplink', 'downlink', 'reduce',
+            'aggregate')
 # Fields of what a round computes. Members of a sweep may differ in their
 # traceable numbers.
-OF_A_ROUND = ('algorithm', 'client_optimizer', 'server_optimizer', 'uplink',
-              'downlink', 'reduce', 'aggregate')
+OF_A_ROUND = ('algorithm', 'client_optimizer', 'server_optimizer', 'restrict',
+              'uplink', 'downlink', 'reduce', 'aggregate')
 
 _KINDS = {
     'dataset': load.Dataset, 'model': Model, 'sampler': sampling.Sampler,
     'algorithm': FederatedAlgorithm,
     'client_optimizer': optax.GradientTransformation,
     'server_optimizer': optax.GradientTransformation,
+    'restrict': restrictions.Restriction,
     'uplink': MessageTransform, 'downlink': MessageTransform,
     'reduce': Reducer, 'aggregate': Aggregator}
 
@@ -162,6 +166,8 @@ def _spaces_of_algorithms() -> list[Namespace]:
                 _FIELDS_OF_ALGORITHM,
                 server | {'local_training': local_training}, RUN | {'model'},
                 traceable=_optax_traceable),
+      Namespace('restrict', _returning(
+          restrictions, restrictions.Restriction), RUN),
       Namespace('client_optimizer', optimizers, **of_optimizers),
       Namespace('server_optimizer', server, **of_optimizers)]
 

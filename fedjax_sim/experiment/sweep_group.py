@@ -139,7 +139,9 @@ def _run_together(
     outcome = loop.train(
         runs, state, run_lib.cadence(config), files=files, checkpoints=saved,
         traffic=runs.bytes_per_client(), active=active,
-        stop=lambda: bool(signals), on_progress=show)
+        stop=lambda: bool(signals), on_progress=show,
+        notes=lambda i, record: {'cohort': runs.cohort(
+            i, record['round'] - 1)} if config.record_cohort else {})
   if not outcome.interrupted:
     _write_results(config, settings, runs, outcome.state, folders)
   return not outcome.interrupted

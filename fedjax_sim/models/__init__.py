@@ -13,6 +13,7 @@ from fedjax_sim.models.augment import cifar_crops
 from fedjax_sim.models.cnn import cifar_cnn, mnist_cnn
 from fedjax_sim.models.convolution import conv_general_dilated
 from fedjax_sim.models.dense import course_mlp, logistic_regression, mnist_2nn
+from fedjax_sim.models.hidden import hidden_layers
 from fedjax_sim.models.language import shakespeare_lstm, word_lstm
 from fedjax_sim.models.linen import from_linen
 from fedjax_sim.models.losses import (
@@ -62,6 +63,7 @@ __all__ = [
     'from_functions',
     'from_linen',
     'from_nnx',
+    'hidden_layers',
     'huber',
     'local_response_norm',
     'logistic_regression',

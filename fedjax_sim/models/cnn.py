@@ -17,6 +17,7 @@ from fedjax_sim.models import (
   normalization,
   pooling,
 )
+from fedjax_sim.models.hidden import hidden_layers
 
 Initializer = Callable[..., jax.Array]
 
@@ -27,16 +28,18 @@ class MnistCNN(nn.Module):
   Attributes:
     num_classes: number of outputs.
     kernel_init: draws the weights.
+    widths: channels of the convolutions, and units of the dense layer.
   """
 
   num_classes: int
   kernel_init: Initializer
+  widths: tuple[int, int, int] = (32, 64, 512)
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps images, as `mnist_cnn` takes them, to logits [B, num_classes]."""
     x = _as_images(x)
-    for i, features in enumerate((32, 64)):
+    for i, features in enumerate(self.widths[:2]):
       x = nn.Conv(
           features, (5, 5), padding='SAME', kernel_init=self.kernel_init,
           conv_general_dilated=convolution.conv_general_dilated,
@@ -44,7 +47,8 @@ class MnistCNN(nn.Module):
       # ReLU is monotone: after the pooling it is the same, on a quarter.
       x = nn.relu(pooling.max_pool(x, (2, 2), (2, 2)))
     x = x.reshape(x.shape[0], -1)
-    x = nn.Dense(512, kernel_init=self.kernel_init, name='dense_0')(x)
+    x = nn.Dense(
+        self.widths[2], kernel_init=self.kernel_init, name='dense_0')(x)
     return nn.Dense(
         self.num_classes, kernel_init=self.kernel_init, name='dense_1')(
             nn.relu(x))
@@ -85,9 +89,11 @@ def mnist_cnn(
     preprocess: of the pixels, `as_float` or `centered`.
   """
   checks.positive_int('num_classes', num_classes)
-  return linen.from_linen(
-      MnistCNN(num_classes, kernel_init), loss=loss, preprocess=preprocess,
-      fast_convolutions=False)  # It names them itself.
+  widths = {'conv_0': 32, 'conv_1': 64, 'dense_0': 512}
+  make = lambda widths: linen.from_linen(
+      MnistCNN(num_classes, kernel_init, tuple(widths.values())), loss=loss,
+      preprocess=preprocess, fast_convolutions=False)  # It names them itself.
+  return make(widths)._replace(hidden=hidden_layers(widths, 'dense_1', make))
 
 
 class CifarCNN(nn.Module):
@@ -95,27 +101,31 @@ class CifarCNN(nn.Module):
 
   Attributes:
     num_classes: number of outputs.
+    widths: channels of the convolutions, and units of the dense layers.
   """
 
   num_classes: int
+  widths: tuple[int, int, int, int] = (64, 64, 384, 192)
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps float32 images [B, h, w, c] to logits [B, num_classes]."""
     pool = lambda x: pooling.max_pool(x, (3, 3), (2, 2), 'SAME')
     # ReLU after the pooling, as in `MnistCNN`.
-    x = normalization.local_response_norm(nn.relu(pool(_tutorial_conv(0.0)(x))))
+    first, second, *dense = self.widths
+    x = normalization.local_response_norm(
+        nn.relu(pool(_tutorial_conv(first, 0.0)(x))))
     x = pool(normalization.local_response_norm(
-        nn.relu(_tutorial_conv(0.1)(x))))
+        nn.relu(_tutorial_conv(second, 0.1)(x))))
     x = x.reshape(x.shape[0], -1)
-    for width in (384, 192):
+    for width in dense:
       x = nn.relu(_tutorial_dense(width, 0.04, 0.1)(x))
     return _tutorial_dense(self.num_classes, 1 / 192, 0.0)(x)
 
 
-def _tutorial_conv(bias: float) -> nn.Conv:
+def _tutorial_conv(channels: int, bias: float) -> nn.Conv:
   return nn.Conv(
-      64, (5, 5), padding='SAME',
+      channels, (5, 5), padding='SAME',
       kernel_init=initializers.truncated_normal(0.05),
       bias_init=initializers.constant(bias),
       conv_general_dilated=convolution.conv_general_dilated)
@@ -153,6 +163,9 @@ def cifar_cnn(
     loss: as in `Model`.
   """
   checks.positive_int('num_classes', num_classes)
-  return linen.from_linen(
-      CifarCNN(num_classes), loss=loss, preprocess=augment.cifar_crops,
+  widths = {'Conv_0': 64, 'Conv_1': 64, 'Dense_0': 384, 'Dense_1': 192}
+  make = lambda widths: linen.from_linen(
+      CifarCNN(num_classes, tuple(widths.values())), loss=loss,
+      preprocess=augment.cifar_crops,
       fast_convolutions=False)  # It names them itself.
+  return make(widths)._replace(hidden=hidden_layers(widths, 'Dense_2', make))

@@ -13,6 +13,7 @@ from jax.nn import initializers
 
 from fedjax_sim.core import checks, types
 from fedjax_sim.models import adapters, linen, losses
+from fedjax_sim.models.hidden import hidden_layers
 
 Initializer = Callable[..., jax.Array]
 
@@ -114,6 +115,13 @@ def course_mlp(
 def _dense(hidden, num_classes, loss, kernel_init, dropout=0.0,
            preprocess=adapters.as_float):
   checks.positive_int('num_classes', num_classes)
-  module = Dense((*hidden, num_classes), kernel_init, dropout)
-  return linen.from_linen(module, loss=loss, preprocess=preprocess,
-                          fast_convolutions=False)
+  names = [f'dense_{i}' for i in range(len(hidden) + 1)]
+
+  def narrow(widths):
+    return linen.from_linen(
+        Dense((*widths.values(), num_classes), kernel_init, dropout),
+        loss=loss, preprocess=preprocess, fast_convolutions=False)
+
+  widths = dict(zip(names[:-1], hidden, strict=True))
+  return narrow(widths)._replace(
+      hidden=hidden_layers(widths, names[-1], narrow))

@@ -9,7 +9,14 @@ from jax import numpy as jnp
 from jax.nn import initializers
 
 from fedjax_sim.core import checks, types
-from fedjax_sim.models import declared, linen, losses, named_metrics, recurrent
+from fedjax_sim.models import (
+    declared,
+    embedding,
+    linen,
+    losses,
+    named_metrics,
+    recurrent,
+)
 
 Initializer = Callable[..., jax.Array]
 
@@ -73,8 +80,7 @@ class TokenLSTM(nn.Module):
           f'{tokens.dtype}{list(tokens.shape)}.')
     table = self.param(
         'embedding', self.kernel_init, (self.vocabulary, self.embedding))
-    # A token that is none gives NaN, to be noticed.
-    x = jnp.take(table, tokens, axis=0, mode='fill')
+    x = embedding.rows(table, tokens)
     for i, width in enumerate(self.widths):
       x = LSTM(width, kernel_init=self.kernel_init, name=f'lstm_{i}')(x)
     # All positions as the rows of one matrix: the product is faster so.

@@ -85,7 +85,7 @@ def choose(
   measure = lanes == 'measure'
   choices = _choices(cohort_size, devices, 'auto' if measure else lanes)
   if _platform() != 'cpu' and not measure and 'auto' in (devices, lanes):
-    return _widest(make, choices, say)
+    return _widest(make, choices, lanes, say)
   first = make(*choices[0])
   if len(choices) == 1:
     given = 'auto' not in (devices, lanes)
@@ -115,13 +115,15 @@ def choose(
   return best, f'measured, {told}'
 
 
-def _widest(make, choices, say) -> tuple[Any, str]:
+def _widest(make, choices, lanes, say) -> tuple[Any, str]:
   """Of all devices, the most lanes for which there is memory."""
   say('compiling the rounds')
   devices, most = choices[0]
   chosen = fitting.widest(
       functools.partial(make, devices),
       [w for d, w in choices if d == devices])
+  if lanes != 'auto':
+    return chosen, 'all devices'
   return chosen, ('all clients side by side' if chosen.lanes == most
                   else 'as many as the memory holds')
 

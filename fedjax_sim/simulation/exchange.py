@@ -9,7 +9,7 @@ from jax import numpy as jnp
 
 from fedjax_sim.aggregation.chain import nobody
 from fedjax_sim.aggregation.grouped import grouped
-from fedjax_sim.core import costs, frozen, lanes, random, trees
+from fedjax_sim.core import costs, lanes, random, trees
 from fedjax_sim.core.types import (
     Aggregate,
     Aggregator,
@@ -26,6 +26,7 @@ from fedjax_sim.core.types import (
     ServerState,
     Slot,
 )
+from fedjax_sim.simulation import downward
 from fedjax_sim.simulation.exchange_types import (
   AggregatorState,
   Faults,
@@ -134,12 +135,14 @@ class Exchange:
     These are None where the whole message travels as it is.
     """
     message = self.phase.broadcast(server, *heard.aggregates)
-    transform = self.aggregator.transform
-    if transform is None or transform.broadcast is None:
-      return message, state, None
-    message, state, bits = transform.broadcast(
-        frozen.without(message), state, self.named(around.key, 'broadcast'))
-    return frozen.put(message, around.frozen), state, bits
+    if self.receive is not None:
+      return message, state, None  # Each client's part goes down by itself.
+    return downward.delivered(*self.down(around, message, state))
+
+  def down(self, around: Surroundings, message: PyTree, state):
+    """The arguments of `downward.delivered` for a message."""
+    return (self.aggregator.transform, message, state,
+            self.named(around.key, 'broadcast'), around.frozen)
 
   def pooled(self, around: Surroundings, broadcast):
     """What the phase gives for all clients in one go; None if it can't."""
@@ -175,7 +178,7 @@ class Exchange:
     cohort = None
     if self.aggregator.transform is not None:
       cohort = self.cohort(around)
-    work = functools.partial(self.work, around, broadcast)
+    work = functools.partial(self.work, around, broadcast, state.transform)
     send = functools.partial(self.send, around.key, state.transform, cohort)
     output, sent, bits = self.shapes(work, send, around.slots, clients)
     reducer = _reducer(self.aggregator, sent)
@@ -269,15 +272,19 @@ class Exchange:
             jax.tree.map(jnp.logical_and, faults, counted))
 
   def work(
-      self, around: Surroundings, broadcast, slot: Slot, client_state
+      self, around: Surroundings, broadcast, state, slot: Slot, client_state
   ) -> ClientOutput:
-    """A client's work; its message says whose it is, and whether it counts."""
+    """A client's work; its message says whose it is, and whether it counts.
+
+    `state` is the transforms'; None leaves out what they do to a client's part.
+    """
     data = ClientData(around.examples, slot.offset, slot.size, self.max_size,
                       self.ragged, None if self.ragged else slot.size)
     if self.receive is not None:
-      broadcast = self.receive(broadcast, slot, random.named(
-          random.client_key(around.key, slot.client, slot.occurrence),
-          'receive'))
+      broadcast = downward.part(self.receive, around.key, broadcast, slot)
+      if state is not None:
+        broadcast = downward.delivered_part(
+            *self.down(around, broadcast, state))
     output = self.phase.client(
         broadcast, client_state, data,
         update_key(around.key, slot.client, slot.occurrence))
@@ -304,10 +311,11 @@ class Exchange:
     These are None where the whole message travels as it is.
     """
     transform = self.aggregator.transform
-    if transform is None and message.sent is None:
+    if transform is None and message.sent is None and message.cost is None:
       return message, memory, None
-    message = message._replace(
-        cost=costs.of(message.update, message.sent), slot=slot)
+    if message.cost is None:
+      message = message._replace(cost=costs.of(message.update, message.sent))
+    message = message._replace(slot=slot)
     if transform is not None:
       client = random.client_key(round_key, slot.client, slot.occurrence)
       keys = Keys(

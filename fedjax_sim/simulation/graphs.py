@@ -12,6 +12,7 @@ from collections.abc import Callable
 import jax
 
 from fedjax_sim.core import compilation
+from fedjax_sim.simulation.placement import sharding
 
 _NO_MEMORY = 'RESOURCE_EXHAUSTED'
 
@@ -40,26 +41,31 @@ def compiled(
     return compile_with(wanted), wanted
   if _refused:
     return compile_with('steps'), 'steps'
+  program, why = _tried(compile_with, run_idle)
+  # Processes that work together must have the same program.
+  (refused,) = sharding.agree(bool(why))
+  if not refused:
+    return program, 'loops'
+  _refused.append(why)
+  warnings.warn(
+      'this GPU, or its driver, does not run loops in CUDA graphs, so the host '
+      f'drives the loop over local steps, which is slower: {why:.200}. With '
+      f'{compilation.GRAPHS_VARIABLE}=steps it is not tried.', stacklevel=2)
+  return compile_with('steps'), 'steps'
+
+
+def _tried(compile_with, run_idle) -> tuple[jax.stages.Compiled | None, str]:
+  """The program with loops in graphs, and why it is refused, '' if not.
+
+  One that lacks memory has not been refused.
+  """
+  program = None
   try:
     program = compile_with('loops')
-    _run(run_idle, program)
-  except jax.errors.JaxRuntimeError as error:
-    if _NO_MEMORY in str(error):
-      raise
-    _refused.append(str(error))
-    warnings.warn(
-        'this GPU, or its driver, does not run loops in CUDA graphs, so the '
-        'host drives the loop over local steps, which is slower: '
-        f'{" ".join(str(error).split()):.200}. With '
-        f'{compilation.GRAPHS_VARIABLE}=steps it is not tried.', stacklevel=2)
-    return compile_with('steps'), 'steps'
-  return program, 'loops'
-
-
-def _run(run_idle, program) -> None:
-  """Runs a program; one that lacks memory has not been refused."""
-  try:
     run_idle(program)
   except jax.errors.JaxRuntimeError as error:
     if _NO_MEMORY not in str(error):
+      return None, ' '.join(str(error).split()) or 'no reason is given'
+    if program is None:
       raise
+  return program, ''

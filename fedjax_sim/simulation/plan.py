@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedjax_sim.core import loops
+from fedjax_sim.core import compilation, loops
 from fedjax_sim.core.types import Slot
 
 
@@ -184,7 +184,7 @@ def padded_share(plan: Plan, steps: np.ndarray) -> np.ndarray:
   computed = np.zeros(len(work), np.int64)
   lanes = work.shape[-1]
   done = np.zeros(work.shape[:3], np.int64)
-  widths = loops.phase_widths(lanes)
+  widths = loops.phase_widths(lanes, compilation.platform())
   for width, following in zip(widths, (*widths[1:], 0), strict=True):
     stop = np.maximum(done, work[..., following:].max(axis=-1))
     computed += ((stop - done) * width).sum(axis=(1, 2))

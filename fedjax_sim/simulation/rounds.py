@@ -21,7 +21,7 @@ from fedjax_sim.core.types import (
   ServerState,
   Variables,
 )
-from fedjax_sim.simulation import exchange
+from fedjax_sim.simulation import downward, exchange
 from fedjax_sim.simulation.exchange import Exchange
 from fedjax_sim.simulation.exchange_types import (
   AggregatorState,
@@ -194,12 +194,14 @@ class Rounds:
       message = one.phase.broadcast(server, *heard.aggregates)
       said = (*heard.broadcasts, message)
       said = said if len(said) > 1 else message
-      sent = one.work(around, said, slot, client_state).message
+      sent = one.work(around, said, None, slot, client_state).message
       state, memory = one.init(sent, key)
-      down = one.broadcast(around, server, state.transform, heard)[2]
+      if one.receive is not None:
+        message = downward.part(one.receive, around.key, said, slot)
+      down = downward.delivered(
+          *one.down(around, message, state.transform))[2]
       if down is None:
-        down = 8 * trees.num_bytes(frozen.without(
-            message if one.receive is None else one.receive(said, slot, key)))
+        down = 8 * trees.num_bytes(frozen.without(message))
       up = one.transformed(
           sent, state.transform, memory, key, slot, cohort)[2]
       if up is None:

@@ -180,5 +180,11 @@ class SweepRuns:
   def bytes_per_client(self) -> traffic_lib.Traffic:
     return self.sweep.bytes_per_client()
 
+  def cohort(self, member: int, round_number: int) -> list[str]:
+    """The ids of a member's clients in a round, from 0."""
+    data = self.sweep.federations[self.members[member].federation]
+    return [data.client_ids[k]
+            for k in self._sampler(member).sample(round_number)]
+
   def _sampler(self, member: int) -> sampling.Sampler:
     return self.sweep.make_sampler(self.members[member].seed)

@@ -54,6 +54,27 @@ def test_a_part_with_memory_is_refused():
     part.broadcast(MODEL.init(None, None), (), jax.random.key(0))
 
 
+def test_compressors_go_down_too():
+  """Each leaf at the nearest of 4 levels; rotated it comes back, padded."""
+  rng = np.random.default_rng(0)
+  sent = {'round': jnp.int32(3), 'w': rng.normal(size=(5, 3)), 'b': rng.normal(
+      size=4)}
+  sent = jax.tree.map(lambda x: jnp.asarray(x, jnp.asarray(x).dtype), sent)
+  whole, rotated = (
+      aggregation.downlink(part).broadcast(sent, (), jax.random.key(0))
+      for part in (aggregation.quantize(2, stochastic=False),
+                   aggregation.rotate()))
+  for name in 'wb':
+    x = np.asarray(sent[name], np.float64)
+    step = np.ptp(x) / 3
+    want = x.min() + step * np.round((x - x.min()) / step)
+    np.testing.assert_allclose(whole[0][name], want, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(rotated[0][name], x, rtol=1e-5, atol=1e-6)
+  assert whole[0]['round'] == rotated[0]['round'] == 3
+  assert whole[2] == 2 * 19 + 2 * 64 + 32
+  assert rotated[2] == 32 * (16 + 4) + 32
+
+
 def test_leaves_keep_their_names():
   """Quarters of the leaf that the end of a path says, the other as it is."""
   params = {'v': jnp.array([0.3, 1.1]), 'w': jnp.array([0.3, 1.1])}

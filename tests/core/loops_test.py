@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from jax import numpy as jnp
 
-from fedjax_sim.core import loops
+from fedjax_sim.core import compilation, loops
 
 
 def _client(shared, num_steps, key):
@@ -32,11 +32,13 @@ def _reference(shared, num_steps, key):
   return carry
 
 
+@pytest.mark.parametrize('platform', ['cpu', 'gpu'])
 @pytest.mark.parametrize('steps', [[7, 5, 5, 3, 0], [0, 3, 9, 1, 4], [2] * 5])
-def test_each_lane_runs_its_own_number_of_steps(steps):
+def test_each_lane_runs_its_own_number_of_steps(steps, platform):
   keys = jax.random.split(jax.random.key(0), len(steps))
   lanes = jax.vmap(_client, in_axes=(None, 0, 0))
-  got = jax.jit(lanes)(jnp.float32(0.5), jnp.array(steps), keys)
+  with compilation.target(platform):
+    got = jax.jit(lanes)(jnp.float32(0.5), jnp.array(steps), keys)
   want = [_reference(np.float32(0.5), n, k)
           for n, k in zip(steps, keys, strict=True)]
   np.testing.assert_allclose(got, want, rtol=1e-5)
@@ -67,9 +69,12 @@ def test_work_narrows_with_the_lanes():
 
 
 def test_widths():
-  assert loops.phase_widths(1) == (1,)
-  assert loops.phase_widths(8) == (8, 4, 2, 1)
-  assert loops.phase_widths(10) == (10, 8, 4, 2, 1)
+  for lanes, on_cpu, elsewhere in (
+      (1, (1,), (1,)), (2, (2, 1), (2, 1)), (8, (8, 4, 2, 1), (8, 4, 1)),
+      (10, (10, 8, 4, 2, 1), (10, 5, 1))):
+    assert loops.phase_widths(lanes, 'cpu') == on_cpu
+    for platform in ('gpu', 'tpu'):
+      assert loops.phase_widths(lanes, platform) == elsewhere
 
 
 def test_carry_of_another_type_is_refused():

@@ -121,10 +121,12 @@ SPECS = {  # Field -> texts that build.
     'client_optimizer': ['sgd', 'adam(b1=0.8)',
                          'clip_by_global_norm(1.0) | sgd(momentum=0.9)'],
     'server_optimizer': ['sgd', 'fedadam(tau=1e-3)', 'fedavgm(momentum=0.9)'],
-    'uplink': ['', 'clip(1.0)', 'clip(1.0) | adaptive_clip'],
-    'downlink': ['', 'clip(1.0)'],
-    'reduce': ['', 'median', 'fixed_mean(3)', 'weighted_mean'],
+    'uplink': ['', 'clip(1.0)', 'clip(1.0) | adaptive_clip',
+               'clip(1.0) | rotate | quantize(bits=2)', 'drive'],
+    'downlink': ['', 'clip(1.0)', 'cast'],
+    'reduce': ['', 'median', 'majority_vote', 'fixed_mean(3)', 'weighted_mean'],
     'aggregate': ['', 'masked_mean'],
+    'restrict': [''],
 }
 
 ODD_SPECS = [
@@ -147,6 +149,9 @@ ARGUMENTS = [
     ('partition', 'iid(seed={})', whole(0, 2 ** 64 - 1)),
     ('uplink', 'clip({})', positive),
     ('uplink', 'adaptive_clip(quantile={})', between(0, 1)),
+    ('uplink', 'quantize({})', whole(1, 16)),
+    ('uplink', 'qsgd({})', whole(1, 32767)),
+    ('uplink', 'subsample({})', lambda x: positive(x) and x <= 1),
     ('reduce', 'fixed_mean({})', positive),
     ('aggregate', 'masked_mean({})', lambda x: positive(x) and x <= 2e8),
     ('algorithm', 'ditto(lam={})', between(0, 3.4e38)),
@@ -270,8 +275,8 @@ def targeted():
     yield field, None, 'must be text, got None'
     yield field, 'nope', "must be one of .*got 'nope'"
   for field in ('devices', 'lanes'):
-    yield field, 0, "must be 'auto' or a whole number >= 1, got 0"
-    yield field, 'all', "must be 'auto' or a whole number >= 1, got 'all'"
+    yield field, 0, "must be 'auto',? .*or a whole number >= 1, got 0"
+    yield field, 'all', "must be 'auto',? .*or a whole number >= 1, got 'all'"
   yield 'clients_per_round', 21, 'at most num_clients = 20'
   yield 'num_clients', 10 ** 6, 'need 1000000 examples; there are 1437'
   yield 'seed', -1, r'from 0 to 2\*\*64 - 1, got -1'
@@ -293,6 +298,10 @@ def targeted():
   yield 'algorithm', 'time.sleep', 'has no signature'
   yield 'uplink', 'clip(0)', 'norm must be positive'
   yield 'uplink', 'median', 'must be one of'
+  yield 'uplink', 'eden(bits=17)', 'bits must be a whole number <= 16, got 17'
+  yield 'uplink', 'subsample(1.5)', r'fraction must lie in \(0, 1\]'
+  yield 'uplink', 'qsgd(4) | drive', "only once, got 'qsgd' and"
+  yield 'uplink', 'cast | rotate', "must have 'rotate' before 'cast'"
   yield 'partition', 'dirichlet(-1)', 'alpha must be'
   yield 'partition', 'natural', 'needs a dataset that comes with clients'
   yield 'model', 'a\0b', 'null bytes'

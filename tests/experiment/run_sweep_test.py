@@ -47,6 +47,10 @@ def lanes_of(folder):
   return {json.loads(line)['lanes'] for line in lines[1:]}
 
 
+def cohorts_of(folder):
+  return [row.get('cohort') for row in metrics.read(folder / 'metrics.jsonl')]
+
+
 def assert_close(got, want):
   assert [r['round'] for r in got] == [r['round'] for r in want]
   for a, b in zip(got, want, strict=True):
@@ -55,14 +59,15 @@ def assert_close(got, want):
 
 def test_runs_equal_those_of_their_own(tmp_path, capsys):
   texts = ['client_lr=0.1,0.3', 'seed=0,2', 'local_epochs=1,2']
-  assert run(tmp_path / 'sweep', texts, lanes=3) == 0
+  more = {'lanes': 3, 'record_cohort': True}
+  assert run(tmp_path / 'sweep', texts, **more) == 0
   told = capsys.readouterr().out
   assert (tmp_path / 'sweep' / 'sweep.png').stat().st_size > 1000
   for rate, seed, epochs in ((0.1, 2, 1), (0.3, 0, 2)):
     label = f'client_lr={rate:g},seed={seed},local_epochs={epochs}'
     own = tmp_path / label
     run_lib.run(
-        small_config(client_lr=rate, seed=seed, local_epochs=epochs, lanes=3),
+        small_config(client_lr=rate, seed=seed, local_epochs=epochs, **more),
         'test', workdir_path=str(own))
     got = rows_of(tmp_path / 'sweep' / label / 'metrics.jsonl')
     for name in ('metrics.jsonl', 'clients.json', 'accuracy.png',
@@ -70,6 +75,7 @@ def test_runs_equal_those_of_their_own(tmp_path, capsys):
       assert (tmp_path / 'sweep' / label / name).exists() and (
           own / name).exists()
     assert_close(got, rows_of(own / 'metrics.jsonl'))
+    assert cohorts_of(tmp_path / 'sweep' / label) == cohorts_of(own)
     assert lanes_of(tmp_path / 'sweep' / label) == {3}
     best = max(row['test/accuracy'] for row in got)
     assert any(label in line and f'{best:.4f}' in line
@@ -227,8 +233,7 @@ def test_runs_of_other_lengths_have_not_diverged(tmp_path, capsys):
 
 
 @pytest.mark.parametrize('field, value', [
-    ('best_metric', 'test/accuracy'), ('record_cohort', True),
-    ('client_eval_every', 2)])
+    ('best_metric', 'test/accuracy'), ('client_eval_every', 2)])
 def test_what_only_a_run_of_its_own_leaves_is_refused(tmp_path, field, value):
   with pytest.raises(ValueError, match=f'{field} must be .* in a sweep of'):
     run(tmp_path / 'new', ['seed=0,1'], client_test_fraction=0.2,

@@ -1,0 +1,63 @@
+"""`random_mask`: of each matrix, only entries of a random pattern are trained.
+
+    H is zero outside of S,   S of fraction * size entries, drawn without
+                              replacement for each client and round
+
+on each client: local training of the entries in S, the others stay at those of
+the server's model. A client sends the entries in S and the seed of S. Konečný,
+McMahan, Yu, Richtárik, Suresh, Bacon, "Federated Learning: Strategies for
+Improving Communication Efficiency" (2016), section 2, random mask. As there,
+the mean over clients counts the zeros too.
+
+It is the entries themselves that the optimizer sees, so that weight decay or a
+clipped norm mind no others. With fraction 1 it is plain training, bit for bit.
+"""
+
+import jax
+from jax import numpy as jnp
+
+from fedjax_sim.clients.restrictions.restriction import (
+    Restriction,
+    Trained,
+    matrix_shape,
+)
+from fedjax_sim.core import checks, random
+
+
+def random_mask(fraction: float) -> Restriction:
+  """Restricts the training of matrices and convolutions to some entries.
+
+  Biases travel whole.
+
+  Args:
+    fraction: of the entries, in (0, 1]; at least one of each matrix is
+      trained.
+
+  Raises:
+    ValueError: `fraction` is out of range.
+  """
+  checks.positive('fraction', fraction)
+  checks.fraction('fraction', fraction)
+
+  def trained(path: str, x: jax.Array, key) -> Trained | None:
+    del path
+    if matrix_shape(x) is None:
+      return None
+    count = max(1, round(fraction * x.size))
+    if count == x.size:
+      return Trained(x, lambda z: z, lambda g: g, drawn=False)
+    chosen = draw(key, x.size, count)
+    flat = jnp.ravel(x)
+    put = lambda array, values: array.at[chosen].set(
+        values, indices_are_sorted=True, unique_indices=True)
+    return Trained(
+        flat[chosen], lambda z: put(flat, z).reshape(x.shape),
+        lambda g: jnp.ravel(g)[chosen],
+        put(jnp.zeros(x.size, bool), True).reshape(x.shape))
+
+  return Restriction(f'random_mask({fraction})', trained)
+
+
+def draw(key: jax.Array, size: int, count: int) -> jax.Array:
+  """int32 [count], sorted: so many of 0 .. size - 1, none of them twice."""
+  return jnp.sort(random.random_order(key, size, size)[:count])
