@@ -51,10 +51,43 @@ class Wire(NamedTuple):
     write: `(Sent) -> bool [bits]`.
     read: `(Reader, Sent) -> float32 [n]`; of `Sent` it may look at the length,
       and at what is drawn from a seed: the mask, the key.
+    places: whether the message begins with the masks of all its vectors.
   """
 
   write: Callable[[Sent], np.ndarray]
   read: Callable[[Reader, Sent], np.ndarray]
+  places: bool = False
+
+
+def write(wire: Wire, message: list[Sent]) -> bytes:
+  """A whole message."""
+  places = [bit_streams.positions(np.concatenate([x.mask for x in message]))
+            ] if wire.places else []
+  return np.packbits(np.concatenate(
+      [*places, *map(wire.write, message)])).tobytes()
+
+
+def read(wire: Wire, written: bytes, message: list[Sent]) -> list[np.ndarray]:
+  """The values of each vector, float32 [n].
+
+  Args:
+    wire: that has written it.
+    written: the message.
+    message: as far as the reader may look at it.
+
+  Raises:
+    ValueError: something is left.
+  """
+  reader = Reader(np.unpackbits(np.frombuffer(written, np.uint8)))
+  if wire.places:
+    ends = np.cumsum([len(x.values) for x in message])
+    masks = np.split(reader.positions(ends[-1]), ends[:-1])
+    message = [x._replace(mask=mask) for x, mask in zip(
+        message, masks, strict=True)]
+  values = [wire.read(reader, x) for x in message]
+  if reader.left >= 8:
+    raise ValueError(f'{reader.left} bits are left.')
+  return values
 
 
 def floats() -> Wire:
@@ -73,16 +106,9 @@ def halves() -> Wire:
 
 
 def with_places(values: Wire) -> Wire:
-  """First which values travel, then these."""
-  def write(sent):
-    return np.concatenate([bit_streams.positions(sent.mask),
-                           values.write(sent)])
-
-  def read(reader, sent):
-    mask = reader.positions(len(sent.values))
-    return _spread(mask, values.read(reader, sent._replace(mask=mask)))
-
-  return Wire(write, read)
+  """Before all vectors, which values of them travel."""
+  return Wire(values.write, lambda reader, sent: _spread(
+      sent.mask, values.read(reader, sent)), places=True)
 
 
 def with_seed(values: Wire) -> Wire:
@@ -97,9 +123,9 @@ def with_seed(values: Wire) -> Wire:
   return Wire(write, read)
 
 
-def grid(bits: int) -> Wire:
+def grid(bits: int, coder: str = 'fixed') -> Wire:
   """Least and greatest value, and the level of each between them."""
-  steps = 2 ** bits - 1
+  steps, symbols = 2 ** bits - 1, _symbols(coder, 2 ** bits)
 
   def write(sent):
     values = sent.travelling
@@ -107,11 +133,11 @@ def grid(bits: int) -> Wire:
     step = (high - low) / steps or 1
     return np.concatenate([
         bit_streams.floats(np.array([low, high])),
-        bit_streams.fixed(np.rint((values - low) / step), bits)])
+        symbols.write(np.rint((values - low) / step).astype(int))])
 
   def read(reader, sent):
     low, high = reader.floats(2)
-    level = reader.fixed(len(sent.travelling), bits).astype(np.float32)
+    level = symbols.read(reader, len(sent.travelling)).astype(np.float32)
     return low + (high - low) / np.float32(steps) * level
 
   return Wire(write, read)
@@ -256,6 +282,7 @@ WIRES: dict[str, Any] = {
     'subsample(0.01)': with_seed(floats()),
     'quantize(8)': grid(8),
     'quantize(2)': grid(2),
+    'quantize(2, coder="entropy")': grid(2, 'entropy'),
     'rotate | quantize(2)': grid(2),
     'rotate | subsample(0.25) | quantize(2)': with_seed(grid(2)),
     'qsgd(1)': parts_of_the_norm(1, 'elias'),
