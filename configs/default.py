@@ -70,6 +70,12 @@ def get_config() -> Config:
   config.reduce = ''  # spec: how messages become one; '' = the algorithm's mean
   config.aggregate = ''  # spec: both in one, instead of uplink and reduce
 
+  # Time.
+  # spec: whose devices: lognormal(speed_ratio=10), phones, table("my.csv"); ''
+  # takes no time. With reporting, when a round ends: docs/systems.md
+  config.systems = ''
+  config.reporting = ''  # spec: window(60, over_selection=1.3); '' = with all
+
   # The run.
   config.rounds = 100  # how many rounds in all
   config.seed = 0  # of weights, partition, cohorts, orders, dropout

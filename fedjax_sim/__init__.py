@@ -3,7 +3,7 @@
 Importing it starts no JAX backend and reads no data.
 """
 
-from fedjax_sim import aggregation, algorithms, data, fedjax, models
+from fedjax_sim import aggregation, algorithms, data, fedjax, models, systems
 from fedjax_sim.clients import restrictions
 from fedjax_sim.core.cpu_devices import use_all_cores
 from fedjax_sim.experiment import callbacks
@@ -34,5 +34,6 @@ __all__ = [
     'rounds',
     'simulate',
     'sweep',
+    'systems',
     'use_all_cores',
 ]

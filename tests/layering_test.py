@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / 'fedjax_sim'
 LAYERS = [
     ['core'],
     ['data', 'models', 'clients', 'aggregation'],
-    ['algorithms'],
+    ['algorithms', 'systems'],
     ['simulation'],
     ['experiment', 'fedjax'],
 ]

@@ -60,7 +60,7 @@ def main() -> None:
       contenders.setup(target.environment, REQUIREMENTS)
     return
   if arguments.report:
-    report.write()
+    report.PAGE.write_text(report.page())
     return
   checkout = arguments.checkout.absolute()
   with tempfile.TemporaryDirectory() as folder:

@@ -58,8 +58,8 @@ def change(before: str, after: str) -> str:
   return after if before == after else f'{before} → {after}'
 
 
-def write() -> None:
-  """Puts the table into the page."""
+def page() -> str:
+  """The page with the table of committed results in it."""
   results = read()
   versions = sorted({f'{name} {version}' for result in results
                      for name, version in result.get('versions', {}).items()})
@@ -67,9 +67,9 @@ def write() -> None:
   dates = sorted({r['date'] for r in results})
   text = (f'{table(results)}\n\nRevisions {", ".join(names)}; '
           f'{", ".join(versions)}; compiled on {", ".join(dates)}.\n')
-  PAGE.write_text(re.sub(
+  return re.sub(
       r'(?<=<!-- compiled -->\n).*?(?=<!-- end compiled -->)', lambda _: text,
-      PAGE.read_text(), flags=re.S))
+      PAGE.read_text(), flags=re.S)
 
 
 def _order(case: Case) -> tuple:

@@ -37,8 +37,8 @@ RESULTS = Path(__file__).parents[1] / 'results' / 'paper' / 'causes.jsonl'
 Found = dict[str, dict[str, list[float | None]]]
 
 
-def measure(way: Way) -> Found:
-  """Trains all members of a way."""
+def measure(way: Way) -> tuple[Found, dict[str, list[float]]]:
+  """Trains all members of a way; also rate -> each seed's best accuracy."""
   mnist = data.load('mnist')
   sweep, members = _sweep(way, mnist)
   curves, active = [[] for _ in members], set(range(len(members)))
@@ -51,10 +51,12 @@ def measure(way: Way) -> Found:
       if None not in [readings.READINGS[name](curves[i]) for name in way.read]:
         active.discard(i)
     active.difference_update(progress.diverged, _beaten(way, curves))
-  return {name: {
-      f'{rate:.4g}': [readings.READINGS[name](c) for c in own]
-      for rate, own in zip(way.rates, _by_rate(way, curves), strict=True)}
-      for name in way.read}
+  own = dict(zip((f'{rate:.4g}' for rate in way.rates),
+                 _by_rate(way, curves), strict=True))
+  found = {name: {rate: list(map(readings.READINGS[name], curves))
+                  for rate, curves in own.items()} for name in way.read}
+  return found, {rate: [max(c, default=0.0) for c in curves]
+                 for rate, curves in own.items()}
 
 
 def _by_rate(way: Way, values: list) -> list[list]:
@@ -94,7 +96,9 @@ def _sweep(way: Way, mnist) -> tuple[sweep_lib.Sweep, list[sweep_lib.Member]]:
       test=mnist.test), members
 
 
-def line(way: Way, found: Found) -> dict[str, Any]:
+def line(
+    way: Way, found: Found, accuracy: dict[str, list[float]]
+) -> dict[str, Any]:
   """The record of a way."""
   read = {}
   for name, rates in found.items():
@@ -104,7 +108,8 @@ def line(way: Way, found: Found) -> dict[str, Any]:
                   'median': None if np.isinf(median) else median}
   return {
       'clients': way.clients, 'way': way.name, **read[readings.PLAIN],
-      'readings': read, 'seeds': list(way.seeds), 'limit': way.limit,
+      'readings': read, 'best_accuracy': accuracy,
+      'seeds': list(way.seeds), 'limit': way.limit,
       'date': datetime.date.today().isoformat(),
       'environment': workdir.environment()}
 
@@ -121,7 +126,7 @@ def main() -> None:
   for way in [way for way in ways.WAYS if (way.clients, way.name) not in known]:
     if time.monotonic() >= end:
       break
-    record = line(way, measure(way))
+    record = line(way, *measure(way))
     print(way.clients, way.name, record['crossings'], flush=True)
     with RESULTS.open('a') as file:
       file.write(json.dumps(record) + '\n')

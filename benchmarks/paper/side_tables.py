@@ -18,25 +18,28 @@ def causes(lines: Sequence[Line]) -> str:
   Args:
     lines: of `benchmarks.paper.causes`, at least one.
   """
-  iid = [line for line in lines if line['clients'] == 'IID']
-  noniid = [line for line in lines if line['clients'] == 'non-IID']
-  read = [line for line in noniid if len(line.get('readings', ())) > 1]
+  by_rate = [line for line in lines
+             if line['clients'] == 'IID' and len(line['crossings']) > 1]
+  others = [line for line in lines if line not in by_rate]
+  read = [line for line in lines if len(line.get('readings', ())) > 1]
   parts = ['The 2NN, C = 0.1, E = 1, B = 10: rounds to 97%. '
            '`python -m benchmarks.paper.causes`']
-  if iid:
+  if by_rate:
     parts.append(
         'IID (92 rounds in table 4, 87 in table 1), medians by learning rate '
-        '(with pixels up to 255, that divided by 255²):\n\n' + _by_rate(iid))
-  if noniid:
+        '(with pixels up to 255, that divided by 255²):\n\n'
+        + _by_rate(by_rate))
+  if others:
     parts.append(
-        'Non-IID (831 rounds in table 4, 664 in table 1): the median over '
-        'seeds, and each seed, at the best of the rates that were tried. '
+        'Non-IID (831 rounds in table 4, 664 in table 1) and IID: the median '
+        'over seeds, and each seed, at the best of the rates that were tried. '
         'Unless a line says otherwise, pixels lie from -0.5 to 0.5:\n\n'
-        + _by_seed(noniid))
-  for line in read:
+        + _by_seed(others))
+  if read:
     parts.append(
-        f'Other readings of the same curves, non-IID, {line["way"]}:\n\n'
-        + _by_reading(line))
+        'The same curves, non-IID, read in other ways: the median over seeds '
+        'and their range, each at the rate that is best for it:\n\n'
+        + _by_reading(read))
   return '\n\n'.join(parts)
 
 
@@ -56,27 +59,40 @@ def _by_rate(lines: Sequence[Line]) -> str:
 
 def _by_seed(lines: Sequence[Line]) -> str:
   """A line a way: median, each seed, the rates."""
-  rows = ['| way | median | seeds | rate | others tried |',
-          '|---|--:|---|--:|---|']
+  rows = ['| clients | way | median | seeds | rate | others tried |',
+          '|---|---|--:|---|--:|---|']
   for line in lines:
     rates, best = line['crossings'], line['best_rate']
     others = ', '.join(f'{rate}: {_rounds(results.median(found), line)}'
                        for rate, found in rates.items() if rate != best)
     rows.append(
-        f'| {line["way"]} | {_rounds(results.median(rates[best]), line)} '
+        f'| {line["clients"]} | {line["way"]} '
+        f'| {_rounds(results.median(rates[best]), line)} '
         f'| {_seeds(rates[best], line)} | {best} | {others or "-"} |')
   return '\n'.join(rows)
 
 
-def _by_reading(line: Line) -> str:
-  """A line a reading."""
-  rows = ['| read | median | seeds | rate |', '|---|--:|---|--:|']
-  for name, found in line['readings'].items():
-    own = found['crossings'][found['best_rate']]
-    rows.append(f'| {readings.TITLES[name]} '
-                f'| {_rounds(results.median(own), line)} '
-                f'| {_seeds(own, line)} | {found["best_rate"]} |')
+def _by_reading(lines: Sequence[Line]) -> str:
+  """A line a way, a column a reading."""
+  names = [name for name in readings.READINGS
+           if any(name in line['readings'] for line in lines)]
+  rows = ['| way | ' + ' | '.join(readings.TITLES[n] for n in names) + ' |',
+          '|---|' + '--:|' * len(names)]
+  for line in lines:
+    told = [_read(line, line['readings'].get(name)) for name in names]
+    rows.append(f'| {line["way"]} | {" | ".join(told)} |')
   return '\n'.join(rows)
+
+
+def _read(line: Line, found: Line | None) -> str:
+  """Median and range of a reading."""
+  if found is None:
+    return '-'
+  own = [math.inf if c is None else c
+         for c in found['crossings'][found['best_rate']]]
+  low, middle, high = (_rounds(r, line) for r in (
+      min(own), results.median(own), max(own)))
+  return middle if low == high else f'{middle} ({low} to {high})'
 
 
 def _seeds(crossings: Sequence[float | None], line: Line) -> str:

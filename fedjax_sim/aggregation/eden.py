@@ -51,7 +51,8 @@ def eden(
   def rounded(z):
     levels = jnp.asarray(normal_levels(bits), z.dtype)
     edges = (levels[1:] + levels[:-1]) / 2
-    number = jnp.searchsorted(edges, z, side='right', method='scan_unrolled')
+    number = jnp.searchsorted(
+        edges, z, side='right', method='compare_all' if bits <= 4 else 'scan')
     return levels[number], symbols.bits(
         coder, Vector(z, None), number, len(levels))
 

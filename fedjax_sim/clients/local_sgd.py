@@ -80,7 +80,8 @@ def run_sgd(
     data: the client's data.
     key: the client's key in this round.
     batch_size: examples a step; None is all of them.
-    num_steps: int32 [], how many steps; None is one epoch.
+    num_steps: int32 [], how many steps; None is one epoch. It is no more than
+      `data.work`, if that is given.
     first_step: int32 [], the number of the first, as in `for_each_batch`.
     by_size: as in `for_each_batch`.
     step_scale: float32 [], multiplies every step: a learning-rate schedule by
@@ -117,6 +118,7 @@ def run_sgd(
             precision.narrow(model_state, local.variables.model_state)),
         opt_state, local.num_steps, local.metrics + _packed(metrics))
 
+  num_steps, by_size = _cut_short(data, batch_size, num_steps, by_size)
   if opt_state is None:
     opt_state = optimizer.init(precision.wide(variables.params))
   opt_state = optimizers.seeded(opt_state, key, first_step)
@@ -132,6 +134,15 @@ def run_sgd(
   return local._replace(
       variables=local.variables._replace(frozen=variables.frozen),
       metrics={'loss': (local.metrics[0], local.metrics[1])})
+
+
+def _cut_short(data: ClientData, batch_size: int | None, num_steps, by_size):
+  """`num_steps` and `by_size` of a client that may not get all of it done."""
+  if data.work is None:
+    return num_steps, by_size
+  if num_steps is None:
+    num_steps = batches.steps_per_epoch(data.size, batch_size)
+  return jnp.minimum(num_steps, data.work), False
 
 
 def _with_frozen(gradient: Gradient, weights: PyTree) -> Gradient:

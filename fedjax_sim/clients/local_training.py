@@ -224,6 +224,10 @@ def local_training(
     return gradients.local_gradient(
         model, variables, data, key, micro_batch_size)
 
+  def num_steps(data: ClientData, key) -> jax.Array:
+    most = work.num_steps(data.size, key)
+    return most if data.work is None else jax.numpy.minimum(most, data.work)
+
   def message(local: LocalState, start: Variables, data: ClientData):
     sent = difference(local.variables, start, WEIGHTINGS[weighting](data))
     if local.travels is None:
@@ -231,8 +235,8 @@ def local_training(
     return sent._replace(**local.travels._asdict())
 
   return LocalTraining(
-      run, lambda data, key: work.num_steps(data.size, key),
-      WEIGHTINGS[weighting], message, work.planned, scale_of, gradient)
+      run, num_steps, WEIGHTINGS[weighting], message, work.planned,
+      scale_of, gradient)
 
 
 def _restricted(

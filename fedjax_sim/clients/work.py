@@ -29,8 +29,9 @@ class Work(NamedTuple):
       has examples.
     planned: int [M] sizes -> int [M], the same in NumPy, for planning; where
       steps are drawn, the most that can be drawn. With the whole data in a
-      step it is the examples that are read, a measure that does as well. It
-      raises a ValueError where a client would have more steps than int32 holds.
+      step it is the examples that are read, a measure that does as well; its
+      `counts_steps` tells. It raises a ValueError where a client would have
+      more steps than int32 holds.
     by_size: whether clients with as many examples do as many steps.
   """
 
@@ -96,6 +97,7 @@ def local_work(
       count = exact_product(epochs, in_epoch)
     return count * sizes if batch_size is None else count
 
+  planned.counts_steps = batch_size is not None
   drawn = checks.is_traced(stragglers) or stragglers > 0
   return Work(num_steps, planned, not drawn)
 

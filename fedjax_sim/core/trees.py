@@ -82,3 +82,14 @@ def all_finite(tree: PyTree) -> jax.Array:
             if jnp.issubdtype(x.dtype, jnp.inexact)]
   return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in leaves]
                            or [jnp.array(True)]))
+
+
+def any_bad(tree: PyTree) -> jax.Array:
+  """bool [], whether there is a NaN or an infinity.
+
+  The largest absolute value tells both, faster than looking at each.
+  """
+  floats = [x for x in map(jnp.asarray, jax.tree.leaves(tree))
+            if jnp.issubdtype(x.dtype, jnp.floating) and x.size]
+  largest = [jnp.max(jnp.abs(x)) for x in floats]
+  return ~jnp.all(jnp.array([x < jnp.inf for x in largest], bool))

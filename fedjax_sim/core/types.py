@@ -39,6 +39,8 @@ class ClientData(NamedTuple):
     common_size: `size` itself where all clients have `max_size` examples, else
       None. An algorithm that trains on a part of them replaces `size`, and so
       tells that its clients may differ.
+    work: int32 [], the most local steps that the client gets done, as
+      `Slot.work`; None for as many as it wants.
   """
 
   examples: PyTree
@@ -47,6 +49,7 @@ class ClientData(NamedTuple):
   max_size: int
   ragged: bool
   common_size: jax.Array | None = None
+  work: jax.Array | None = None
 
   @property
   def is_whole(self) -> bool:
@@ -89,6 +92,12 @@ class Slot(NamedTuple):
   lag: jax.Array | None = None
 
   @property
+  def is_heard(self) -> jax.Array:
+    """bool: somebody is there, and the message arrives."""
+    return (self.present if self.arrives is None
+            else self.present & self.arrives)
+
+  @property
   def works(self) -> jax.Array:
     """bool: somebody is there, has examples, and gets any step done."""
     here = self.present & (self.size > 0)
@@ -101,7 +110,7 @@ class Slot(NamedTuple):
     Who does nothing counts in no mean, whatever the weights, and keeps the
     state that it has.
     """
-    return self.works if self.arrives is None else self.works & self.arrives
+    return self.works & self.is_heard
 
 
 class Message(NamedTuple):
@@ -359,6 +368,8 @@ class FederatedAlgorithm(NamedTuple):
       nothing transforms the messages and the reducer is the weighted mean.
     local_steps: int [M] sizes -> int [M], the steps that clients of these
       sizes do (NumPy, on the host), for planning; any measure of work will do.
+      With an attribute `counts_steps` that is True, it is the local steps
+      themselves, and clients do no more of them than `ClientData.work`.
     evaluated: `(ServerState) -> Variables`, the one model that is evaluated on
       the test set; of an algorithm with several global models, the one that
       it says.

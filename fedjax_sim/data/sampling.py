@@ -24,11 +24,16 @@ class Sampler(NamedTuple):
       are numbered from 0. The same round always gives the same clients.
     max_cohort: the most clients there can be in a round.
     num_clients: N.
+    among: `(round, clients int [n], count) -> int32 [count]`, the same draw of
+      another number of clients, among some; None for the clients is all. None
+      where a sampler can't do it, which rounds that choose more clients than
+      they need, or only some, ask for.
   """
 
   sample: Callable[[int], np.ndarray]
   max_cohort: int
   num_clients: int
+  among: Callable[[int, np.ndarray | None, int], np.ndarray] | None = None
 
 
 def uniform(num_clients: int, clients_per_round: int, seed: int) -> Sampler:
@@ -48,15 +53,20 @@ def uniform(num_clients: int, clients_per_round: int, seed: int) -> Sampler:
   cohort = cohort_size(num_clients, clients_per_round=clients_per_round)
   random.seed('seed', seed)
 
-  def sample(round_number: int) -> np.ndarray:
+  def among(
+      round_number: int, clients: np.ndarray | None, count: int
+  ) -> np.ndarray:
     checks.at_least('round', round_number, 0)
     entropy = np.random.SeedSequence(random.words(seed, round_number))
     rng = np.random.Generator(np.random.Philox(entropy))
     # Generator.choice runs Floyd's algorithm on a hash set where M is below
     # N / 50 (and N above 10,000); else it takes O(N) <= O(50 M).
-    return rng.choice(num_clients, cohort, replace=False).astype(np.int32)
+    size = num_clients if clients is None else len(clients)
+    drawn = rng.choice(size, count, replace=False)
+    return (drawn if clients is None else clients[drawn]).astype(np.int32)
 
-  return Sampler(sample, cohort, int(num_clients))
+  return Sampler(lambda round_number: among(round_number, None, cohort), cohort,
+                 int(num_clients), among)
 
 
 def by_size(
@@ -82,14 +92,21 @@ def by_size(
       int(np.count_nonzero(sizes)), clients_per_round=clients_per_round)
   checks.at_least('seed', seed, 0)
 
-  def sample(round_number: int) -> np.ndarray:
+  def among(
+      round_number: int, clients: np.ndarray | None, count: int
+  ) -> np.ndarray:
     checks.at_least('round', round_number, 0)
     entropy = np.random.SeedSequence([int(seed), int(round_number)])
     rng = np.random.Generator(np.random.Philox(entropy))
-    return rng.choice(len(sizes), cohort, replace=False,
-                      p=sizes / sizes.sum()).astype(np.int32)
+    own = sizes if clients is None else sizes[clients]
+    count = min(count, np.count_nonzero(own))
+    if not count:
+      return np.zeros(0, np.int32)
+    drawn = rng.choice(len(own), count, replace=False, p=own / own.sum())
+    return (drawn if clients is None else clients[drawn]).astype(np.int32)
 
-  return Sampler(sample, cohort, len(sizes))
+  return Sampler(lambda round_number: among(round_number, None, cohort), cohort,
+                 len(sizes), among)
 
 
 def cohort_size(

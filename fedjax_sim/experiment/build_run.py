@@ -21,7 +21,7 @@ from fedjax_sim.experiment.build_algorithm import (
 from fedjax_sim.experiment.check_config import cohort_size, validate
 from fedjax_sim.models import adapters, output_check
 from fedjax_sim.simulation import build as build_lib
-from fedjax_sim.simulation import evaluation
+from fedjax_sim.simulation import evaluation, in_time
 from fedjax_sim.simulation.simulation import Simulation
 
 
@@ -97,7 +97,7 @@ def _build(
       test=evaluation.some_of(dataset.test, config.test_examples),
       seed=config.seed, rounds=config.rounds, say=say, **shape._asdict(),
       eval_batch_size=config.eval_batch_size, examples=config.examples,
-      client_state=config.client_state)
+      client_state=config.client_state, systems=make_systems(config))
   return Experiment(
       simulation, partition,
       labels if labels.ndim == 1 and labels.dtype.kind in 'iu' else None,
@@ -207,6 +207,22 @@ def make_sampler(config: ConfigDict, num_clients: int) -> sampling.Sampler:
       'sampler', spec_fields.bind('sampler', config.sampler), {
           'num_clients': num_clients, 'clients_per_round': cohort,
           'cohort_size': cohort, 'rounds': config.rounds, 'seed': config.seed})
+
+
+def make_systems(config: ConfigDict) -> in_time.Systems | None:
+  """What makes rounds take time; None where nothing does.
+
+  Raises:
+    ValueError: a builder refuses an argument or returns something else.
+  """
+  bound = {name: spec_fields.bind(name, config[name])
+           for name in ('systems', 'reporting')}
+  if bound['systems'] is None:
+    return None
+  made = {name: spec_fields.make(name, one, {})
+          for name, one in bound.items() if one is not None}
+  return in_time.Systems(
+      made['systems'], made.get('reporting', in_time.Reporting()))
 
 
 def deal(

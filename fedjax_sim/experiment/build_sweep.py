@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from fedjax_sim.core import builders, checks, variants
@@ -15,6 +16,7 @@ from fedjax_sim.experiment.check_config import cohort_size, validate
 from fedjax_sim.experiment.sweep_settings import with_fields
 from fedjax_sim.simulation import evaluation
 from fedjax_sim.simulation import sweep as sweep_lib
+from fedjax_sim.simulation.simulation import first_inputs
 
 Setting = Mapping[str, Any]
 
@@ -51,6 +53,7 @@ def build_sweep(
           with_fields(config, {'seed': seed}), num_clients),
       test=evaluation.some_of(dataset.test, config.test_examples),
       eval_batch_size=config.eval_batch_size,
+      systems=build_run.make_systems(config),
       **{'precision': config.precision, 'num_members': len(members)} | options)
   return sweep, members
 
@@ -81,9 +84,30 @@ def _check_builders(
     if config.dataset not in datasets:
       datasets[config.dataset] = build_run.load_dataset(config)
     dataset = datasets[config.dataset]
-    partitions = [p for _, p, _ in _dealt(config, settings, dataset)]
-    check_algorithms(config, settings, build_run.make_model(config, dataset),
-                     dataset, len(partitions[0]))
+    federations = [federate(dataset.train, partition, names)
+                   for names, partition, _ in _dealt(config, settings, dataset)]
+    model = build_run.make_model(config, dataset)
+    check_algorithms(
+        config, settings, model, dataset, federations[0].num_clients)
+    _check_time(config, settings, model, federations)
+
+
+def _check_time(
+    config: ConfigDict, settings: Sequence[Setting], model: Model,
+    federations: Sequence[FederatedData],
+) -> None:
+  """ValueError if a run's rounds can't succeed in time."""
+  systems = build_run.make_systems(config)
+  if systems is None:
+    return
+  for setting, member in zip(
+      settings, sweep_members(config, settings), strict=True):
+    one, train = with_fields(config, setting), federations[member.federation]
+    variables = jax.eval_shape(
+        model.init, jax.random.key(0), first_inputs(train))
+    systems.timeline(
+        make_algorithm(one, model, num_clients=train.num_clients), train,
+        variables, build_run.make_sampler(one, train.num_clients), member.seed)
 
 
 def check_setting(config: ConfigDict, setting: Setting, first: Setting) -> None:

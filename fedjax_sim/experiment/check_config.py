@@ -162,6 +162,10 @@ def _validate(config: ConfigDict) -> None:
         'client_eval_every must be 0 unless client_test_fraction holds out '
         f'examples of the clients, got {config.client_eval_every}.')
   _check_micro_batches(config, bound['algorithm'])
+  if config.reporting and not config.systems:
+    raise ValueError(
+        'reporting must be empty without systems, which says how long clients '
+        f'take, got {config.reporting!r}.')
   if config.aggregate and (config.uplink or config.reduce):
     raise ValueError(
         'aggregate stands for uplink and reduce, which must be empty beside '

@@ -24,6 +24,7 @@ from fedjax_sim.simulation.exchange import nobody
 from fedjax_sim.simulation.exchange_types import Surroundings
 from fedjax_sim.simulation.rounds import Rounds
 from fedjax_sim.simulation.simulation import Simulation, first_inputs
+from fedjax_sim.systems.timeline import Timeline
 
 # Cohorts that are compared.
 _ROUNDS = 5
@@ -55,7 +56,17 @@ def of(simulation: Simulation) -> dict[str, Any]:
           for name, data in simulation.eval_data.items()}),
       'cohorts': f'{simulation.sampler.max_cohort} of '
                  f'{simulation.sampler.num_clients}, ' + of_arrays(cohorts),
+      **_of_time(simulation.timeline),
   }
+
+
+def _of_time(timeline: Timeline | None) -> dict[str, str]:
+  """Of the devices, the rule of rounds, and the first of these."""
+  if timeline is None:
+    return {}
+  rounds = [timeline.round(r)._asdict() for r in range(_ROUNDS)]
+  devices = timeline.profiles._replace(windows=None)
+  return {'systems': f'{timeline.reporting}, ' + of_arrays((devices, rounds))}
 
 
 def shapes(tree: PyTree) -> dict[str, str]:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 from fedjax_sim.core import files as parts
 from fedjax_sim.core.types import PyTree
 from fedjax_sim.experiment import metrics, processes
+from fedjax_sim.simulation import in_time
 from fedjax_sim.simulation import records as records_lib
 from fedjax_sim.simulation.drive import Progress, Runs, drive
 from fedjax_sim.simulation.placement import sharding
@@ -327,6 +328,7 @@ def _complete(
   for member, records in progress.records.items():
     for record in records:
       traffic.add(record)
+      in_time.add_lost(record)
       record.update(notes(member, record))
 
 
@@ -349,7 +351,7 @@ def evaluate_initial(
     sums = {} if done else runs.evaluate(state, member)
     if sums:
       found[member] = records_lib.initial_record(
-          sums, time.perf_counter() - begun)
+          sums, time.perf_counter() - begun) | runs.first_notes(member)
       if member in files and processes.is_first():
         metrics.append(files[member], [found[member]])
   return found

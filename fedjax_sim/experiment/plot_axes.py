@@ -1,4 +1,5 @@
-"""What a curve is drawn against: rounds, or the bytes up to each of them."""
+"""What a curve is drawn against: rounds, or what was spent up to each of them.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -6,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedjax_sim.core import checks
-from fedjax_sim.experiment import reporting
+from fedjax_sim.experiment import closing_time, reporting
 
 
 class PlotAxis(NamedTuple):
@@ -14,14 +15,15 @@ class PlotAxis(NamedTuple):
 
   Attributes:
     label: what it says.
-    fields: of records, added up over all rounds so far; `()` for the number of
-      the round.
+    fields: of records; `()` for the number of the round.
     text: a number's, None for matplotlib's.
+    summed: whether fields are added up over all rounds so far.
   """
 
   label: str
   fields: tuple[str, ...] = ()
   text: Callable[[float], str] | None = None
+  summed: bool = True
 
 
 PLOT_AXES = {
@@ -32,6 +34,9 @@ PLOT_AXES = {
                            reporting.byte_text),
     'bytes': PlotAxis('sent and received by all clients',
                       ('bytes_up', 'bytes_down'), reporting.byte_text),
+    'simulated_seconds': PlotAxis(
+        'simulated time', ('simulated_seconds',), closing_time.short,
+        summed=False),
 }
 
 
@@ -42,12 +47,14 @@ def places(records: Sequence[Mapping[str, Any]], axis: str) -> np.ndarray:
     records: in order, those of all rounds so far.
     axis: a name in `PLOT_AXES`.
   """
-  fields = PLOT_AXES[checks.one_of('axis', axis, PLOT_AXES)].fields
+  _, fields, _, summed = PLOT_AXES[checks.one_of('axis', axis, PLOT_AXES)]
   if not fields:
     return np.array([record['round'] for record in records], float)
-  return np.cumsum([[record.get(field, np.nan) for field in fields]
-                    for record in records], axis=0, dtype=float).sum(
-                        axis=-1) if records else np.zeros(0)
+  if not records:
+    return np.zeros(0)
+  values = np.array([[record.get(field, np.nan) for field in fields]
+                     for record in records], float).sum(axis=-1)
+  return np.cumsum(values) if summed else values
 
 
 def style(axes: Any, axis: str, ends: Sequence[float]) -> None:
@@ -58,7 +65,7 @@ def style(axes: Any, axis: str, ends: Sequence[float]) -> None:
     axis: a name in `PLOT_AXES`.
     ends: the last place of each curve.
   """
-  label, fields, text = PLOT_AXES[axis]
+  label, fields, text, _ = PLOT_AXES[axis]
   axes.set_xlabel(label)
   if fields and min(ends) > 0 and max(ends) > 10 * min(ends):
     axes.set_xscale('log')
@@ -84,7 +91,7 @@ def bytes_on_top(axes: Any, records: Sequence[Mapping[str, Any]]) -> Any:
   top = axes.secondary_xaxis('top', functions=(
       lambda x: np.interp(x, rounds, sent),
       lambda y: np.interp(y, sent, rounds)))
-  label, _, text = PLOT_AXES['bytes_up']
+  label, _, text, _ = PLOT_AXES['bytes_up']
   top.set_xlabel(label)
   top.xaxis.set_major_formatter(lambda x, _: text(x))
   return top

@@ -78,7 +78,7 @@ def curves(
     higher: bool = True,
     axis: str = 'round',
 ) -> None:
-  """Draws a metric against rounds, or against the bytes that clients moved.
+  """Draws a metric against rounds, the bytes that clients moved, or time.
 
   Of one run, an axis on top tells what its clients have sent. Records without
   the metric, or with None or a non-finite value, are left out. The range of an
@@ -94,8 +94,8 @@ def curves(
     best: also draw the best value so far, dotted: the curve that rounds to a
       target are read from.
     higher: whether larger values are better.
-    axis: 'round', or 'bytes_up', 'bytes_down', 'bytes', those of all clients
-      and rounds so far.
+    axis: 'round'; 'bytes_up', 'bytes_down', 'bytes', those of all clients
+      and rounds so far; or 'simulated_seconds'.
 
   Raises:
     ValueError: records that have no such metric, which lists those that they

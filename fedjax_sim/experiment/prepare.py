@@ -28,11 +28,13 @@ from fedjax_sim.experiment import session as session_lib
 from fedjax_sim.experiment.best import Best
 from fedjax_sim.experiment.result import Result
 from fedjax_sim.experiment.session import Callback, Session
+from fedjax_sim.simulation import in_time
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation.build import build
 from fedjax_sim.simulation.records import Record
 from fedjax_sim.simulation.rounds import SimulationState
 from fedjax_sim.simulation.simulation import Simulation
+from fedjax_sim.systems import Population, Reporting
 
 # What stands in config.json for the config of a run from Python.
 _MADE_BY = 'fedjax_sim.simulate'
@@ -77,6 +79,8 @@ class Options(NamedTuple):
   lanes: int | str = 'auto'
   examples: str = 'auto'
   client_state: str = 'auto'
+  systems: Population | str | None = None
+  reporting: Reporting | str | None = None
   precision: str = 'auto'
   rounds_per_dispatch: int | None = None
   every_round: bool = False
@@ -175,7 +179,24 @@ def _build(
       test=given.test, more_sets=given.more_sets, seed=given.seed,
       **shape._asdict(), examples=given.examples,
       client_state=given.client_state, rounds=given.rounds, say=say,
-      eval_batch_size=given.eval_batch_size)
+      eval_batch_size=given.eval_batch_size,
+      systems=systems_of(given.systems, given.reporting))
+
+
+def systems_of(
+    population: Population | str | None, reporting: Reporting | str | None
+) -> in_time.Systems | None:
+  """What makes rounds take time, also from specs."""
+  from fedjax_sim.experiment import spec_fields
+  if population is None:
+    if reporting is not None:
+      raise ValueError('reporting needs systems, which says how long clients '
+                       'take.')
+    return None
+  made = [spec_fields.make(name, spec_fields.bind(name, x), {})
+          if isinstance(x, str) else x
+          for name, x in (('systems', population), ('reporting', reporting))]
+  return in_time.Systems(made[0], made[1] or Reporting())
 
 
 def _sampler(given: Options) -> sampling.Sampler:

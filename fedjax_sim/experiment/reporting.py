@@ -8,7 +8,7 @@ from typing import TextIO
 
 import numpy as np
 
-from fedjax_sim.experiment import headline, metrics
+from fedjax_sim.experiment import closing_time, headline, metrics
 from fedjax_sim.simulation.records import DivergenceError, Record
 
 
@@ -164,10 +164,12 @@ def closing_fields(
     }
     for target in sorted(targets) if told.name == 'test/accuracy' else ():
       fields[f'rounds to {target:.1%}'] = rounds_to(records, target, done)
+      fields |= closing_time.to_target(records, target)
   seconds = [one['seconds'] for one in records]
   padded = [one['padded_steps'] for one in records if one.get('padded_steps')]
   if padded:
     fields['padded steps'] = f'{np.mean(padded):.1%} of those computed'
+  fields |= closing_time.fields(records)
   fields['seconds a round'] = (
       f'{np.median(seconds):.3f} (median, with evaluation)')
   for name in ('bytes_up', 'bytes_down'):

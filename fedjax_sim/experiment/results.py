@@ -6,13 +6,21 @@ last, says what should be there.
 """
 
 import contextlib
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from fedjax_sim.core import files
-from fedjax_sim.experiment import headline, loop, metrics, plots, workdir
+from fedjax_sim.experiment import (
+  headline,
+  loop,
+  metrics,
+  plot_axes,
+  plots,
+  workdir,
+)
 from fedjax_sim.experiment.checkpoints import save_npz
 from fedjax_sim.simulation.evaluation import ClientMetrics
 from fedjax_sim.simulation.rounds import SimulationState
@@ -24,7 +32,7 @@ def write(
     folder: Path, state: SimulationState, targets: Sequence[float],
     higher_is_better: Mapping[str, bool],
 ) -> None:
-  """The final parameters, and the curve where there is one.
+  """The final parameters, and the curve where there is one, also by time.
 
   Args:
     folder: with the metrics.
@@ -38,8 +46,12 @@ def write(
   if told is not None:
     marked = targets if told.name == 'test/accuracy' else ()
     name = told.name.removeprefix('test/')
-    plots.curves(records, folder / f'{name}.png', told.name, targets=marked,
-                 title=folder.name, higher=told.higher)
+    draw = functools.partial(
+        plots.curves, records, metric=told.name, targets=marked,
+        title=folder.name, higher=told.higher)
+    draw(folder / f'{name}.png')
+    if np.isfinite(plot_axes.places(records, 'simulated_seconds')).any():
+      draw(folder / f'{name}_by_time.png', axis='simulated_seconds')
 
 
 def write_clients(folder: Path, found: ClientMetrics) -> None:

@@ -229,6 +229,7 @@ def _header(
                    f'{config.client_lr:g}, server {config.server_optimizer} at '
                    f'{config.server_lr:g}',
       **_messages(config),
+      **_time(config),
       'data': f'{config.dataset}, {config.partition}: {sizes}',
       'cohort': f'{simulation.sampler.max_cohort} of '
                 f'{simulation.train.num_clients} clients a round'
@@ -247,6 +248,12 @@ def _messages(config: ConfigDict) -> dict[str, str]:
   fields = ('restrict', 'uplink', 'downlink', 'reduce', 'aggregate')
   said = [f'{name} {config[name]}' for name in fields if config[name]]
   return {'messages': ', '.join(said)} if said else {}
+
+
+def _time(config: ConfigDict) -> dict[str, str]:
+  """Whose devices clients are, and when a round ends, if that is said."""
+  said = [config[name] for name in ('systems', 'reporting') if config[name]]
+  return {'time': ', '.join(said)} if said else {}
 
 
 def _of_accelerator(simulation: Simulation) -> dict[str, str]:

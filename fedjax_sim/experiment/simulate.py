@@ -11,13 +11,15 @@ from fedjax_sim.core import argument_kinds
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree, Variables
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
-from fedjax_sim.experiment import client_history, loop, notice, reporting
+from fedjax_sim.experiment import client_history, loop, notice
 from fedjax_sim.experiment import session as session_lib
 from fedjax_sim.experiment.prepare import Options, Prepared, prepare
+from fedjax_sim.experiment.reporting import Progress, has_bar
 from fedjax_sim.experiment.result import Result
 from fedjax_sim.experiment.session import Callback
 from fedjax_sim.simulation.records import Record
 from fedjax_sim.simulation.rounds import SimulationState
+from fedjax_sim.systems import Population, Reporting
 
 
 @argument_kinds.checked
@@ -53,6 +55,8 @@ def simulate(
     lanes: int | str = 'auto',
     examples: str = 'auto',
     client_state: str = 'auto',
+    systems: Population | str | None = None,
+    reporting: Reporting | str | None = None,
     precision: str = 'auto',
     rounds_per_dispatch: int | None = None,
 ) -> Result:
@@ -119,6 +123,11 @@ def simulate(
       all of them on the devices, each on its owner; 'stored' for a file on the
       disk, and on the devices those of the next rounds' cohorts, to the same
       results; 'auto' stores what would take more than a quarter of the memory.
+    systems: whose devices the clients are, so that rounds take simulated time:
+      `systems.lognormal(...)` and others, or a spec of one; see
+      docs/systems.md. None takes no time.
+    reporting: when a round ends, `systems.window(...)` or a spec of it; None
+      waits for all clients.
     precision: how exactly products are computed, of training and evaluation:
       'highest' (float32), 'tensorfloat32' or 'bfloat16', with weights and sums
       of float32. 'auto' is 'highest' on a CPU, which has nothing else,
@@ -134,13 +143,13 @@ def simulate(
   """
   given = dict(locals())
   with contextlib.ExitStack() as stack:
-    with notice.Notice(silent=not reporting.has_bar(progress)) as waiting:
+    with notice.Notice(silent=not has_bar(progress)) as waiting:
       waiting.say('preparing')
       prepared = prepare(_options(given), stack, waiting.say)
       if prepared.start < rounds:
         waiting.say('compiling the rounds')
         _ = prepared.session.simulation.program.compiled
-    shown = stack.enter_context(contextlib.closing(reporting.Progress(
+    shown = stack.enter_context(contextlib.closing(Progress(
         prepared.earlier, prepared.start, rounds, targets, bar=progress,
         lines=False)))
     signals = stack.enter_context(loop.stop_requests((signal.SIGINT,)))

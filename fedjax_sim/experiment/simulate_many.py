@@ -7,12 +7,14 @@ from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.experiment import loop
+from fedjax_sim.experiment.prepare import systems_of
 from fedjax_sim.experiment.result import Result
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation import sweep as sweep_lib
 from fedjax_sim.simulation.build import build
 from fedjax_sim.simulation.drive import Progress, Runs
 from fedjax_sim.simulation.sweep_runs import SweepRuns
+from fedjax_sim.systems import Population, Reporting
 
 
 @argument_kinds.checked
@@ -30,6 +32,8 @@ def sweep(
     eval_every: int = 1,
     devices: int | str = 'auto',
     lanes: int | str = 'auto',
+    systems: Population | None = None,
+    reporting: Reporting | None = None,
     precision: str = 'auto',
     on_dispatch: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[tuple[int, float], Result]:
@@ -52,6 +56,8 @@ def sweep(
     eval_every: rounds.
     devices: D.
     lanes: W.
+    systems: as in `simulate`; each seed draws its own devices.
+    reporting: likewise.
     precision: of products.
     on_dispatch: called after each dispatch; members are numbered rates first.
 
@@ -78,6 +84,7 @@ def sweep(
   settings = [(seed, rate) for seed in seeds for rate in learning_rates]
   runs, state = _runs(model, make_algorithm, train, settings, cohort, rounds,
                       test=test, devices=devices, lanes=lanes,
+                      systems=systems_of(systems, reporting),
                       precision=precision)
   initial = loop.evaluate_initial(runs, state, {})
   records = [[initial[i]] if i in initial else [] for i in range(len(settings))]

@@ -14,7 +14,7 @@ from typing import Any
 import optax
 from ml_collections import ConfigDict
 
-from fedjax_sim import aggregation, algorithms, models
+from fedjax_sim import aggregation, algorithms, models, systems
 from fedjax_sim.clients import restrictions
 from fedjax_sim.clients.local_training import local_training
 from fedjax_sim.core import builders, optimizer_checks, specs
@@ -51,7 +51,7 @@ _FIELDS_OF_ALGORITHM = {
     'aggregator': 'uplink, downlink, reduce or aggregate'}
 # Fields that may be empty: there is no such part, or the model has its own.
 OPTIONAL = ('loss', 'metrics', 'restrict', 'uplink', 'downlink', 'reduce',
-            'aggregate')
+            'aggregate', 'systems', 'reporting')
 # Fields of what a round computes. Members of a sweep may differ in their
 # traceable numbers.
 OF_A_ROUND = ('algorithm', 'client_optimizer', 'server_optimizer', 'restrict',
@@ -64,7 +64,8 @@ _KINDS = {
     'server_optimizer': optax.GradientTransformation,
     'restrict': restrictions.Restriction,
     'uplink': MessageTransform, 'downlink': MessageTransform,
-    'reduce': Reducer, 'aggregate': Aggregator}
+    'reduce': Reducer, 'aggregate': Aggregator,
+    'systems': systems.Population, 'reporting': systems.Reporting}
 
 _OPTAX_TRACEABLE = ('learning_rate', 'momentum', 'b1', 'b2', 'eps', 'decay',
                     'weight_decay', 'max_norm', 'max_delta')
@@ -122,7 +123,7 @@ def spaces() -> Mapping[str, Namespace]:
   """Field -> what its specs may name."""
   return {space.field: space for space in (
       *_spaces_of_data(), *_spaces_of_models(), *_spaces_of_algorithms(),
-      *_spaces_of_messages())}
+      *_spaces_of_messages(), *_spaces_of_systems())}
 
 
 def _spaces_of_data() -> list[Namespace]:
@@ -182,6 +183,14 @@ def _spaces_of_messages() -> list[Namespace]:
       Namespace('downlink', transforms, combine=aggregation.chain, **options),
       Namespace('reduce', reducers, **options),
       Namespace('aggregate', _returning(aggregation, Aggregator), **options)]
+
+
+def _spaces_of_systems() -> list[Namespace]:
+  populations = _returning(systems, systems.Population)
+  parts = (populations | _returning(systems, systems.Availability)
+           | _returning(systems, systems.Failures))
+  return [Namespace('systems', populations, parts=parts),
+          Namespace('reporting', _returning(systems, systems.Reporting))]
 
 
 def bind(field: str, text: str) -> AnyBound | None:

@@ -63,7 +63,7 @@ def _draw(
     records: Mapping[str, list[Record]], told: headline.Headline,
     targets: Sequence[float],
 ) -> None:
-  """sweep.png, with the median of the runs of one name, and by bytes."""
+  """sweep.png, with the median of the runs of one name, by bytes and time."""
   drawn = {}
   for label, name in curves.items():
     drawn.setdefault(name, []).append(records[label])
@@ -80,6 +80,10 @@ def _draw(
     sent = [plot_axes.places(x, 'bytes_up')[-1] for x in drawn.values()]
     if min(sent) < max(sent):  # Never so where it is not known, a NaN.
       draw(folder / 'sweep_by_bytes.png', axis='bytes_up')
+    ends = [plot_axes.places(x, 'simulated_seconds')[-1]
+            for x in drawn.values()]
+    if np.isfinite(ends).any():
+      draw(folder / 'sweep_by_time.png', axis='simulated_seconds')
 
 
 def median(
@@ -87,21 +91,24 @@ def median(
 ) -> list[Record]:
   """A metric over runs, in the rounds that all of them evaluated.
 
-  With the bytes since the one before, of medians, where all records tell them.
+  With the bytes since the one before, of medians, and the median of simulated
+  time, where all records tell them.
   """
   tested = [{record['round']: record[metric] for record in records
              if record.get(metric) is not None} for records in runs]
   shared = set(tested[0]).intersection(*tested[1:])
   middle = lambda r: float(np.median([t[r] for t in tested]))
   rows = [{'round': r, metric: middle(r)} for r in sorted(shared)]
-  for field in ('bytes_up', 'bytes_down'):
+  for field in ('bytes_up', 'bytes_down', 'simulated_seconds'):
     known = [dict(zip((one['round'] for one in records),
                       plot_axes.places(records, field), strict=True))
              for records in runs]
     total = np.median([[at[row['round']] for row in rows] for at in known], 0)
     if np.all(np.isfinite(total)):
-      for row, since in zip(rows, np.diff(total, prepend=0), strict=True):
-        row[field] = float(since)
+      if plot_axes.PLOT_AXES[field].summed:
+        total = np.diff(total, prepend=0)
+      for row, value in zip(rows, total, strict=True):
+        row[field] = float(value)
   return rows
 
 

@@ -6,6 +6,17 @@ any convolution much slower than outside. Matrix products suffer
 from neither, so convolution is written here as input patches times a matrix:
 the same numbers up to the order of summation, differentiable in either mode.
 
+How the products are cut is a matter of the platform. A local step of
+`models.mnist_cnn` with 10 clients takes, as XLA compiles it,
+
+    H100      patches 751 MB, rows of products 691 MB, lax's own 555 MB
+    TPU v5e   rows of products 74 fusions and 5.3 million cycles of the
+              compiler's estimate, lax's own 46 and 3.6 million
+
+On a GPU lax's own, five calls of cuDNN, took 2.9 times as long as rows of
+products nevertheless, and patches 1.13 times (docs/gpu.md); so it gets the
+latter. A TPU gets lax's own convolution: it has hardware for it.
+
 Models get it by themselves (`models/fast_apply.py`). Where it is called by
 hand, flax's layers take it, linen and nnx alike:
 
@@ -173,6 +184,8 @@ def _convolve(x, kernel, frame, groups, precision, dtype):
     return _by_groups(x, kernel, frame, groups, dot)
   if rows > 1 and frame.strides == (rows, *window) and max(frame.dilation) < 2:
     return _by_blocks(x, kernel, frame, dot)
+  if compilation.platform() == 'tpu' and math.prod((rows, *window)) > 1:
+    return _by_lax(x, kernel, frame, precision, dtype)
   if _tiles_pay(x, kernel, frame, precision, dtype):
     return _by_tiles(x, kernel, frame, dot)
   # With a stride most of the rows' results would be thrown away.
@@ -180,6 +193,16 @@ def _convolve(x, kernel, frame, groups, precision, dtype):
       and math.prod(window) * inputs >= _MIN_ROW_INPUTS):
     return _by_rows(x, kernel, frame, dot)
   return _by_patches(x, kernel, frame, dot)
+
+
+def _by_lax(x, kernel, frame, precision, dtype):
+  space = tuple(range(1, x.ndim - 1))
+  last = (0, x.ndim - 1, *space)
+  return lax.conv_general_dilated(
+      x, kernel, frame.strides, frame.padding, rhs_dilation=frame.dilation,
+      dimension_numbers=lax.ConvDimensionNumbers(
+          last, (x.ndim - 1, x.ndim - 2, *range(x.ndim - 2)), last),
+      precision=precision, preferred_element_type=dtype)
 
 
 def _by_patches(x, kernel, frame, dot):

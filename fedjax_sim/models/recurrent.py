@@ -204,9 +204,11 @@ def _backward_loop(recurrent_transposed, slopes, dh):
 def _unroll() -> int:
   """Time steps in one turn of the loop.
 
-  A GPU launches kernels for each turn's own bookkeeping; a CPU has none.
+  A GPU launches kernels for each turn's own bookkeeping; a CPU has none. A
+  local step of the character LSTM, T = 80, is 868 kernels on an H100; it would
+  be 938 with 8 time steps in a turn.
   """
-  return 8 if compilation.platform() == 'gpu' else 1
+  return 16 if compilation.platform() == 'gpu' else 1
 
 
 def _peephole_gradients(c, dz):

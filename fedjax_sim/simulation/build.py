@@ -18,6 +18,7 @@ from fedjax_sim.simulation import (
   check_examples,
   check_model,
   evaluation,
+  in_time,
 )
 from fedjax_sim.simulation import engine as engine_lib
 from fedjax_sim.simulation import plan as plan_lib
@@ -58,6 +59,7 @@ def build(
     client_state: str = 'auto',
     precision: str = 'auto',
     eval_batch_size: int = 1000,
+    systems: in_time.Systems | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Simulation:
   """Puts a simulation together; see `fedjax_sim.simulate` for the arguments.
@@ -79,8 +81,6 @@ def build(
                      f'{train.num_clients} clients are empty.')
   checks.positive_int_or_auto('devices', devices)
   checks.positive_int_or_auto('lanes', lanes, autotune.WORDS)
-  if lanes not in autotune.WORDS:  # More would stay empty.
-    lanes = min(lanes, sampler.max_cohort)
   sets = _evaluation_sets(test, more_sets or {})
   check_examples.check_examples(model, train, sets)
   check_model.check_model(model, train.examples)
@@ -91,6 +91,12 @@ def build(
       model.init, jax.random.key(0), first_inputs(train))
   local_steps = np.asarray(algorithm.local_steps(train.sizes))
   first = _first_state(algorithm, train, shapes)
+  timeline = None
+  if systems is not None:
+    timeline = systems.timeline(algorithm, train, shapes, sampler, seed)
+    sampler = timeline.as_sampler()
+  if lanes not in autotune.WORDS:  # More would stay empty.
+    lanes = min(lanes, sampler.max_cohort)
   states = engine_lib.client_states(first)
   # Arrays are put on a number of devices once, whatever the lanes.
   owned = examples == 'owned'
@@ -124,7 +130,7 @@ def build(
         local_steps=local_steps, seed=seed, key=key, examples=held,
         owned=owned, example_buffer=streamed_examples.buffer_size(
             train, sampler.max_cohort),
-        state_buffer=state_buffer, eval_data=eval_data)
+        state_buffer=state_buffer, eval_data=eval_data, timeline=timeline)
     return simulation
 
   if owned and devices == 'auto':  # One device would own all.

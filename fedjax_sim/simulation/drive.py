@@ -103,6 +103,9 @@ class Runs(Protocol):
   def notes(self, window: Window, member: int, i: int) -> Record:
     """What else a record says of round i of a window."""
 
+  def first_notes(self, member: int) -> Record:
+    """What else the record of round 0 says."""
+
   def bytes_per_client(self) -> Traffic:
     """Bytes that a client receives and sends in a round, uncompressed."""
 

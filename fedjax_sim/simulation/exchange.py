@@ -229,8 +229,14 @@ class Exchange:
     return aggregate._replace(sums=sums), state, metrics
 
   def blocks(self, work, send, reducer: Reducer, slots: Slot, carry):
-    """This device's blocks: only those that hold anybody; they come first."""
+    """This device's blocks: up to the last from which a message arrives.
+
+    Those that hold anybody come first.
+    """
     used = jnp.sum(slots.present[:, 0], dtype=jnp.int32)
+    if slots.arrives is not None:
+      numbers = jnp.arange(1, len(slots.present) + 1, dtype=jnp.int32)
+      used = jnp.max(jnp.where(slots.is_heard.any(axis=1), numbers, 0))
 
     def body(i, carry):
       *carry, faults = carry
@@ -248,8 +254,8 @@ class Exchange:
       output = work(slot, client_state)
       sent, memory, bits = send(slot, output.message, memory)
       rejected = output.message.present & ~jnp.asarray(sent.present)
-      faults = Faults(_is_bad(output.metrics),
-                      _is_bad((sent.update, sent.weight)))
+      faults = Faults(trees.any_bad(output.metrics),
+                      trees.any_bad((sent.update, sent.weight)))
       if reducer.tolerant:
         rejected |= faults.loss | faults.update
       return ((sent, memory, bits), output.state, output.metrics, rejected,
@@ -264,10 +270,10 @@ class Exchange:
     clients = jax.tree.map(
         lambda x, y: x.at[target].set(y, mode='drop'), clients,
         Held(states, memories))
-    new = Totals(_kept(slots.present & ~rejected, metrics),
+    new = Totals(_kept(slots.is_heard & ~rejected, metrics),
                  _kept(messages.present, bits), None)
     totals = jax.tree.map(lambda t, x: t + x.sum(0), totals, new)
-    counted = Faults(slots.present & ~rejected, messages.present & ~rejected)
+    counted = Faults(slots.is_heard & ~rejected, messages.present & ~rejected)
     return (reducer.accumulate(accumulator, messages), clients, totals,
             jax.tree.map(jnp.logical_and, faults, counted))
 
@@ -278,8 +284,9 @@ class Exchange:
 
     `state` is the transforms'; None leaves out what they do to a client's part.
     """
+    ragged = self.ragged or slot.work is not None
     data = ClientData(around.examples, slot.offset, slot.size, self.max_size,
-                      self.ragged, None if self.ragged else slot.size)
+                      ragged, None if ragged else slot.size, slot.work)
     if self.receive is not None:
       broadcast = downward.part(self.receive, around.key, broadcast, slot)
       if state is not None:
@@ -377,17 +384,6 @@ def _reducer(aggregator: Aggregator, message: Message) -> Reducer:
 
 def _kept(present: jax.Array, rows: PyTree) -> PyTree:
   return trees.where(present, rows, jax.tree.map(jnp.zeros_like, rows))
-
-
-def _is_bad(tree: PyTree) -> jax.Array:
-  """bool [], whether there is a NaN or an infinity.
-
-  The largest absolute value tells both, faster than looking at each.
-  """
-  floats = [x for x in map(jnp.asarray, jax.tree.leaves(tree))
-            if jnp.issubdtype(x.dtype, jnp.floating) and x.size]
-  largest = [jnp.max(jnp.abs(x)) for x in floats]
-  return ~jnp.all(jnp.array([x < jnp.inf for x in largest], bool))
 
 
 def _if_traced(bits):

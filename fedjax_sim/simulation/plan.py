@@ -37,10 +37,13 @@ def plan_rounds(
     owners: np.ndarray | None = None,
     start: int = 0,
     once: bool = False,
+    arrives: Sequence[np.ndarray] | None = None,
+    done: Sequence[np.ndarray] | None = None,
 ) -> Plan:
   """Deals cohorts to devices and packs them into blocks, most work first.
 
-  Sorting puts clients of like work side by side, so that few lanes wait.
+  Sorting puts clients of like work side by side, so that few lanes wait. Those
+  whose messages don't arrive come last, and are not computed.
 
   Args:
     cohorts: int32 [M] client numbers of each round.
@@ -58,6 +61,10 @@ def plan_rounds(
     start: number of the first round, from 0.
     once: whether clients keep states, so that none may be in a cohort twice:
       one of its states would be lost.
+    arrives: bool [M] of each round, whose messages reach the server; None where
+      all do.
+    done: int [M] of each round, the local steps that clients get done; None for
+      all of them.
 
   Raises:
     ValueError: a cohort holds what is no client, or too many clients, or one
@@ -68,14 +75,19 @@ def plan_rounds(
   occurrences = np.zeros(shape, np.int32)
   places = np.zeros(shape, np.int32)
   present = np.zeros(shape, bool)
+  heard = None if arrives is None else np.zeros(shape, bool)
+  steps = None if done is None else np.zeros(shape, np.int32)
   for i, cohort in enumerate(cohorts):
     cohort = check_cohort(cohort, start + i, len(work), once)
     if owners is None and len(cohort) > devices * shape[2]:
       raise _does_not_fit(len(cohort), num_blocks, lanes)
-    order = np.argsort(-work[cohort], kind='stable')
+    amount = work[cohort] if done is None else np.minimum(work[cohort], done[i])
+    if arrives is not None:
+      amount = np.where(arrives[i], amount, -1)
+    order = np.argsort(-amount, kind='stable')
     occurrence = count_occurrences(cohort)
-    dealt = (deal(work[cohort[order]], devices, shape[2]) if owners is None
-             else owners[cohort[order]])
+    dealt = (deal(np.maximum(amount[order], 0), devices, shape[2])
+             if owners is None else owners[cohort[order]])
     by_device = order[np.argsort(dealt, kind='stable')]
     counts = np.bincount(dealt, minlength=devices)
     if counts.max() > shape[2]:
@@ -87,6 +99,10 @@ def plan_rounds(
     occurrences[slot] = occurrence[by_device]
     places[slot] = by_device
     present[slot] = True
+    if heard is not None:
+      heard[slot] = arrives[i][by_device]
+    if steps is not None:
+      steps[slot] = done[i][by_device]
   flags = np.zeros(num_rounds, bool)
   flags[:len(evaluate)] = evaluate
   begin = np.where(present, offsets[clients], 0).astype(np.int32)
@@ -95,8 +111,9 @@ def plan_rounds(
       owners, np.arange(devices))[:, None]
   state_index = np.where(present, clients - first_owned, 0).astype(np.int32)
   blocks = num_rounds, devices, num_blocks, lanes
-  return Plan(Slot(*(x.reshape(blocks) for x in (
-      clients, occurrences, present, begin, sizes, state_index, places))),
+  fields = (clients, occurrences, present, begin, sizes, state_index, places,
+            heard, steps)
+  return Plan(Slot(*(x if x is None else x.reshape(blocks) for x in fields)),
               flags)
 
 
@@ -180,7 +197,7 @@ def padded_share(plan: Plan, steps: np.ndarray) -> np.ndarray:
   Returns:
     float [R]; 0 where a round does nothing.
   """
-  work = np.where(plan.slots.present, steps[plan.slots.client], 0)
+  work = _work(plan.slots, steps)
   computed = np.zeros(len(work), np.int64)
   lanes = work.shape[-1]
   done = np.zeros(work.shape[:3], np.int64)
@@ -203,11 +220,16 @@ def imbalance(plan: Plan, steps: np.ndarray) -> np.ndarray:
   Returns:
     float [R], busiest over mean, minus 1; 0 where a round does nothing.
   """
-  work = np.where(
-      plan.slots.present, steps[plan.slots.client], 0).sum(axis=(2, 3))
+  work = _work(plan.slots, steps).sum(axis=(2, 3))
   mean = work.mean(axis=1)
   return np.where(mean > 0, work.max(axis=1) / np.where(mean > 0, mean, 1) - 1,
                   0.0)
+
+
+def _work(slots: Slot, steps: np.ndarray) -> np.ndarray:
+  """int [R, D, blocks, W], local steps of those whose messages arrive."""
+  work = np.where(slots.is_heard, steps[slots.client], 0)
+  return work if slots.work is None else np.minimum(work, slots.work)
 
 
 def count_occurrences(cohort: np.ndarray) -> np.ndarray:

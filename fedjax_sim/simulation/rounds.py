@@ -106,11 +106,14 @@ class Walked(NamedTuple):
     message: the client's, before the transforms.
     down: bits that it receives, a Python number unless it varies.
     up: bits that it sends, likewise.
+    nominal: of both what is known beforehand: where it varies, the bits of the
+      whole message, uncompressed.
   """
 
   message: Message
   down: float | jax.Array
   up: float | jax.Array
+  nominal: tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -198,15 +201,16 @@ class Rounds:
       state, memory = one.init(sent, key)
       if one.receive is not None:
         message = downward.part(one.receive, around.key, said, slot)
-      down = downward.delivered(
-          *one.down(around, message, state.transform))[2]
-      if down is None:
-        down = 8 * trees.num_bytes(frozen.without(message))
-      up = one.transformed(
-          sent, state.transform, memory, key, slot, cohort)[2]
-      if up is None:
-        up = 8 * trees.num_bytes(sent.update) + costs.beside_update(sent)
-      walked.append(Walked(sent, down, up))
+      whole = (8 * trees.num_bytes(frozen.without(message)),
+               8 * trees.num_bytes(sent.update) + costs.beside_update(sent))
+      bits = (downward.delivered(
+          *one.down(around, message, state.transform))[2],
+              one.transformed(
+                  sent, state.transform, memory, key, slot, cohort)[2])
+      bits = [y if x is None else x for x, y in zip(bits, whole, strict=True)]
+      nominal = tuple(y if isinstance(x, jax.Array) else x
+                      for x, y in zip(bits, whole, strict=True))
+      walked.append(Walked(sent, *bits, nominal))
       if len(walked) < len(alone.exchanges):
         held = jax.tree.map(
             lambda x: jnp.asarray(x)[None], Held(client_state, memory))
@@ -277,10 +281,14 @@ class Rounds:
     *earlier, aggregate = heard.aggregates
     server = self.algorithm.server(
         state.server, aggregate, random.named(around.key, 'server'), *earlier)
+    aggregators = tuple(r.state for r in results)
+    if around.slots.arrives is not None:  # No message, and nothing changes.
+      server, aggregators = trees.where(
+          aggregate.count > 0, (frozen.without(server), aggregators),
+          (frozen.without(state.server), state.aggregator))
     server = frozen.put(server, around.frozen)._replace(
         round=state.server.round + 1)
-    state = SimulationState(
-        server, tuple(r.state for r in results), clients, tuple(memories))
+    state = SimulationState(server, aggregators, clients, tuple(memories))
     return state, self.outputs(
         state, results, evaluate, eval_data)
 

@@ -21,7 +21,7 @@ from fedjax_sim.core.types import (
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.simulation import engine as engine_lib
-from fedjax_sim.simulation import evaluation, traffic
+from fedjax_sim.simulation import evaluation, in_time, traffic
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation.placement import (
   client_owners,
@@ -35,6 +35,7 @@ from fedjax_sim.simulation.placement.stored_states import StoredStates
 from fedjax_sim.simulation.program import Program
 from fedjax_sim.simulation.records import Record
 from fedjax_sim.simulation.rounds import SimulationState
+from fedjax_sim.systems.timeline import Timeline
 
 
 class Window(NamedTuple):
@@ -93,6 +94,7 @@ class Simulation:
     state_buffer: clients whose states a device holds in a window, where they
       are stored on disk; else None.
     eval_data: evaluation sets by name, on the devices.
+    timeline: rounds in simulated time; None where nobody asks for them.
   """
 
   model: Model
@@ -114,6 +116,7 @@ class Simulation:
   example_buffer: int
   state_buffer: int | None
   eval_data: dict[str, evaluation.EvalData]
+  timeline: Timeline | None = None
 
   @functools.cached_property
   def frozen(self) -> PyTree:
@@ -163,7 +166,8 @@ class Simulation:
         lanes=self.lanes, num_blocks=self.num_blocks,
         num_rounds=self.capacity, devices=self.placement.size,
         owners=self.engine.owners, start=start,
-        once=bool(jax.tree.leaves(self.engine.states)))
+        once=bool(jax.tree.leaves(self.engine.states)),
+        **in_time.outcomes(self.timeline, start, len(evaluate)))
     return client_owners.rebase(plan, self.train) if self.owned else plan
 
   def window(
@@ -288,7 +292,12 @@ class Simulation:
         'imbalance': float(window.imbalance[i]),
         'devices': self.placement.size,
         'lanes': self.lanes,
+        **in_time.fields(self.timeline, window.start + i),
     }
+
+  def first_notes(self, member: int) -> Record:
+    del member
+    return in_time.first_fields(self.timeline)
 
   def clients_of(self, window: Window, member: int, i: int) -> np.ndarray:
     del member

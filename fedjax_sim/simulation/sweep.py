@@ -8,13 +8,17 @@ to float tolerance.
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from fedjax_sim.core import checks, compilation, frozen, random
-from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
+from fedjax_sim.core.types import (
+  FederatedAlgorithm,
+  Model,
+  PyTree,
+  Variables,
+)
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.simulation import (
@@ -22,6 +26,7 @@ from fedjax_sim.simulation import (
   check_model,
   evaluation,
   fitting,
+  in_time,
   sweep_program,
 )
 from fedjax_sim.simulation import plan as plan_lib
@@ -33,45 +38,12 @@ from fedjax_sim.simulation.rounds import (
   SimulationState,
   no_evaluation,
 )
+from fedjax_sim.simulation.sweep_types import Member, SweepState
+from fedjax_sim.systems.timeline import Timeline
 
 _CAPACITY = 128
 
 MakeAlgorithm = Callable[..., FederatedAlgorithm]
-
-
-class Member(NamedTuple):
-  """One run of a sweep.
-
-  Attributes:
-    seed: of initial weights, cohorts, orders, dropout.
-    hyperparameters: the arguments that make its algorithm, numbers.
-    federation: which of the sweep's federations it trains on.
-  """
-
-  seed: int
-  hyperparameters: Mapping[str, float]
-  federation: int = 0
-
-
-class SweepState(NamedTuple):
-  """Where a sweep is; a checkpoint of it is this.
-
-  Members are dealt to places, as many on each device.
-
-  Attributes:
-    states: SimulationState [places, ...] on the devices.
-    members: int32 [places], whose state is there; -1 in an empty place.
-    done: int32 [places], the rounds that it has done.
-  """
-
-  states: SimulationState
-  members: np.ndarray
-  done: np.ndarray
-
-  def of(self, member: int) -> SimulationState:
-    """The state of one member."""
-    (place,) = np.flatnonzero(self.members == member)
-    return jax.tree.map(lambda x: x[place], self.states)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,6 +67,7 @@ class Sweep:
     eval_data: evaluation sets by name, on the devices.
     size: places for members, a multiple of the devices.
     capacity: R, the rounds that are planned at once.
+    systems: what makes rounds take time; None for nothing.
   """
 
   model: Model
@@ -112,6 +85,7 @@ class Sweep:
   eval_data: dict[str, evaluation.EvalData]
   size: int
   capacity: int
+  systems: in_time.Systems | None = None
 
   @functools.cached_property
   def frozen(self) -> PyTree:
@@ -194,8 +168,35 @@ class Sweep:
     state = jax.eval_shape(init, jax.random.key(0))
     return bool(jax.tree.leaves((state.clients, state.transforms)))
 
+  @functools.cached_property
+  def timelines(self) -> dict[tuple[int, int], Timeline]:
+    """(seed, federation) -> rounds in simulated time, of those asked for."""
+    return {}
+
+  def timeline(self, seed: int, federation: int) -> Timeline | None:
+    """Rounds in simulated time of members with a seed and a federation."""
+    if self.systems is None:
+      return None
+    known = self.timelines
+    if (seed, federation) not in known:
+      known[seed, federation] = self.systems.timeline(
+          self.make_algorithm(**self.example), self.federations[federation],
+          self.variables, self.make_sampler(seed), seed)
+    return known[seed, federation]
+
+  def plan_of(
+      self, seed: int, federation: int, start: int, count: int
+  ) -> plan_lib.Plan:
+    """Plans rounds of members with a seed, without evaluation."""
+    known = self.timeline(seed, federation)
+    sampler = self.make_sampler(seed) if known is None else known.as_sampler()
+    return self.plan(
+        [sampler.sample(start + i) for i in range(count)], federation, start,
+        **in_time.outcomes(known, start, count, always=True))
+
   def plan(
-      self, cohorts: Sequence[np.ndarray], federation: int, start: int = 0
+      self, cohorts: Sequence[np.ndarray], federation: int, start: int = 0,
+      **outcomes,
   ) -> plan_lib.Plan:
     """Plans rounds from `start` with these cohorts, without evaluation."""
     data = self.federations[federation]
@@ -204,7 +205,8 @@ class Sweep:
         cohorts, [], self.local_steps(federation), data.offsets + before,
         lanes=self.lanes,
         num_blocks=plan_lib.blocks_for(self.cohort_size, self.lanes),
-        num_rounds=self.capacity, start=start, once=self.keeps_states)
+        num_rounds=self.capacity, start=start, once=self.keeps_states,
+        **outcomes)
 
   def local_steps(self, federation: int) -> np.ndarray:
     """int [N], of every client."""
@@ -214,12 +216,16 @@ class Sweep:
 
   def bytes_per_client(self) -> traffic_lib.Traffic:
     """Bytes that a client receives and sends in a round, uncompressed."""
-    examples = self.federations[0].examples
-    variables = jax.eval_shape(
-        self.model.init, jax.random.key(0),
-        jax.tree.map(lambda x: x[:1], examples['x']))
     return traffic_lib.per_client(
-        self.make_algorithm(**self.example), examples, variables)
+        self.make_algorithm(**self.example), self.federations[0].examples,
+        self.variables)
+
+  @functools.cached_property
+  def variables(self) -> Variables:
+    """The model's, as shapes."""
+    return jax.eval_shape(
+        self.model.init, jax.random.key(0), jax.tree.map(
+            lambda x: x[:1], self.federations[0].examples['x']))
 
 
 def build(
@@ -237,6 +243,7 @@ def build(
     together: int | str = 'auto',
     precision: str = 'auto',
     eval_batch_size: int = 1000,
+    systems: in_time.Systems | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Sweep:
   """Puts a sweep together.
@@ -259,6 +266,7 @@ def build(
       holds.
     precision: of products, see `core/products.py`.
     eval_batch_size: examples at once.
+    systems: what makes rounds take time; None for nothing.
     say: told what a user may want to know.
 
   Raises:
@@ -281,6 +289,10 @@ def build(
     devices = min(len(jax.local_devices()), num_members)
   placement = sharding.place(devices, precision)
   cpu = placement.platform == 'cpu'
+  wanted = cohort_size
+  if systems is not None:
+    cohort_size = min(systems.reporting.chosen(cohort_size),
+                      max(cohort_size, federations[0].num_clients))
   if lanes == 'auto':
     lanes = 1 if cpu else cohort_size
   lanes = min(lanes, cohort_size)
@@ -304,10 +316,10 @@ def build(
             idle=lambda: _arguments(sweep, sweep.on_devices(_numbers(sweep)))),
         federations=tuple(federations), cohort_size=cohort_size,
         make_sampler=make_sampler or (lambda seed: sampling.uniform(
-            federations[0].num_clients, cohort_size, seed)),
+            federations[0].num_clients, wanted, seed)),
         example=dict(example), placement=placement, lanes=lanes,
         together=together, examples=examples, eval_data=eval_data, size=size,
-        capacity=_CAPACITY)
+        capacity=_CAPACITY, systems=systems)
     return sweep
 
   if together != 'auto' or cpu:
@@ -365,7 +377,7 @@ def _arguments(sweep: Sweep, states: SimulationState) -> tuple:
   keys, numbers = _numbers(sweep)
   slots = jax.tree.map(
       lambda x: np.zeros((sweep.size, *x.shape), x.dtype),
-      sweep.plan([], 0).slots)
+      sweep.plan_of(0, 0, 0, 0).slots)
   turn = sweep_program.turn(
       np.zeros(sweep.size, bool), sweep.placement.size, sweep.together)
   put, split = sharding.to_devices, sweep.placement.split()

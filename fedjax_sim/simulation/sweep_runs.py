@@ -14,14 +14,19 @@ import numpy as np
 
 from fedjax_sim.core import frozen
 from fedjax_sim.core.types import MetricSums, Slot
-from fedjax_sim.data import sampling
-from fedjax_sim.simulation import evaluation, simulation, sweep_program
+from fedjax_sim.simulation import (
+  evaluation,
+  in_time,
+  simulation,
+  sweep_program,
+)
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation import traffic as traffic_lib
 from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.records import Record
 from fedjax_sim.simulation.rounds import SimulationState
 from fedjax_sim.simulation.sweep import Member, Sweep, SweepState
+from fedjax_sim.systems.timeline import Timeline
 
 # Where rounds are long, a dispatch takes no more members than this allows.
 _LONGEST_SECONDS = 15.0
@@ -100,9 +105,7 @@ class SweepRuns:
     for i in sorted(active):
       name = self.members[i].seed, self.members[i].federation
       if name not in plans:
-        plan = self.sweep.plan(
-            [self._sampler(i).sample(r) for r in range(start, stop)], name[1],
-            start)
+        plan = self.sweep.plan_of(*name, start, stop - start)
         plans[name] = plan, plan_lib.padded_share(
             plan, self.sweep.local_steps(name[1]))
       padded[i] = plans[name][1]
@@ -171,7 +174,11 @@ class SweepRuns:
 
   def notes(self, window: Window, member: int, i: int) -> Record:
     return {'padded_steps': float(window.padded_share[member][i]),
-            'imbalance': 0.0, 'devices': 1, 'lanes': self.sweep.lanes}
+            'imbalance': 0.0, 'devices': 1, 'lanes': self.sweep.lanes,
+            **in_time.fields(self._timeline(member), window.start + i)}
+
+  def first_notes(self, member: int) -> Record:
+    return in_time.first_fields(self._timeline(member))
 
   def clients_of(self, window: Window, member: int, i: int) -> np.ndarray:
     data = self.sweep.federations[self.members[member].federation]
@@ -182,9 +189,12 @@ class SweepRuns:
 
   def cohort(self, member: int, round_number: int) -> list[str]:
     """The ids of a member's clients in a round, from 0."""
-    data = self.sweep.federations[self.members[member].federation]
-    return [data.client_ids[k]
-            for k in self._sampler(member).sample(round_number)]
+    one, known = self.members[member], self._timeline(member)
+    sampler = (self.sweep.make_sampler(one.seed) if known is None
+               else known.as_sampler())
+    data = self.sweep.federations[one.federation]
+    return [data.client_ids[k] for k in sampler.sample(round_number)]
 
-  def _sampler(self, member: int) -> sampling.Sampler:
-    return self.sweep.make_sampler(self.members[member].seed)
+  def _timeline(self, member: int) -> Timeline | None:
+    one = self.members[member]
+    return self.sweep.timeline(one.seed, one.federation)

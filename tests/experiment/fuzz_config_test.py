@@ -127,6 +127,9 @@ SPECS = {  # Field -> texts that build.
     'reduce': ['', 'median', 'majority_vote', 'fixed_mean(3)', 'weighted_mean'],
     'aggregate': ['', 'masked_mean'],
     'restrict': [''],
+    'systems': ['', 'lognormal', 'phones(wifi=0.5)',
+                'identical(available=sporadic(0.9), failures=failures(0.1))'],
+    'reporting': [''],
 }
 
 ODD_SPECS = [
@@ -154,6 +157,8 @@ ARGUMENTS = [
     ('uplink', 'subsample({})', lambda x: positive(x) and x <= 1),
     ('reduce', 'fixed_mean({})', positive),
     ('aggregate', 'masked_mean({})', lambda x: positive(x) and x <= 2e8),
+    ('systems', 'lognormal({})', positive),
+    ('systems', 'phones(wifi={})', between(0, 1)),
     ('algorithm', 'ditto(lam={})', between(0, 3.4e38)),
     ('algorithm', 'ifca(clusters={})', whole(1, 1000)),
     ('algorithm', 'scaffold(option={})', whole(1, 2)),

@@ -199,6 +199,17 @@ def test_a_loss_without_best(tmp_path, figures):
   assert axes.get_ylabel() == 'train/loss'
 
 
+def test_curves_against_simulated_time(tmp_path, figures):
+  rows = rows_of([0.3, 0.5, 0.6])
+  for row, seconds in zip(rows, (0.0, 3600.0, 9000.0), strict=True):
+    row['simulated_seconds'] = seconds
+  plots.curves(rows, tmp_path / 'c.png', axis='simulated_seconds', best=False)
+  axes = figures[-1].axes[0]
+  np.testing.assert_allclose(axes.lines[0].get_xdata(), [0, 3600, 9000])
+  assert axes.get_xlabel() == 'simulated time'
+  assert axes.xaxis.get_major_formatter()(9000.0) == '2.5 h'
+
+
 def test_a_run_without_points_leaves_the_others(tmp_path, figures):
   plots.curves({'new': [], 'old': rows_of([0.5])}, tmp_path / 'c.png')
   assert [len(x.get_xdata()) for x in figures[0].axes[0].lines] == [0, 1, 1]

@@ -107,3 +107,19 @@ def test_the_time_to_the_first_round_is_told_once(capsys, monkeypatch):
     progress.update([{'round': 1, 'train/loss': 1.0}])
   progress.close()
   assert capsys.readouterr().out == 'first round after 2.3 s\n'
+
+
+def test_closing_table_tells_simulated_time():
+  records = rows([0.5, 0.8, 0.9])
+  for i, record in enumerate(records):
+    record |= {'simulated_seconds': 3600.0 * (i + 1), 'duration': 3600.0,
+               'started': 10, 'clients': 8 * (i != 1), 'failed': int(i == 1),
+               'joules': 1.2e6}
+  fields = reporting.closing_fields(records, [0.85, 0.95])
+  assert fields['simulated time'] == '3.00 hours'
+  assert fields['a round'] == '60.00 minutes (median)'
+  assert fields['time to 85.0%'] == '3.00 hours'
+  assert fields['time to 95.0%'] == 'not reached'
+  assert fields['reports lost'] == '46.7% of 30'
+  assert fields['failed rounds'] == '1 of 3'
+  assert fields['energy'] == '1 kWh'

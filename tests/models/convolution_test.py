@@ -14,6 +14,7 @@ from flax import nnx
 from jax import lax
 from jax import numpy as jnp
 
+from fedjax_sim.core import compilation
 from fedjax_sim.models import convolution
 
 LAST = {1: ('NWC', 'WIO', 'NWC'), 2: ('NHWC', 'HWIO', 'NHWC'),
@@ -114,6 +115,37 @@ def test_equals_lax_under_vmap_over_kernels(name):
     expected = reference(xs[i], ks[i])
     for a, b in zip(ours, expected, strict=True):
       np.testing.assert_array_equal(np.asarray(a)[i], b)
+
+
+@pytest.mark.parametrize('name', [
+    'mnist_second', 'strides_many', 'explicit_many', 'dilation', 'one_by_one',
+    'blocks', 'groups', 'one_dimension_many', 'three_dimensions'])
+def test_a_tpu_takes_its_own_where_products_are_no_better(name):
+  x, k, arguments = problem(name)
+  expected = value_and_gradients(lax.conv_general_dilated, **arguments)(x, k)
+  with compilation.target('tpu'):
+    ours = value_and_gradients(convolution.conv_general_dilated, **arguments)
+    jaxpr = str(jax.make_jaxpr(ours)(x, k))
+    ours = ours(x, k)
+  for a, b in zip(ours, expected, strict=True):
+    np.testing.assert_array_equal(a, b)
+  products = name in ('one_by_one', 'blocks', 'groups')
+  assert ('conv_general_dilated' in jaxpr) != products
+
+
+def test_narrow_numbers_have_the_same_gradients_on_a_tpu():
+  x, k, arguments = problem('mnist_second')
+  x, k = x.astype(jnp.bfloat16), k.astype(jnp.bfloat16)
+
+  def gradients():
+    return jax.grad(lambda x, k: jnp.sum(convolution.conv_general_dilated(
+        x, k, preferred_element_type=jnp.float32, **arguments)), (0, 1))(x, k)
+
+  with compilation.target('tpu'):
+    ours = gradients()
+  for a, b in zip(ours, gradients(), strict=True):
+    assert a.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize('name', ['mnist_first', 'mnist_second', 'groups'])

@@ -144,17 +144,19 @@ def test_both_cells_have_their_table():
   way = ways.WAYS[0]
   plain = 'every round'
   iid = causes.line(way, {plain: {
-      '0.1': [50, 40, None], '0.2': [30, None, None]}})
+      '0.1': [50, 40, None], '0.2': [30, None, None]}}, {})
   apart = causes.line(
       way._replace(clients='non-IID', limit=1000),
       {plain: {'0.1': [300, 310, 305], '0.2': [290, 280, None]},
-       'every 50': {'0.1': [400, 420, 410], '0.2': [None, None, 300]}})
+       'every 50': {'0.1': [400, 420, 410], '0.2': [None, None, 300]}}, {})
   assert apart['median'] == 290 and apart['best_rate'] == '0.2'
-  assert causes.line(way, {plain: {'0.1': [None, 3, None]}})['median'] is None
+  assert causes.line(
+      way, {plain: {'0.1': [None, 3, None]}}, {})['median'] is None
   lines = [json.loads(json.dumps(line)) for line in (iid, apart)]
   page = report.page({}, (), '', lines)
   name = way.name
   assert f'| {name} | 50 at 0.1 | 50 | > 160 |' in page
-  assert f'| {name} | 290 | 290, 280, > 1000 | 0.2 | 0.1: 305 |' in page
-  assert '| after every round | 290 | 290, 280, > 1000 | 0.2 |' in page
-  assert '| after every 50th | 410 | 400, 420, 410 | 0.1 |' in page
+  assert (f'| non-IID | {name} | 290 | 290, 280, > 1000 | 0.2 | 0.1: 305 |'
+          in page)
+  assert ('| way | after every round | after every 50th |\n|---|--:|--:|\n'
+          f'| {name} | 290 (280 to > 1000) | 410 (400 to 420) |') in page

@@ -38,8 +38,7 @@ def federated_dropout(
     ValueError: an argument is out of range; of the algorithm that is built
       with it, see `submodels.with_submodels`.
   """
-  checks.positive('fraction', fraction)
-  checks.fraction('fraction', fraction)
+  checks.share('fraction', fraction)
   checks.boolean('per_client', per_client)
   name = f'federated_dropout({fraction})'
   return Restriction(

@@ -36,8 +36,7 @@ def random_mask(fraction: float) -> Restriction:
   Raises:
     ValueError: `fraction` is out of range.
   """
-  checks.positive('fraction', fraction)
-  checks.fraction('fraction', fraction)
+  checks.share('fraction', fraction)
 
   def trained(path: str, x: jax.Array, key) -> Trained | None:
     del path

@@ -8,6 +8,7 @@ import optax
 import pytest
 
 from fedjax_sim import algorithms, models, restrictions
+from fedjax_sim.core.types import ClientData
 from fedjax_sim.simulation import traffic
 
 EXAMPLES = {'x': np.zeros((6, 8), np.float32), 'y': np.zeros(6, np.int32)}
@@ -92,6 +93,27 @@ def test_a_submodel_goes_both_ways(name):
   plain, got = counted(build, None), counted(build, DROPOUT)
   fewer = 4 * (48 + 6 + 18) // 2
   assert plain.up - got.up == fewer and plain.down - got.down == fewer - 4
+
+
+def test_dittos_personal_models_are_trained_whole():
+  model = small()
+  variables = model.init(jax.random.key(0), EXAMPLES['x'][:1])
+  data = ClientData(
+      {'x': jax.random.normal(jax.random.key(1), (6, 8)),
+       'y': np.arange(6) % 3}, 0, np.int32(6), 6, True)
+
+  def client(restrict):
+    algorithm = BUILDERS['ditto'](model, restrict=restrict)
+    key = jax.random.key(2)
+    sent = algorithm.broadcast(algorithm.init(variables, key, 2))
+    return jax.jit(lambda sent: algorithm.client(
+        sent, algorithm.client_init(variables), data, key))(sent)
+
+  plain, got = client(None), client(restrictions.random_mask(0.2))
+  jax.tree.map(np.testing.assert_array_equal, plain.state, got.state)
+  changed = [int((x.message.update.params['dense_0']['kernel'] != 0).sum())
+             for x in (plain, got)]
+  assert changed[1] <= 10 < changed[0]
 
 
 @pytest.mark.parametrize('name', sorted(REFUSED))

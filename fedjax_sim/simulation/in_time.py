@@ -1,0 +1,138 @@
+"""Rounds in simulated time: from a timeline to plans and records."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from fedjax_sim.core.types import FederatedAlgorithm, PyTree, Variables
+from fedjax_sim.data.federated import FederatedData
+from fedjax_sim.data.sampling import Sampler
+from fedjax_sim.simulation.records import Record
+from fedjax_sim.simulation.rounds import Rounds
+from fedjax_sim.systems.profiles import Population
+from fedjax_sim.systems.report_window import Reporting
+from fedjax_sim.systems.timed_round import Costs
+from fedjax_sim.systems.timeline import Timeline, timeline
+
+
+class Systems(NamedTuple):
+  """What makes rounds take time.
+
+  Attributes:
+    population: whose devices they are.
+    reporting: the server's rule.
+  """
+
+  population: Population
+  reporting: Reporting = Reporting()
+
+  def timeline(
+      self, algorithm: FederatedAlgorithm, train: FederatedData,
+      variables: Variables, sampler: Sampler, seed: int,
+  ) -> Timeline:
+    """The timeline of a run.
+
+    Args:
+      algorithm: the algorithm.
+      train: the federation.
+      variables: of the model; only shapes matter.
+      sampler: chooses the clients.
+      seed: of the run.
+
+    Raises:
+      ValueError: as `systems.timeline.timeline`.
+    """
+    down, up = nominal_bits(algorithm, train.examples, variables)
+    costs = Costs(np.asarray(algorithm.local_steps(train.sizes)), down, up)
+    counts = getattr(algorithm.local_steps, 'counts_steps', False)
+    return timeline(
+        self.population, self.reporting, sampler, costs, seed, counts)
+
+
+def nominal_bits(
+    algorithm: FederatedAlgorithm, examples: PyTree, variables: Variables
+) -> list[float]:
+  """Bits that a client receives and sends in a round, as known beforehand.
+
+  Args:
+    algorithm: the algorithm.
+    examples: PyTree [E, ...]; only shapes and dtypes matter.
+    variables: of the model; likewise.
+  """
+  one = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), examples)
+  rounds = Rounds(
+      algorithm=algorithm, num_clients=1, devices=1, max_size=1, ragged=False,
+      cohort_size=1, num_states=1)
+  found = []
+
+  def walk(examples, variables, key):
+    walked = rounds.walk(
+        examples, algorithm.init(variables, key, 1),
+        algorithm.client_init(variables), variables.frozen)
+    found.extend(w.nominal for w in walked)
+    return ()
+
+  jax.eval_shape(walk, one, variables, jax.random.key(0))
+  return [float(sum(bits)) for bits in zip(*found, strict=True)]
+
+
+def outcomes(
+    known: Timeline | None, start: int, count: int, always: bool = False
+) -> dict[str, Any]:
+  """What `plan_rounds` is told of rounds from `start` on.
+
+  Args:
+    known: the timeline; None for rounds that take no time.
+    start: the first round, from 0.
+    count: how many.
+    always: whether to tell of what can't happen too, so that timelines of
+      other devices have the same kind of plan.
+  """
+  if known is None or not (always or known.may_lose):
+    return {}
+  rounds = [known.round(start + i) for i in range(count)]
+  found = {'arrives': [one.arrives for one in rounds]}
+  if known.reporting.is_partial and (always or known.may_be_late):
+    found['done'] = [one.work for one in rounds]
+  return found
+
+
+def fields(known: Timeline | None, number: int) -> Record:
+  """What a round's record says of it; {} without a timeline.
+
+  Args:
+    known: the timeline.
+    number: the round's, from 0.
+  """
+  if known is None:
+    return {}
+  one = known.round(number)
+  found = {
+      'started': len(one.cohort),
+      'failed': int(one.failed),
+      'duration': one.seconds + (one.start - known.begin(number)),
+      'simulated_seconds': known.end(number),
+      # Beside the whole messages that `traffic` counts.
+      'bytes_down_spared': float(
+          (1 - one.received).sum()) * known.costs.down_bits / 8,
+      'bytes_up_lost': float(
+          one.sent[~one.arrives].sum()) * known.costs.up_bits / 8,
+  }
+  return found if one.joules is None else found | {'joules': one.joules}
+
+
+def first_fields(known: Timeline | None) -> Record:
+  """What the record of round 0 says: nothing has happened yet."""
+  return {} if known is None else {'simulated_seconds': 0.0}
+
+
+def add_lost(record: Record) -> None:
+  """Corrects a round's bytes by what was lost on the way.
+
+  Messages that did not arrive have been sent, in part or as a whole, and some
+  clients have not received all.
+  """
+  record['bytes_up'] += record.get('bytes_up_lost', 0)
+  record['bytes_down'] -= record.pop('bytes_down_spared', 0)

@@ -1,0 +1,78 @@
+"""When a round ends, and what it takes to count.
+
+Bonawitz et al., "Towards federated learning at scale: system design" (2019),
+section 2.2 and figure 2: the server chooses more clients than it needs, takes
+the first reports until it has enough or a deadline has passed, and gives the
+round up if there are too few.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fedjax_sim.core import checks
+
+
+class Reporting(NamedTuple):
+  """The server's rule; `window` makes one.
+
+  Attributes:
+    deadline: seconds after a round's start; None for no end.
+    over_selection: clients chosen for each that is wanted, at least 1.
+    min_reports: of the clients that are wanted, the share that must report.
+    late: 'drop' or 'partial'.
+  """
+
+  deadline: float | None = None
+  over_selection: float = 1.0
+  min_reports: float = 0.0
+  late: str = 'drop'
+
+  @property
+  def is_partial(self) -> bool:
+    """Whether clients do a part of their work to be in time."""
+    return self.late == 'partial'
+
+  def chosen(self, wanted: int) -> int:
+    """How many clients are chosen where so many reports are wanted."""
+    # Rounded first: 1.1 * 10 is more than 11 in floating point.
+    return int(np.ceil(round(self.over_selection * wanted, 6)))
+
+  def least(self, wanted: int) -> int:
+    """How many reports a round needs."""
+    return max(1, int(np.ceil(round(self.min_reports * wanted, 6))))
+
+
+def window(
+    deadline: float | None = None, *, over_selection: float = 1.0,
+    min_reports: float = 0.0, late: str = 'drop',
+) -> Reporting:
+  """The rule of rounds: whom to choose, and how long to wait for them.
+
+  Args:
+    deadline: seconds after a round's start at which it ends; None waits for
+      all who can still report.
+    over_selection: how many times as many clients are chosen as are wanted; the
+      first reports count. Bonawitz et al. take 1.3.
+    min_reports: the share of the clients that are wanted that must report, in
+      [0, 1], or the round fails: nothing changes but the time. At least one
+      must in any case.
+    late: what becomes of clients that would be late: 'drop' loses their work;
+      with 'partial' each does as many local steps as let it report by the
+      deadline (the variable work of FedProx, Li et al., 2020).
+
+  Raises:
+    ValueError: an argument is out of range.
+  """
+  if deadline is not None:
+    checks.positive('deadline', deadline)
+  checks.positive('over_selection', over_selection)
+  if over_selection < 1:
+    raise ValueError('over_selection must be at least 1, since fewer clients '
+                     f'than are wanted would be chosen, got {over_selection}.')
+  checks.fraction('min_reports', min_reports)
+  checks.one_of('late', late, ('drop', 'partial'))
+  if late == 'partial' and deadline is None:
+    raise ValueError("late='partial' needs a deadline, without which nobody is "
+                     'late.')
+  return Reporting(deadline, over_selection, min_reports, late)
