@@ -9,6 +9,7 @@ import numpy as np
 
 from fedjax_sim.core import files
 from fedjax_sim.experiment import (
+  closing_time,
   headline,
   loop,
   metrics,
@@ -44,11 +45,15 @@ def write(
   told = headline.of(itertools.chain(*records.values()), stated)
   if told is None or told.name != 'test/accuracy':
     targets = ()
+  timed = any('simulated_seconds' in record
+              for record in itertools.chain(*records.values()))
   lines = [('run', 'rounds', 'best', 'final', *(f'to {t:.1%}' for t in targets),
+            *(('simulated time',) if timed else ()),
             *(("clients' own", 'worst tenth') if held_out else ()))]
   for label, path in files_of.items():
     lines.append((
         label, *_outcome(records[label], rounds[label], targets, told),
+        *((_time(records[label]),) if timed else ()),
         *(_of_clients(path) if held_out else ())))
   text = reporting.table(lines)
   print(text)
@@ -110,6 +115,12 @@ def median(
       for row, value in zip(rows, total, strict=True):
         row[field] = float(value)
   return rows
+
+
+def _time(records: Sequence[Record]) -> str:
+  """The simulated time of a run."""
+  last = records[-1].get('simulated_seconds') if records else None
+  return '-' if last is None else closing_time.text(last)
 
 
 def _of_clients(folder: Path) -> tuple[str, str]:

@@ -25,12 +25,13 @@ def fedavg(**kwargs):
       **{'epochs': 2} | kwargs)
 
 
-def simulation(algorithm, population=None, reporting=None, lanes=2, **kwargs):
+def simulation(algorithm, population=None, reporting=None, lanes=2, devices=1,
+               **kwargs):
   held = population and in_time.Systems(
       population, reporting or systems.window())
   return build_lib.build(
-      MODEL, algorithm, DATA, sampling.uniform(len(SIZES), M, 0), devices=1,
-      lanes=lanes, systems=held, **kwargs)
+      MODEL, algorithm, DATA, sampling.uniform(len(SIZES), M, 0),
+      devices=devices, lanes=lanes, systems=held, **kwargs)
 
 
 def run(one, rounds=5):
@@ -108,11 +109,16 @@ def test_those_whose_messages_are_lost_do_not_matter():
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
                (got.server, got.clients),
                jax.device_get((want.server, want.clients)))
-  losses = [r['train/loss'] for r in records]
-  (*_, _), others = run(simulation(
-      lossy_scaffold(), population, systems.window(1.0, over_selection=1.5),
-      lanes=1))
-  assert losses == pytest.approx([r['train/loss'] for r in others])
+  for options in ({'lanes': 3, 'devices': 2, 'examples': 'owned'},
+                  {'lanes': 1, 'devices': 2, 'client_state': 'stored'}):
+    (*_, other), others = run(simulation(
+        lossy_scaffold(), population,
+        systems.window(1.0, over_selection=1.5), **options))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+                 other.server, got.server)
+    for name in ('train/loss', 'clients', 'simulated_seconds'):
+      assert [r[name] for r in others] == pytest.approx(
+          [r[name] for r in records], rel=1e-4)
 
 
 def test_clients_do_the_steps_that_fit():
