@@ -13,6 +13,9 @@ Distributed Optimization" (2018). `subsample` draws each entry by itself, and so
 another number each time.
 """
 
+import jax
+from jax import numpy as jnp
+
 from fedjax_sim.aggregation import selection, vectors
 from fedjax_sim.aggregation.encodings import Kind
 from fedjax_sim.aggregation.transform import transform
@@ -52,12 +55,13 @@ def random_k(
 
   def client(message: Message, state, memory, keys: Keys, cohort):
     del state, cohort
-    leaves = vectors.floats(message.update, message.update)
-    drawn = selection.at_random(leaves, keys.round if shared else keys.client)
-    masks, scales = selection.largest_of(drawn, number, over)
-    seed = [0 if i or shared else SEED for i in range(len(leaves))]
-    return selection.selected(
-        message, masks, scales if unbiased else [1] * len(scales),
-        seed), memory
+    key, chosen = keys.round if shared else keys.client, []
+    for i, x in enumerate(vectors.of(message.update, over)):
+      k = number(x.size)
+      mask = selection.largest(
+          jax.random.bits(jax.random.fold_in(key, i), x.shape, jnp.uint32), k)
+      chosen.append(selection.Selected(
+          mask, k, x.size / k if unbiased else 1, 0 if shared or i else SEED))
+    return selection.message_of(message, chosen, over), memory
 
   return transform('random_k', client=client, encodes=(Kind.SELECTS,))

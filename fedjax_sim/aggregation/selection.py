@@ -1,13 +1,13 @@
 """Exactly k entries of an update: which they are, and a message of them."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
-import numpy as np
 from jax import numpy as jnp
 
 from fedjax_sim.aggregation import vectors
-from fedjax_sim.core import checks, costs, precision
+from fedjax_sim.core import checks, coders, precision
 from fedjax_sim.core.types import Message
 
 
@@ -47,94 +47,81 @@ def by_magnitude(x: jax.Array) -> jax.Array:
   return jax.lax.bitcast_convert_type(x, f'uint{8 * x.dtype.itemsize}')
 
 
-def at_random(leaves: list[jax.Array], key: jax.Array) -> list[jax.Array]:
-  """Random unsigned integers for all entries."""
-  return [jax.random.bits(jax.random.fold_in(key, i), x.shape, jnp.uint32)
-          for i, x in enumerate(leaves)]
+def largest(keys: jax.Array, k: int) -> jax.Array:
+  """bool [n], True at the k largest of all; of equal ones at the first.
 
-
-def largest_of(
-    leaves: list[jax.Array], number: Callable[[int], int], over: str
-) -> tuple[list[jax.Array], list[float]]:
-  """Masks of the largest, and d / k of each leaf.
+  The k-th largest is found bit by bit, and so is the place up to which those
+  equal to it are taken. That takes as many passes as the numbers have bits,
+  whatever k is; a sort takes longer, and so does `jax.lax.top_k`.
 
   Args:
-    leaves: unsigned integers to choose by.
-    number: `d -> k`.
-    over: 'leaf' chooses in each leaf, 'vector' among all entries together.
+    keys: unsigned integers [n].
+    k: from 1 to n.
   """
-  if over == 'leaf':
-    numbers = [number(x.size) for x in leaves]
-    return ([largest([x], k)[0] for x, k in zip(leaves, numbers, strict=True)],
-            [x.size / k for x, k in zip(leaves, numbers, strict=True)])
-  size = sum(x.size for x in leaves)
-  k = number(size)
-  return largest(leaves, k), [size / k] * len(leaves)
+  count = lambda mask: jnp.sum(mask, dtype=jnp.int32)
+  threshold = _last(keys.dtype, 8 * keys.dtype.itemsize,
+                    lambda t: count(keys >= t) >= k)
+  above, equal = keys > threshold, keys == threshold
+  place, missing = jnp.arange(keys.size), k - count(above)
+  end = _last(place.dtype, keys.size.bit_length(),
+              lambda e: count(equal & (place < e)) <= missing)
+  return above | (equal & (place < end))
 
 
-def selected(
-    message: Message, masks: list[jax.Array], scales: list[float],
-    extra: list[float | jax.Array],
+def _last(dtype, bits: int, holds: Callable) -> jax.Array:
+  """The largest number of so many bits for which a falling property holds."""
+  def add_bit(i, number):
+    higher = number | jnp.ones((), dtype) << (bits - 1 - i).astype(dtype)
+    return jnp.where(holds(higher), higher, number)
+  return jax.lax.fori_loop(0, bits, add_bit, jnp.zeros((), dtype))
+
+
+class Selected(NamedTuple):
+  """Which entries of a vector, of `vectors.of`, travel.
+
+  Attributes:
+    mask: bool [n].
+    count: how many they are.
+    scale: what they are multiplied by.
+    extra: bits that say which they are.
+  """
+
+  mask: jax.Array
+  count: int
+  scale: float
+  extra: float | jax.Array
+
+
+def message_of(
+    message: Message, chosen: list[Selected], over: str
 ) -> Message:
   """The message of which only some entries travel.
 
   A value that is not finite is seen by the server whether it travels or not.
+  What a restriction of training has left out does not travel in any case.
 
   Args:
     message: before.
-    masks: bool, for each floating leaf.
-    scales: what its entries are multiplied by.
-    extra: bits that say which they are.
+    chosen: of each of its vectors.
+    over: 'leaf' or 'vector'; then the bits stand at the first leaf.
   """
-  def kept(x, mask, scale):
-    x = x if scale == 1 else (scale * precision.wide(x)).astype(x.dtype)
-    return jnp.where(mask | ~jnp.isfinite(x), x, 0)
-
-  update, before = message.update, vectors.sent_of(message, 'leaf')
-  leaves = vectors.floats(update, update)
-  if before is not None:
-    masks = [m & b.reshape(m.shape) for m, b in zip(masks, before, strict=True)]
-  new = vectors.put_floats(
-      update, list(map(kept, leaves, masks, scales)), update)
+  given, before = vectors.of(message.update, over), vectors.sent_of(
+      message, over)
+  masks = [one.mask if before is None else one.mask & before[i]
+           for i, one in enumerate(chosen)]
+  kept = [_kept(x, mask, one.scale)
+          for x, mask, one in zip(given, masks, chosen, strict=True)]
+  update = precision.narrow(
+      vectors.put(message.update, kept, over, message.update), message.update)
   everything = jax.tree.map(lambda x: jnp.ones(x.shape, bool), update)
-  sent = vectors.put_floats(everything, masks, update)
-  cost = message.cost
-  if cost is not None:
-    more = [a + b for a, b in zip(
-        vectors.floats(cost.extra, update), extra, strict=True)]
-    cost = costs.Cost(costs.of(new, sent).values,
-                      vectors.put_floats(cost.extra, more, update))
-  return message._replace(update=new, sent=sent, cost=cost)
+  sent = vectors.put(everything, masks, over, message.update)
+  bits = [x.dtype.itemsize * 8 * (one.count if before is None else coders.total(
+      mask)) for x, mask, one in zip(given, masks, chosen, strict=True)]
+  return message._replace(update=update, sent=sent, cost=vectors.coded_cost(
+      message, bits, [one.extra for one in chosen]))
 
 
-def largest(leaves: list[jax.Array], k: int) -> list[jax.Array]:
-  """bool, True at the k largest of all; of equal ones at the first.
-
-  The k-th largest is found bit by bit. That takes as many passes as a number
-  has bits, whatever k is; a sort takes longer, and so does `jax.lax.top_k`.
-
-  Args:
-    leaves: unsigned integers of one dtype.
-    k: from 1 to the number of entries.
-  """
-  if not leaves:
-    return []
-  dtype = jnp.result_type(*leaves)
-  leaves = [x.astype(dtype) for x in leaves]
-  top = 8 * np.dtype(dtype).itemsize - 1
-  count = lambda masks: sum(jnp.sum(m, dtype=jnp.int32) for m in masks)
-
-  def add_bit(i, threshold):
-    higher = threshold | jnp.ones((), dtype) << (top - i).astype(dtype)
-    enough = count([x >= higher for x in leaves]) >= k
-    return jnp.where(enough, higher, threshold)
-
-  threshold = jax.lax.fori_loop(0, top + 1, add_bit, jnp.zeros((), dtype))
-  missing = k - count([x > threshold for x in leaves])
-  chosen = []
-  for x in leaves:
-    equal = x == threshold
-    order = jnp.cumsum(equal.ravel(), dtype=jnp.int32).reshape(x.shape)
-    chosen.append((x > threshold) | (equal & (order <= missing)))
-    missing -= jnp.sum(equal, dtype=jnp.int32)
-  return chosen
+def _kept(x: jax.Array, mask: jax.Array, scale: float) -> jax.Array:
+  if scale != 1:
+    x = (scale * precision.wide(x)).astype(x.dtype)
+  return jnp.where(mask | ~jnp.isfinite(x), x, 0)

@@ -23,7 +23,7 @@ def top_k(
   """Sends the entries of the largest absolute values, as they are.
 
   Exactly k travel, of equal ones the first. Which they are goes along, by the
-  lengths of the runs between (`coders.positions`), for each leaf on its own.
+  lengths of the runs between (`coders.positions`).
 
   Args:
     fraction: in (0, 1], of the d entries: k is fraction * d, rounded, at
@@ -41,11 +41,11 @@ def top_k(
 
   def client(message: Message, state, memory, keys, cohort):
     del state, keys, cohort
-    leaves = vectors.floats(message.update, message.update)
-    masks, scales = selection.largest_of(
-        list(map(selection.by_magnitude, leaves)), number, over)
-    return selection.selected(
-        message, masks, [1] * len(scales),
-        list(map(coders.positions, masks))), memory
+    chosen = []
+    for x in vectors.of(message.update, over):
+      k = number(x.size)
+      mask = selection.largest(selection.by_magnitude(x), k)
+      chosen.append(selection.Selected(mask, k, 1, coders.positions(mask)))
+    return selection.message_of(message, chosen, over), memory
 
   return transform('top_k', client=client, encodes=(Kind.SELECTS,))

@@ -9,7 +9,7 @@ from jax import numpy as jnp
 from fedjax_sim.aggregation import vectors
 from fedjax_sim.aggregation.encodings import Kind
 from fedjax_sim.aggregation.transform import transform
-from fedjax_sim.core import costs, precision
+from fedjax_sim.core import precision
 from fedjax_sim.core.types import Keys, Message, MessageTransform
 
 # Of a client's own random draws that the server repeats. What all clients of a
@@ -100,7 +100,9 @@ def value_code(
     update = vectors.put(message.update, [one.values for one in coded], over,
                          message.update)
     return message._replace(
-        update=update, cost=_cost(message, coded, over)), memory
+        update=update, cost=vectors.coded_cost(
+            message, [one.bits for one in coded],
+            [one.extra for one in coded])), memory
 
   return transform(name, client=client, encodes=encodes)
 
@@ -110,21 +112,6 @@ def _read(vector: Vector, values: jax.Array) -> jax.Array:
     values = jnp.where(vector.sent, values, 0)
   finite = jnp.all(jnp.isfinite(vector.values))
   return jnp.where(finite, values, jnp.nan)
-
-
-def _cost(message: Message, coded: list[Coded], over: str):
-  """The bits of the code, instead of those of the values before."""
-  if message.cost is None:
-    return None
-  extra = vectors.floats(message.cost.extra, message.update)
-  bits, more = (
-      [*x, *[0] * (len(extra) - len(x))]  # One vector stands at its first leaf.
-      for x in ([one.bits for one in coded], [one.extra for one in coded]))
-  return costs.Cost(
-      vectors.put_floats(message.cost.values, bits, message.update),
-      vectors.put_floats(
-          message.cost.extra, [a + b for a, b in zip(extra, more, strict=True)],
-          message.update))
 
 
 def rounded_randomly(x: jax.Array, key: jax.Array) -> jax.Array:

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from fedjax_sim.core import checks, trees
+from fedjax_sim.core import checks, costs, trees
 from fedjax_sim.core.types import Message, PyTree
 
 OVER = ('leaf', 'vector')
@@ -79,6 +79,30 @@ def sent_of(message: Message, over: str) -> list[jax.Array] | None:
       message.sent, message.update)
   flat = [x.ravel() for x in floats(entries, message.update)]
   return [jnp.concatenate(flat)] if over == 'vector' and flat else flat
+
+
+def coded_cost(
+    message: Message, bits: list[float | jax.Array],
+    extra: list[float | jax.Array],
+) -> costs.Cost | None:
+  """A message's cost after its vectors were coded.
+
+  The bits of one vector of all leaves stand at the first one.
+
+  Args:
+    message: before.
+    bits: of each vector's values, instead of those before.
+    extra: of what goes along with them, beside what did before.
+  """
+  if message.cost is None:
+    return None
+  before = floats(message.cost.extra, message.update)
+  bits, extra = ([*x, *[0] * (len(before) - len(x))] for x in (bits, extra))
+  return costs.Cost(
+      put_floats(message.cost.values, bits, message.update),
+      put_floats(message.cost.extra, [
+          x + more for x, more in zip(before, extra, strict=True)],
+                 message.update))
 
 
 def check_all_sent(name: str, message: Message) -> None:

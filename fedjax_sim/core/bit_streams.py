@@ -139,7 +139,7 @@ def _omega_text(value: int) -> str:
 
 def _rice_parameter(size: int, count: int) -> int:
   count = max(count, 1)
-  return max((2 * size - count) // (2 * count), 1).bit_length() - 1
+  return int(max((2 * size - count) // (2 * count), 1)).bit_length() - 1
 
 
 def _lengths(values: np.ndarray) -> np.ndarray:

@@ -52,6 +52,22 @@ def test_zeros_what_is_not_finite_and_other_leaves(name):
   np.testing.assert_array_equal(sent.weight, 2)
 
 
+@pytest.mark.parametrize('name', CODES)
+def test_they_go_down_too_and_into_a_buffer_which_counts_nothing(name):
+  update = {'a': jnp.ones((5, 3)), 'b': jnp.ones(4), 'round': jnp.int32(3)}
+
+  def both(update, key):
+    part = CODES[name]()
+    received, _, bits = aggregation.downlink(part).broadcast(update, (), key)
+    sent = sending.send(part, update, cost=None)
+    return received, bits, sent
+
+  received, _, sent = jax.eval_shape(both, update, jax.random.key(0))
+  assert jax.tree.map(lambda x: (x.shape, x.dtype), received) == jax.tree.map(
+      lambda x: (x.shape, x.dtype), update)
+  assert sent.cost is None
+
+
 @pytest.mark.parametrize('name', [
     'quantize', 'quantize entropy', 'qsgd', 'terngrad', 'cast'])
 def test_of_values_left_out_nothing_is_sent(name):

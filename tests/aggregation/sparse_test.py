@@ -8,7 +8,7 @@ from jax import numpy as jnp
 from fedjax_sim.aggregation import selection
 from fedjax_sim.aggregation.random_k import random_k
 from fedjax_sim.aggregation.top_k import top_k
-from fedjax_sim.core import bit_streams
+from fedjax_sim.core import bit_streams, costs
 from fedjax_sim.core.types import Keys
 from tests.aggregation import sending
 
@@ -96,23 +96,34 @@ def test_more_than_there_are():
 
 
 def test_bits_are_those_of_a_coder():
-  """The entries as floats, and where they are."""
+  """Where entries are, and then these as floats."""
   one = {'a': UPDATES['a'][0], 'b': UPDATES['b'][0]}
-  sent = sent_by(top_k(0.2), one)
-  for name, x in sent.update.items():
-    mask = np.asarray(sent.sent[name])
-    written = bit_streams.positions(mask)
-    reader = bit_streams.Reader(np.concatenate([
-        written, bit_streams.floats(np.asarray(x)[mask])]))
-    read = np.zeros(x.size, np.float32)
-    where = reader.positions(x.size)
-    read[where] = reader.floats(where.sum())
-    np.testing.assert_array_equal(read, np.ravel(x))
-    assert sent.cost.values[name] == 32 * mask.sum()
-    assert sent.cost.extra[name] == len(written)
-  seeds = sent_by(random_k(0.2), one).cost.extra
-  assert sum(seeds.values()) == 32
-  assert not any(sent_by(random_k(0.2, shared=True), one).cost.extra.values())
+  for over, leaves in (('vector', [one]), ('leaf', [{'a': one['a']},
+                                                    {'b': one['b']}])):
+    sent = sending.send(top_k(0.2, over=over), one)
+    written = 0
+    for leaf in leaves:
+      x = flat({name: sent.update[name] for name in leaf})
+      mask = flat({name: sent.sent[name] for name in leaf})
+      stream = np.concatenate([
+          bit_streams.positions(mask), bit_streams.floats(x[mask])])
+      reader, read = bit_streams.Reader(stream), np.zeros(x.size, np.float32)
+      where = reader.positions(x.size)
+      read[where] = reader.floats(where.sum())
+      np.testing.assert_array_equal(read, x)
+      written += len(stream)
+    assert costs.total(sent.cost) == written
+  bits = lambda **kwargs: float(costs.total(
+      sending.send(random_k(k=10, **kwargs), one).cost))
+  assert (bits(), bits(shared=True)) == (10 * 32 + 32, 10 * 32)
+
+
+def test_entries_left_out_by_training_do_not_travel():
+  update, sent = {'w': jnp.array([5.0, 3, 4, 1])}, {
+      'w': jnp.array([False, True, True, True])}
+  got = sending.send(top_k(k=2), update, sent=sent)
+  np.testing.assert_array_equal(got.update['w'], [0, 0, 4, 0])
+  assert sum(jax.tree.leaves(got.cost.values)) == 32
 
 
 def draws(count, **kwargs):
@@ -157,7 +168,7 @@ def test_without_the_factor():
 
 
 def test_a_threshold_among_equal_keys():
-  keys = [jnp.array([7, 3, 7], jnp.uint32), jnp.array([7, 0, 7], jnp.uint32)]
-  got = selection.largest(keys, 3)
-  np.testing.assert_array_equal(got[0], [True, False, True])
-  np.testing.assert_array_equal(got[1], [True, False, False])
+  keys = jnp.array([7, 3, 7, 7, 0, 7], jnp.uint32)
+  for k, want in ((1, [1, 0, 0, 0, 0, 0]), (3, [1, 0, 1, 1, 0, 0]),
+                  (5, [1, 1, 1, 1, 0, 1]), (6, [1] * 6)):
+    np.testing.assert_array_equal(selection.largest(keys, k), want)

@@ -70,12 +70,11 @@ def nbytes(tree):
 
 
 def written(update, sent):
-  """The bits of the entries that travel, and of where they are."""
-  return sum(
-      len(bit_streams.positions(mask)) + len(bit_streams.floats(x[mask]))
-      for x, mask in zip(
-          map(np.asarray, jax.tree.leaves(update)),
-          map(np.asarray, jax.tree.leaves(sent)), strict=True))
+  """The bits of where the entries are that travel, and of these."""
+  values, mask = (np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
+                  for tree in (update, sent))
+  return len(bit_streams.positions(mask)) + len(
+      bit_streams.floats(values[mask]))
 
 
 def hearing(algorithm, sizes):

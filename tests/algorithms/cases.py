@@ -7,7 +7,7 @@ import optax
 import pytest
 from jax import numpy as jnp
 
-from fedjax_sim import algorithms, fedjax
+from fedjax_sim import algorithms, fedjax, restrictions
 from fedjax_sim.core.types import FederatedAlgorithm
 from tests.algorithms import tutorial
 
@@ -44,6 +44,9 @@ CASES: dict[str, Case] = {
         model, optax.sgd(rate), lam=0.5, batch_size=4),
     'fedavg': lambda model, rate=0.1: algorithms.fedavg(
         model, optax.sgd(rate), epochs=2, batch_size=4),
+    'fedavg, restricted': lambda model, rate=0.1: algorithms.fedavg(
+        model, optax.sgd(rate, momentum=0.5), epochs=2, batch_size=4,
+        restrict=restrictions.random_mask(0.5)),
     'feddyn': lambda model, rate=0.1: algorithms.feddyn(
         model, optax.sgd(rate), alpha=0.5, epochs=2, batch_size=4),
     'fedexp': lambda model, rate=0.1: algorithms.fedexp(
@@ -82,7 +85,7 @@ CASES: dict[str, Case] = {
 }
 
 # The same algorithms with other arguments, and one of docs/.
-_WITHOUT = {'apfl, adaptive', 'scaffold, option 1',
+_WITHOUT = {'apfl, adaptive', 'fedavg, restricted', 'scaffold, option 1',
             'lasting_momentum of docs/own_algorithm.md'}
 AGGREGATED = sorted(set(CASES) - _WITHOUT)
 
