@@ -58,9 +58,16 @@ class Bound:
 
 @dataclasses.dataclass(frozen=True)
 class BoundChain:
-  """A chain whose parts fit."""
+  """A chain whose parts fit.
 
-  parts: tuple[Bound, ...]
+  Attributes:
+    field: what holds the spec, for errors.
+    parts: in order.
+    combine: makes one of what they stand for.
+  """
+
+  field: str
+  parts: 'tuple[Bound | Function, ...]'
   combine: Callable[..., Any]
 
 
@@ -94,7 +101,7 @@ def build(bound: AnyBound, context: Mapping[str, Any]) -> Any:
     return bound.function
   if isinstance(bound, BoundChain):
     made = [build(part, context) for part in bound.parts]
-    with blamed(bound.parts[0].field, text_of(bound)):
+    with blamed(bound.field, text_of(bound)):
       return bound.combine(*made)
   built = lambda value: map_bound(lambda x: build(x, context), value)
   keywords = {name: built(x) for name, x in bound.arguments.items()}
@@ -162,8 +169,9 @@ def _bind(
     if space.combine is None:
       raise ValueError(f'{space.field} must name one thing, it has no chains, '
                        f'got {specs.text_of(spec)!r}.')
-    return BoundChain(tuple(_bind(part, space, as_function, outer)
-                            for part in spec.parts), space.combine)
+    parts = tuple(_bind(part, space, as_function, outer)
+                  for part in spec.parts)
+    return BoundChain(space.field, parts, space.combine)
   builder, is_part = look_up(spec.name, space, outer)
   if spec.bare and as_function:
     return Function(spec.name, builder)

@@ -211,7 +211,7 @@ def _near(value: str, valid: Sequence[str]) -> str | None:
   """
   def abbreviates(name: str) -> bool:
     rest = iter(name)
-    return len(value) > 1 and value[0] == name[0] and (
+    return len(value) > 1 and name.startswith(value[0]) and (
         all(letter in rest for letter in value))
 
   near = difflib.get_close_matches(value, valid, n=1)

@@ -66,7 +66,7 @@ def _map_numbers(
   if isinstance(bound, BoundChain):
     parts = tuple(_map_numbers(part, function, f'{path}{i}.')
                   for i, part in enumerate(bound.parts))
-    return BoundChain(parts, bound.combine)
+    return BoundChain(bound.field, parts, bound.combine)
   if not isinstance(bound, Bound):
     return bound
   arguments = {}

@@ -37,7 +37,7 @@ def test_not_given_names_the_reason():
 
 
 def test_one_of_knows_what_a_name_is_short_for():
-  valid = ('auto', 'highest', 'tensorfloat32', 'bfloat16')
+  valid = ('', 'auto', 'highest', 'tensorfloat32', 'bfloat16')
   for short, name in (('tf32', 'tensorfloat32'), ('bf16', 'bfloat16')):
     with pytest.raises(ValueError, match=f"Did you mean '{name}'"):
       checks.one_of('precision', short, valid)
