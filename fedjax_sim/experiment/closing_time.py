@@ -6,25 +6,36 @@ import numpy as np
 
 from fedjax_sim.simulation.records import Record
 
-_UNITS = ((86400.0, 'days', 'd'), (3600.0, 'hours', 'h'),
-          (60.0, 'minutes', 'min'), (1.0, 'seconds', 's'))
+_UNITS = ((86400.0, 'days'), (3600.0, 'hours'), (60.0, 'minutes'),
+          (1.0, 'seconds'))
 
 
 def text(seconds: float) -> str:
   """A time such as '3.25 hours'."""
-  length, name, _ = _unit(seconds)
+  length, name = next(
+      (one for one in _UNITS if seconds >= 2 * one[0]), _UNITS[-1])
   return f'{seconds / length:.2f} {name}'
 
 
-def short(seconds: float) -> str:
-  """A time such as '3.25 h', with as few digits as it takes."""
-  length, _, name = _unit(seconds)
-  return f'{seconds / length:.3g} {name}'
+def energy(joules: float) -> str:
+  """An energy such as '47.2 J', '3.25 kJ' or '1.50 kWh'."""
+  if joules < 1e3:
+    return f'{joules:.3g} J'
+  return (f'{joules / 1e3:,.2f} kJ' if joules < 3.6e6 else
+          f'{joules / 3.6e6:,.2f} kWh')
 
 
-def _unit(seconds: float) -> tuple[float, str, str]:
-  """The length of a unit that reads well for a time, and its names."""
-  return next((one for one in _UNITS if seconds >= 2 * one[0]), _UNITS[-1])
+def reports_lost(records: Sequence[Record]) -> str | None:
+  """How many of those that were chosen did not report; None if all did."""
+  timed = [one for one in records if one.get('started') is not None]
+  started = sum(one['started'] for one in timed)
+  lost = started - sum(one['clients'] for one in timed)
+  return f'{lost / started:.1%} of {started:g}' if lost else None
+
+
+def all_failed(records: Sequence[Record]) -> bool:
+  """Whether no round has changed the model, from those of trained ones."""
+  return bool(records) and all(one.get('failed') for one in records)
 
 
 def fields(records: Sequence[Record]) -> dict[str, str]:
@@ -33,17 +44,15 @@ def fields(records: Sequence[Record]) -> dict[str, str]:
   if not timed:
     return {}
   told = {'simulated time': text(timed[-1]['simulated_seconds']),
-          'a round': f"{text(np.median([x['duration'] for x in timed]))} "
-                     '(median)'}
+          'a simulated round':
+              f"{text(np.median([x['duration'] for x in timed]))} (median)"}
   failed = sum(one['failed'] for one in timed)
-  started = sum(one['started'] for one in timed)
-  lost = started - sum(one['clients'] for one in timed)
-  if lost:
-    told['reports lost'] = f'{lost / started:.1%} of {started:g}'
+  if lost := reports_lost(timed):
+    told['reports lost'] = lost
   if failed:
     told['failed rounds'] = f'{failed:g} of {len(timed)}'
   joules = [one['joules'] for one in timed if 'joules' in one]
-  return told | ({'energy': f'{sum(joules) / 3.6e6:.3g} kWh'} if joules else {})
+  return told | ({'energy': energy(sum(joules))} if joules else {})
 
 
 def to_target(records: Sequence[Record], target: float) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedjax_sim.core import checks
-from fedjax_sim.experiment import closing_time, reporting
+from fedjax_sim.experiment import reporting, time_ticks
 
 
 class PlotAxis(NamedTuple):
@@ -16,7 +16,7 @@ class PlotAxis(NamedTuple):
   Attributes:
     label: what it says.
     fields: of records; `()` for the number of the round.
-    text: a number's, None for matplotlib's.
+    text: a number's, None for matplotlib's or `time_ticks`.
     summed: whether fields are added up over all rounds so far.
   """
 
@@ -35,8 +35,7 @@ PLOT_AXES = {
     'bytes': PlotAxis('sent and received by all clients',
                       ('bytes_up', 'bytes_down'), reporting.byte_text),
     'simulated_seconds': PlotAxis(
-        'simulated time', ('simulated_seconds',), closing_time.short,
-        summed=False),
+        'simulated time', ('simulated_seconds',), summed=False),
 }
 
 
@@ -68,13 +67,26 @@ def style(axes: Any, axis: str, ends: Sequence[float]) -> None:
   label, fields, text, _ = PLOT_AXES[axis]
   axes.set_xlabel(label)
   if fields and min(ends) > 0 and max(ends) > 10 * min(ends):
-    axes.set_xscale('log')
+    _logarithm(axes)
   else:
     axes.set_xlim(left=0)
-  if text is not None:
+  if axis == 'simulated_seconds':
+    time_ticks.place(axes.xaxis, max(ends))
+  elif text is not None:
     axes.xaxis.set_major_formatter(lambda x, _: text(x))
   else:
     axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _logarithm(axes: Any) -> None:
+  """Without the points at 0, whose place would be the left edge."""
+  for curve in axes.lines:
+    if curve.get_transform() == axes.transData:  # Not a line across all.
+      x, y = curve.get_data()
+      above = np.asarray(x) > 0
+      curve.set_data(np.asarray(x)[above], np.asarray(y)[above])
+  axes.relim()
+  axes.set_xscale('log')
 
 
 def bytes_on_top(axes: Any, records: Sequence[Mapping[str, Any]]) -> Any:

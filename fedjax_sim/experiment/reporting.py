@@ -98,10 +98,12 @@ class Progress:
       number = f'{number:>{len(str(self._stop))}}/{self._stop}'
     others = [name for name in record if name.startswith('test/')
               and name not in ('test/accuracy', 'test/loss')]
+    failed = bool(record.get('failed'))  # Then nothing was trained.
     shown = [f'{name.replace("/", " ")} {record[name]:.4f}'
-             for name in ('test/accuracy', *others, 'test/loss', 'train/loss')
+             for name in ('test/accuracy', *others, 'test/loss',
+                          *(() if failed else ('train/loss',)))
              if record.get(name) is not None]
-    line = '  '.join([f'round {number}', *shown, *(
+    line = '  '.join([f'round {number}', *shown, *['failed'] * failed, *(
         f'<- reached {target:.1%}' for target in reached)])
     if self._bar is None or reached:
       self._say(line)
@@ -149,6 +151,9 @@ def closing_fields(
     fields['lost'] = (f'the records of {metrics.ranges(lost)}; what is below '
                       'is of the others')
     least = 'at least '
+  if closing_time.all_failed(records):
+    fields['warning'] = ('all rounds failed: nothing was trained, so metrics '
+                         'below are those of the model before')
   told = headline.of(records, higher_is_better or {})
   if told is not None:
     tested = told.tested(records)
@@ -170,8 +175,8 @@ def closing_fields(
   if padded:
     fields['padded steps'] = f'{np.mean(padded):.1%} of those computed'
   fields |= closing_time.fields(records)
-  fields['seconds a round'] = (
-      f'{np.median(seconds):.3f} (median, with evaluation)')
+  fields['computing a round'] = (
+      f'{np.median(seconds):.3f} seconds (median, with evaluation)')
   for name in ('bytes_up', 'bytes_down'):
     known = _values(records, name)
     if len(known) == len(records):

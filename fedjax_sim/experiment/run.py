@@ -36,9 +36,10 @@ from fedjax_sim.experiment.build_run import (
 from fedjax_sim.experiment.check_config import validate
 from fedjax_sim.experiment.checkpoints import Checkpoints
 from fedjax_sim.experiment.client_checkpoints import RunCheckpoints
+from fedjax_sim.simulation import in_time
 from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.plan import evaluate_after
-from fedjax_sim.simulation.simulation import Simulation
+from fedjax_sim.simulation.simulation import Simulation, first_inputs
 
 EXIT_DONE, EXIT_DIVERGED, EXIT_STOPPED = 0, 2, 130
 
@@ -302,7 +303,22 @@ def _cost(simulation: Simulation, state) -> dict[str, str]:
   fields['cost'] = (
       f'{flops / 1e6:.3g} MFLOP an example and local epoch, '
       f'{flops * examples / 1e9:.3g} GFLOP a round and local epoch')
-  return fields
+  return fields | {'traffic': _traffic(simulation)}
+
+
+def _traffic(simulation: Simulation) -> str:
+  """What a client receives and sends in a round, as far as it is known."""
+  # As one model has them: an algorithm may keep several.
+  variables = jax.eval_shape(
+      simulation.model.init, jax.random.key(0), first_inputs(simulation.train))
+  nominal = in_time.nominal_bits(
+      simulation.algorithm, simulation.train.examples, variables)
+  down, up = (
+      reporting.byte_text(bits / 8) + (
+          ' before a compression that varies' if known < bits / 8 else '')
+      for known, bits in zip(
+          simulation.bytes_per_client(), nominal, strict=True))
+  return f'in a round a client receives {down} and sends {up}'
 
 
 def _print_closing(folder: Path, config: ConfigDict) -> None:

@@ -17,6 +17,7 @@ from fedjax_sim.experiment import (
   plots,
   reporting,
   results,
+  sweep_costs,
   workdir,
 )
 from fedjax_sim.experiment.sweep_group import folder_of
@@ -45,15 +46,13 @@ def write(
   told = headline.of(itertools.chain(*records.values()), stated)
   if told is None or told.name != 'test/accuracy':
     targets = ()
-  timed = any('simulated_seconds' in record
-              for record in itertools.chain(*records.values()))
+  costs = sweep_costs.columns(list(records.values()))
   lines = [('run', 'rounds', 'best', 'final', *(f'to {t:.1%}' for t in targets),
-            *(('simulated time',) if timed else ()),
-            *(("clients' own", 'worst tenth') if held_out else ()))]
-  for label, path in files_of.items():
+            *costs, *(("clients' own", 'worst tenth') if held_out else ()))]
+  for i, (label, path) in enumerate(files_of.items()):
     lines.append((
         label, *_outcome(records[label], rounds[label], targets, told),
-        *((_time(records[label]),) if timed else ()),
+        *(column[i] for column in costs.values()),
         *(_of_clients(path) if held_out else ())))
   text = reporting.table(lines)
   print(text)
@@ -117,12 +116,6 @@ def median(
   return rows
 
 
-def _time(records: Sequence[Record]) -> str:
-  """The simulated time of a run."""
-  last = records[-1].get('simulated_seconds') if records else None
-  return '-' if last is None else closing_time.text(last)
-
-
 def _of_clients(folder: Path) -> tuple[str, str]:
   """Mean and 10th percentile of the clients' own accuracies."""
   found = workdir.read_json(folder / results.CLIENTS_FILE) or {}
@@ -137,6 +130,8 @@ def _outcome(
   """Rounds done, best and final value, rounds to each target accuracy."""
   done = records[-1]['round'] if records else 0
   text = f'{done}' if done >= rounds else f'diverged after {done}'
+  if closing_time.all_failed([one for one in records if one['round'] > 0]):
+    text += ', all failed'
   values = [r[told.name] for r in told.tested(records)] if told else []
   if not values:
     return [text, '-', '-', *('-' for _ in targets)]

@@ -82,9 +82,14 @@ def label(
 ) -> str:
   """A run's name: the fields that are swept, and their values."""
   values = {**config.to_dict(), **setting}
-  return ','.join(
-      f'{n}={values[n]:g}' if isinstance(values[n], float)
-      else f'{n}={values[n]}' for n in fields)
+  return ','.join(f'{name}={_shown(values[name])}' for name in fields)
+
+
+def _shown(value: Any) -> str:
+  """A value in a name; an empty text, as of no uplink, is 'none'."""
+  if value == '':
+    return 'none'
+  return f'{value:g}' if isinstance(value, float) else f'{value}'
 
 
 def _identity(name: str, value: Any) -> Any:

@@ -207,7 +207,29 @@ def test_curves_against_simulated_time(tmp_path, figures):
   axes = figures[-1].axes[0]
   np.testing.assert_allclose(axes.lines[0].get_xdata(), [0, 3600, 9000])
   assert axes.get_xlabel() == 'simulated time'
-  assert axes.xaxis.get_major_formatter()(9000.0) == '2.5 h'
+  figures[-1].canvas.draw()
+  assert [tick.get_text() for tick in axes.get_xticklabels()][1:4] == [
+      '0 min', '20 min', '40 min']
+
+
+@pytest.mark.parametrize('end', [0.07, 5, 50, 1000, 9e3, 4e4, 2e5, 3e6, 1e8])
+@pytest.mark.parametrize('scale', [1, 30])
+def test_ticks_of_time_are_whole(tmp_path, figures, end, scale):
+  """On a line, and where a run ends 30 times sooner on a logarithm."""
+  runs = {f'{end}': [row | {'simulated_seconds': end * row['round'] / 3}
+                     for row in rows_of([0.3, 0.5, 0.6])]
+          for end in {end, end / scale}}
+  plots.curves(runs, tmp_path / 'c.png', axis='simulated_seconds')
+  axes = figures[-1].axes[0]
+  assert axes.get_xscale() == ('log' if scale > 1 else 'linear')
+  figures[-1].canvas.draw()
+  low, high = axes.get_xlim()
+  texts = [tick.get_text() for tick, x in zip(
+      axes.get_xticklabels(), axes.get_xticks(), strict=True)
+      if low <= x <= high]
+  assert 1 <= len(texts) <= 10
+  for number, unit in (text.split() for text in texts):
+    assert unit == 's' or float(number) == int(number)
 
 
 def test_a_run_without_points_leaves_the_others(tmp_path, figures):
@@ -244,6 +266,30 @@ def test_bytes_far_apart_are_drawn_on_a_logarithm(tmp_path, figures):
             'plain': with_bytes([0.5, 0.6], 1e5)}
     plots.curves(runs, tmp_path / 'c.png', axis='bytes_up')
     assert figures[-1].axes[0].get_xscale() == scale
+
+
+@pytest.mark.parametrize('axis, fields', [
+    ('bytes_up', ('bytes_up',)), ('bytes', ('bytes_up', 'bytes_down')),
+    ('simulated_seconds', ('simulated_seconds',))])
+@pytest.mark.parametrize('best', [False, True])
+def test_what_lies_at_0_is_not_drawn_on_a_logarithm(
+    tmp_path, figures, axis, fields, best):
+  """The model before training has cost nothing; it may be the best so far."""
+  runs = {f'{cost}': [
+      {'round': r, 'test/accuracy': v} | dict.fromkeys(fields, cost * r)
+      for r, v in enumerate((0.55, 0.5, 0.6))] for cost in (10.0, 1e4)}
+  plots.curves(runs, tmp_path / 'c.png', axis=axis, targets=[0.6], best=best)
+  axes = figures[-1].axes[0]
+  assert axes.get_xscale() == 'log'
+  across = [x for x in axes.lines if x.get_transform() != axes.transData]
+  curves = [x for x in axes.lines if x not in across]
+  assert len(across) == 1 and len(across[0].get_xdata()) == 2
+  assert len(curves) == (4 if best else 2)
+  for curve in curves:
+    assert len(curve.get_xdata()) == 2 and min(curve.get_xdata()) > 0
+    dotted = curve.get_linestyle() != '-'
+    assert curve.get_ydata()[0] == (0.55 if dotted else 0.5)
+  assert axes.get_xlim()[0] > 1
 
 
 def test_one_run_has_its_bytes_on_top(tmp_path, figures):

@@ -1,6 +1,6 @@
 import pytest
 
-from fedjax_sim.experiment import reporting
+from fedjax_sim.experiment import closing_time, reporting
 
 
 @pytest.mark.parametrize('value,text', [
@@ -25,7 +25,7 @@ def test_closing_table():
   assert fields['final test accuracy'] == '0.6000'
   assert fields['mean of the last ten'].startswith('0.6500')
   assert fields['rounds to 90.0%'] == '2.5'
-  assert fields['seconds a round'].startswith('0.650')
+  assert fields['computing a round'].startswith('0.650 seconds')
   assert (fields['bytes up'], fields['bytes down']) == ('120 B', '240 B')
 
 
@@ -117,9 +117,35 @@ def test_closing_table_tells_simulated_time():
                'joules': 1.2e6}
   fields = reporting.closing_fields(records, [0.85, 0.95])
   assert fields['simulated time'] == '3.00 hours'
-  assert fields['a round'] == '60.00 minutes (median)'
+  assert fields['a simulated round'] == '60.00 minutes (median)'
   assert fields['time to 85.0%'] == '3.00 hours'
   assert fields['time to 95.0%'] == 'not reached'
   assert fields['reports lost'] == '46.7% of 30'
   assert fields['failed rounds'] == '1 of 3'
-  assert fields['energy'] == '1 kWh'
+  assert fields['energy'] == '1.00 kWh'
+  assert 'warning' not in fields
+
+
+@pytest.mark.parametrize('joules, text', [
+    (47.16, '47.2 J'), (4716, '4.72 kJ'), (3.5e6, '3,500.00 kJ'),
+    (7.2e9, '2,000.00 kWh')])
+def test_energy(joules, text):
+  assert closing_time.energy(joules) == text
+
+
+def test_failed_rounds_are_told(capsys):
+  """They have no loss of training; a record before it is written has NaN."""
+  records = [row | {'failed': failed, 'train/loss': float('nan'),
+                    'simulated_seconds': 1.0, 'duration': 1.0, 'started': 2,
+                    'clients': 0}
+             for row, failed in zip(rows([0.1, 0.1]), (1, 1), strict=True)]
+  progress = reporting.Progress([], 0, 2, targets=[])
+  progress.update([records[0], records[1] | {'failed': 0, 'train/loss': 0.5}])
+  progress.close()
+  first, second = capsys.readouterr().out.splitlines()
+  assert first.endswith('  failed') and 'train' not in first
+  assert 'failed' not in second and second.endswith('train loss 0.5000')
+  fields = reporting.closing_fields(records, [])
+  assert fields['warning'].startswith('all rounds failed')
+  records[1]['failed'] = 0
+  assert 'warning' not in reporting.closing_fields(records, [])

@@ -194,6 +194,8 @@ def test_dry_run_writes_nothing(tmp_path, capsys):
   # Forward and backward of a 64 x 10 product are about 4 * 640 operations.
   flops = float(re.search(r'([\d.e-]+) MFLOP', out)[1]) * 1e6
   assert 0.5 < flops / (4 * 640) < 4
+  # 650 numbers of 4 bytes each way.
+  assert 'receives 2.6 kB and sends 2.6 kB' in out
 
 
 def test_dry_run_of_several_models_counts_the_work_on_one(tmp_path, capsys):

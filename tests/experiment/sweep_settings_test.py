@@ -89,6 +89,13 @@ def test_spellings_of_one_run_are_refused(text):
     sweep_settings.parse(default.get_config(), [text])
 
 
+def test_an_empty_value_has_a_name():
+  config = default.get_config()
+  assert sweep_settings.label(
+      ['uplink', 'client_lr'], config, {'uplink': '', 'client_lr': 0.1}
+  ) == 'uplink=none,client_lr=0.1'
+
+
 def test_a_runs_folder_stays_in_that_of_the_sweep(tmp_path):
   labels = ['client_lr=0.1', 'data_dir=../../a', 'data_dir=.._.._a',
             'dataset=tfds("a/b")', 'dataset=tfds("a_b")',

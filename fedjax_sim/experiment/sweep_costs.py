@@ -1,0 +1,47 @@
+"""Columns of a sweep's table: what each run has cost its clients."""
+
+from collections.abc import Sequence
+
+from fedjax_sim.experiment import closing_time, reporting
+from fedjax_sim.simulation.records import Record
+
+
+def columns(runs: Sequence[Sequence[Record]]) -> dict[str, list[str]]:
+  """The costs in which runs differ, or that vary from round to round.
+
+  Simulated time always where there is one; reports lost where there are any.
+
+  Args:
+    runs: the records of each.
+
+  Returns:
+    Head -> an entry for each run, '-' where its records don't tell.
+  """
+  runs = [[one for one in run if one['round'] > 0] for run in runs]
+  found = {}
+  for field in ('bytes_up', 'bytes_down'):
+    known = {one.get(field) for run in runs for one in run} - {None}
+    if len(known) > 1:
+      found[field.replace('_', ' ')] = [_bytes(run, field) for run in runs]
+  times = [run[-1].get('simulated_seconds') if run else None for run in runs]
+  if any(time is not None for time in times):
+    found['simulated time'] = [
+        '-' if time is None else closing_time.text(time) for time in times]
+  lost = [closing_time.reports_lost(run) for run in runs]
+  if any(lost):
+    found['reports lost'] = [
+        text or ('0' if _is_timed(run) else '-')
+        for text, run in zip(lost, runs, strict=True)]
+  return found
+
+
+def _bytes(run: Sequence[Record], field: str) -> str:
+  """Of all clients and rounds."""
+  values = [one.get(field) for one in run]
+  if not values or None in values:
+    return '-'
+  return reporting.byte_text(sum(values))
+
+
+def _is_timed(run: Sequence[Record]) -> bool:
+  return any(one.get('started') is not None for one in run)
