@@ -274,8 +274,15 @@ class _OfFieldError(ValueError):
 def _of_field(bound: Bound, error: ValueError) -> _OfFieldError | None:
   """The error with the config's field, if it begins with what one has set."""
   found = re.match(r'(\w+)(?=[ =])', str(error))
-  if not found or found[1] not in {*bound.context} & {*bound.fields}:
+  if not found:
     return None
+  of_parameters = {*bound.context} & {*bound.fields}
+  if found[1] not in of_parameters:
+    # Several fields may make one argument, such as an aggregator.
+    makers = re.findall(r'\w+', ' '.join(
+        bound.fields[name] for name in of_parameters
+        if ', ' in bound.fields[name]))
+    return _OfFieldError(str(error)) if found[1] in makers else None
   field = bound.fields[found[1]].split(' (')[0]
   return _OfFieldError(f'{field}{_sentence(str(error)[found.end():])}, for '
                        f'{bound.field}={text_of(bound)}.')

@@ -1,15 +1,18 @@
-"""Parts of the aggregation whose errors, when they run, name their field."""
+"""Parts of a round whose errors, when they run, name their field."""
 
 import functools
 from collections.abc import Callable
 from typing import Any
 
+from fedjax_sim.clients.restrictions import Restriction
 from fedjax_sim.core import builders
 from fedjax_sim.core.types import Aggregator, MessageTransform, Reducer
 
+_KINDS = MessageTransform | Reducer | Aggregator | Restriction
+
 
 def blamed_part(field: str, text: str, part: Any) -> Any:
-  """The same transform, reducer or aggregator, with errors of this field.
+  """The same transform, reducer …, with errors of this field.
 
   What a part can't do with a model's messages it only finds out when it is
   traced, deep inside of a round.
@@ -20,7 +23,7 @@ def blamed_part(field: str, text: str, part: Any) -> Any:
     part: what it stands for.
   """
   again = functools.partial(blamed_part, field, text)
-  if isinstance(part, MessageTransform | Reducer | Aggregator):
+  if isinstance(part, _KINDS):
     # The engine compares `merge` with `trees.add`.
     return part._replace(**{
         name: again(value) for name, value in zip(

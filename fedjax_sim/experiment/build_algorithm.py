@@ -49,7 +49,9 @@ def make_algorithm(
          'cohort_size': cohort_size(config, num_clients)}
   optimizer = lambda side, rate: _made(
       bound, f'{side}_optimizer', run | {'learning_rate': rate})
-  restrict = bound['restrict'] and _made(bound, 'restrict', run)
+  restrict = bound['restrict'] and blamed_part(
+      'restrict', builders.text_of(bound['restrict']),
+      _made(bound, 'restrict', run))
   return _made(bound, 'algorithm', run | _training(config, value) | {
       'restrict': restrict,
       'model': model,

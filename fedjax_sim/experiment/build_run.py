@@ -73,7 +73,7 @@ def build(
     ValueError: a field is out of range, or the data can't be had.
   """
   validate(config)
-  with field_names.in_errors(config):
+  with field_names.in_errors(config, spec_fields.texts(config)):
     return _build(config, shape, say)
 
 

@@ -72,24 +72,29 @@ def check(groups: Sequence[tuple[ConfigDict, Sequence[Setting]]]) -> None:
       check_setting(config, setting, settings[0])
     if len(settings) > 1:
       _check_together(config)
-  with field_names.in_errors(groups[0][0]):
-    _check_builders(groups)
+  datasets = {}
+  for config, settings in groups:
+    with field_names.in_errors(config, spec_fields.texts(config)):
+      _check_builders(config, settings, datasets)
 
 
 def _check_builders(
-    groups: Sequence[tuple[ConfigDict, Sequence[Setting]]]) -> None:
-  """ValueError if a builder refuses what it is given."""
-  datasets = {}
-  for config, settings in groups:
-    if config.dataset not in datasets:
-      datasets[config.dataset] = build_run.load_dataset(config)
-    dataset = datasets[config.dataset]
-    federations = [federate(dataset.train, partition, names)
-                   for names, partition, _ in _dealt(config, settings, dataset)]
-    model = build_run.make_model(config, dataset)
-    check_algorithms(
-        config, settings, model, dataset, federations[0].num_clients)
-    _check_time(config, settings, model, federations)
+    config: ConfigDict, settings: Sequence[Setting],
+    datasets: dict[str, Dataset],
+) -> None:
+  """ValueError if a builder refuses what it is given.
+
+  `datasets` are those that were loaded, to which it adds.
+  """
+  if config.dataset not in datasets:
+    datasets[config.dataset] = build_run.load_dataset(config)
+  dataset = datasets[config.dataset]
+  federations = [federate(dataset.train, partition, names)
+                 for names, partition, _ in _dealt(config, settings, dataset)]
+  model = build_run.make_model(config, dataset)
+  check_algorithms(
+      config, settings, model, dataset, federations[0].num_clients)
+  _check_time(config, settings, model, federations)
 
 
 def _check_time(

@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 # What functions call some of the fields that they are given.
 _ARGUMENTS = {'test_fraction': 'client_test_fraction', 'epochs': 'local_epochs',
@@ -10,13 +10,17 @@ _ARGUMENTS = {'test_fraction': 'client_test_fraction', 'epochs': 'local_epochs',
 
 
 @contextlib.contextmanager
-def in_errors(fields: Collection[str]) -> Iterator[None]:
+def in_errors(
+    fields: Collection[str], specs: Mapping[str, str] | None = None
+) -> Iterator[None]:
   """Puts 'config.' before an error that begins with the name of a field.
 
   So checks don't need to know whether a config or a caller gave the value.
 
   Args:
     fields: the names of all fields.
+    specs: those whose values are told too, by field: of a value that takes
+      several parts to refuse, what is said need not have it.
   """
   try:
     yield
@@ -25,5 +29,9 @@ def in_errors(fields: Collection[str]) -> Iterator[None]:
     name = found and _ARGUMENTS.get(found[1], found[1])
     if not found or name not in fields:
       raise
-    raise ValueError(
-        f'config.{name}{str(error)[found.end():]}') from error
+    rest, value = str(error)[found.end():], (specs or {}).get(name)
+    if value and rest[0] == ':':
+      rest = f'={value}{rest}'
+    elif value and rest[0] == ' ':
+      rest = f'={value}: {error}'
+    raise ValueError(f'config.{name}{rest}') from error

@@ -214,6 +214,11 @@ def _bind(field: str, text: str) -> AnyBound:
   return bound
 
 
+def texts(config: ConfigDict) -> dict[str, str]:
+  """Field -> its text, for all fields that hold a spec."""
+  return {field: config[field] for field in spaces()}
+
+
 def bind_all(config: ConfigDict) -> dict[str, AnyBound | None]:
   """Field -> its spec, for all fields that hold one."""
   return {field: bind(field, config[field]) for field in spaces()}
@@ -224,10 +229,21 @@ def make(field: str, bound: AnyBound, context: Mapping[str, Any]) -> Any:
 
   Raises:
     ValueError: a builder refuses an argument, or makes something else than the
-      field holds.
+      field holds; names the field and all of its spec.
   """
+  whole = f'{field}={builders.text_of(bound)}'
+  try:
+    return _made(field, bound, context)
+  except ValueError as error:
+    start, text = f'{field}=', str(error)
+    if not text.startswith(start) or text.startswith(whole):
+      raise
+    raise type(error)(f'{whole}: {text.removeprefix(start)}') from error
+
+
+def _made(field: str, bound: AnyBound, context: Mapping[str, Any]) -> Any:
   if isinstance(bound, builders.BoundChain):
-    made = [make(field, part, context) for part in bound.parts]
+    made = [_made(field, part, context) for part in bound.parts]
     with builders.blamed(field, builders.text_of(bound)):
       return bound.combine(*made)
   made = builders.build(bound, context)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import traceback
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -171,7 +172,9 @@ def _first_state(
   """
   try:
     state = engine_lib.first_state(algorithm, train, variables)
-  except ValueError:
+  except ValueError as error:
+    if error.__cause__ is None and _is_ours(error):
+      raise type(error)(*error.args) from None  # Without JAX's frames.
     raise
   except Exception as error:  # Of the user's functions too.
     raise ValueError(
@@ -185,6 +188,13 @@ def _first_state(
         f'algorithm has a state of {need / 1e9:.1f} GB with this model, the '
         f'device has {have / 1e9:.1f} GB of memory.')
   return state
+
+
+def _is_ours(error: Exception) -> bool:
+  """Whether this package has raised it, and says what is wrong."""
+  frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+  return frames[-1].f_globals['__name__'].startswith(
+      f'{__name__.split(".")[0]}.')
 
 
 def _evaluation_sets(

@@ -168,8 +168,8 @@ def timeline(
   _check_over_selection(reporting, sampler)
   if reporting.is_partial and not counts_steps:
     raise ValueError(
-        "late='partial' needs an algorithm whose work is counted in local "
-        'steps that can be cut short, such as fedavg with a batch_size.')
+        "reporting: late='partial' needs an algorithm whose work is counted in "
+        'local steps that can be cut short, such as fedavg with a batch_size.')
   _check_deadline(made)
   made.round(0)  # Raises where too few are ever eligible.
   return made
@@ -199,6 +199,6 @@ def _check_deadline(made: Timeline) -> None:
   if able < least:
     needed = np.sort(seconds)[least - 1] if least <= len(seconds) else np.inf
     raise ValueError(
-        f'deadline must let enough clients report, {least} in a round, of whom '
-        f'the last takes {needed:.4g} s at best, got {reporting.deadline:g} s, '
+        f'reporting: deadline must let enough clients report, {least} in a '
+        f'round, of whom the last takes {needed:.4g} s at best, got {reporting.deadline:g} s, '
         f'within which {able} can.')

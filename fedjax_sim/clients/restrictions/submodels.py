@@ -249,5 +249,5 @@ def _check(name: str, builder: str, algorithm: FederatedAlgorithm) -> None:
                      'message in a round, and send one.')
   if not algorithm.aggregator.reducer.plain:
     raise ValueError(
-        f'{name} needs the weighted mean of the clients that have an entry, '
-        'and so no reduce and no aggregate.')
+        'reduce must be weighted_mean(), of the clients that have an entry, '
+        f'beside restrict={name}, got {algorithm.aggregator.reducer.name}.')

@@ -155,7 +155,7 @@ def test_errors():
     with pytest.raises(ValueError, match='which its hidden units are'):
       build(model)
   for reducer in (aggregation.median(), aggregation.fixed_mean(3.0)):
-    with pytest.raises(ValueError, match='needs the weighted mean'):
+    with pytest.raises(ValueError, match='reduce must be weighted_mean'):
       build(aggregator=aggregation.aggregator(reduce=reducer))
   algorithm = build(aggregator=aggregation.aggregator(aggregation.rotate()))
   with pytest.raises(ValueError, match='rotate must be given all values'):
