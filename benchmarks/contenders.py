@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import queue
+import shutil
 import subprocess
 import sys
 import threading
@@ -83,22 +84,46 @@ def folder(environment: str) -> Path:
   return Path(cache) / 'fedjax_sim' / 'benchmarks' / environment
 
 
-def setup(environment: str, requirements: Path = REQUIREMENTS) -> None:
+def setup(
+    environment: str, requirements: Path = REQUIREMENTS,
+    least: tuple[int, int] = (3, 11),
+) -> None:
   """Makes a virtual environment with the pinned packages, if it isn't there.
 
   Args:
     environment: its name.
     requirements: the folder with its file of packages.
+    least: version of Python that the packages need.
+
+  Raises:
+    ValueError: there is no such Python.
   """
   if is_set_up(environment, requirements):
     return
   target, file = folder(environment), requirements / f'{environment}.txt'
+  python = _interpreter(least)
   print(f'setting up {environment}', flush=True)
   subprocess.run(
-      [sys.executable, '-m', 'venv', '--clear', target], check=True)
+      [python, '-m', 'venv', '--clear', target], check=True)
   subprocess.run([target / 'bin' / 'python', '-m', 'pip', 'install',
                   '--quiet', '--requirement', file], check=True)
   (target / 'requirements.txt').write_text(file.read_text())
+
+
+def _interpreter(least: tuple[int, int]) -> str:
+  """This Python, or a newer one on the path where it is too old."""
+  if sys.version_info[:2] >= least:
+    return sys.executable
+  major, minor = least
+  for version in range(minor, minor + 4):
+    found = shutil.which(f'python{major}.{version}')
+    if found and not subprocess.run(
+        [found, '--version'], capture_output=True).returncode:
+      return found
+  raise ValueError(
+      f'this environment needs Python {major}.{minor} or newer, as '
+      f'python{major}.{minor} on the path; this is Python '
+      f'{sys.version_info[0]}.{sys.version_info[1]}.')
 
 
 def is_set_up(environment: str, requirements: Path = REQUIREMENTS) -> bool:

@@ -1,6 +1,6 @@
 """What a round becomes on an H100 and on a TPU, compiled without having one.
 
-  python -m benchmarks.compiled --setup                 make environments
+  python -m benchmarks.compiled --setup                 make environments (Python 3.12)
   python -m benchmarks.compiled --target gpu --model mnist_2nn --clients 10
       [--devices 4] [--unequal] [--algorithm scaffold] [--lanes 10]
       [--checkout DIR] [--dump DIR]                     one case, printed
@@ -57,7 +57,7 @@ def main() -> None:
   arguments = _parse()
   if arguments.setup:
     for target in TARGETS.values():
-      contenders.setup(target.environment, REQUIREMENTS)
+      contenders.setup(target.environment, REQUIREMENTS, least=(3, 12))
     return
   if arguments.report:
     report.PAGE.write_text(report.page())
