@@ -70,8 +70,9 @@ def fields(page, heading, label):
 def test_a_version_that_is_not_known_is_left_out(path, tmp_path):
   line = record('mnist_2nn/iid/C0.1/E1/B50', [[60]])
   store.append(path, line | {'versions': {'fedjax_sim': None, 'flax': '7'}})
-  (tmp_path / 'notes.md').write_text('')
-  page = report.write(path, tmp_path / 'docs', tmp_path / 'notes.md').read_text()
+  notes = tmp_path / 'notes.md'
+  notes.write_text('')
+  page = report.write(path, tmp_path / 'docs', notes).read_text()
   assert '| flax 7 |' in page and 'fedjax_sim None' not in page
 
 
