@@ -1,6 +1,6 @@
 """What a round becomes on an H100 and on a TPU, compiled without having one.
 
-  python -m benchmarks.compiled --setup                 make environments (Python 3.12)
+  python -m benchmarks.compiled --setup      make environments (Python 3.12)
   python -m benchmarks.compiled --target gpu --model mnist_2nn --clients 10
       [--devices 4] [--unequal] [--algorithm scaffold] [--lanes 10]
       [--checkout DIR] [--dump DIR]                     one case, printed

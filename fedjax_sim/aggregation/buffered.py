@@ -29,12 +29,14 @@ class Stage(NamedTuple):
       zeros and `present` False.
     initial: `(message, num_clients, key) -> state`, `()` for none.
     tolerant: as in `Reducer`, of the last stage.
+    ranks: as in `Reducer`.
   """
 
   name: str
   run: Callable[..., tuple[Message | Aggregate, PyTree, dict]]
   initial: Callable[..., PyTree] = lambda message, num_clients, key: ()
   tolerant: bool = False
+  ranks: bool = False
 
 
 def buffered(*stages: Stage | MessageTransform | Reducer) -> Reducer:
@@ -93,7 +95,8 @@ def buffered(*stages: Stage | MessageTransform | Reducer) -> Reducer:
     return messages, new, metrics
 
   return Reducer(init, accumulate, trees.add, finalize, initial,
-                 tolerant=named[-1].tolerant)
+                 tolerant=named[-1].tolerant, name='buffered(…)',
+                 ranks=any(stage.ranks for stage in named))
 
 
 def _with_bools(buffer: Message) -> Message:
@@ -196,6 +199,7 @@ def _reducer_stage(reducer: Reducer) -> Stage:
     accumulator = reducer.accumulate(
         reducer.init(one, len(messages.present)), messages)
     return reducer.finalize(accumulator, state, broadcast, key)
-  return Stage('reducer', run, reducer.initial, reducer.tolerant)
+  return Stage('reducer', run, reducer.initial, reducer.tolerant,
+               reducer.ranks)
 
 

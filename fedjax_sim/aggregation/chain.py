@@ -35,7 +35,7 @@ def aggregator(
 
   Raises:
     ValueError: an argument is no transform, or `reduce` no reducer, or not one
-      that a transform needs.
+      that fits the transforms.
   """
   for given in transforms:
     if isinstance(given, Reducer):
@@ -49,7 +49,13 @@ def aggregator(
     if given.needs_linear and not reduce.linear:
       raise ValueError(
           f'reduce must be a mean, weighted_mean() or fixed_mean(n), beside '
-          f'{given.name!r}, which adds up what is sent, got another reducer.')
+          f'{given.name!r}, which adds up what is sent, got {reduce.name}.')
+    selects = reduce.ranks and encodings.selecting(given.encodings)
+    if selects:
+      raise ValueError(
+          f'reduce must not be {reduce.name} beside {selects!r}, which selects '
+          'some values: the others would count as zeros, of which most clients '
+          'have one in a coordinate. A mean fits, such as weighted_mean().')
   return Aggregator(chain(*transforms) if transforms else None, reduce)
 
 

@@ -13,8 +13,8 @@ Practically Faster Error Feedback" (2021), algorithm 1, where a client's update
 is its gradient; with some of the clients in a round it is EF21-PP of
 Fatkhullin, Sokolov, Gorbunov, Li, Richtárik, "EF21 with Bells & Whistles: Six
 Algorithmic Extensions of Modern Error Feedback" (2021), algorithm 4, in which
-the weights are equal. C must be contractive, as `top_k` is: an unbiased
-compressor, such as `random_k`, makes g_k diverge.
+the weights are equal. C must be a contraction (`contraction`), as `top_k` is:
+with `random_k`, unbiased and of few entries, g_k would diverge.
 
 Clients that are seldom drawn: the mean is over all clients that have taken part
 so far, with the estimate that each left behind. So what the server steps by is
@@ -40,11 +40,12 @@ def ef21(*compressors: MessageTransform) -> MessageTransform:
   to zero as updates settle. It needs a mean as the reducer.
 
   Args:
-    *compressors: in order, as in `chain`, contractive together.
+    *compressors: in order, as in `chain`, contractions.
 
   Raises:
-    ValueError: one is no transform of what clients send; when run, messages are
-      in groups, as those of ifca are, or some entries do not travel.
+    ValueError: one is no transform of what clients send, or known to be no
+      contraction; when run, messages are in groups, as those of ifca are, or
+      some entries do not travel.
   """
   inner = wrapped('ef21', compressors)
 
@@ -86,7 +87,8 @@ def ef21(*compressors: MessageTransform) -> MessageTransform:
 
   return MessageTransform(
       'ef21', init, client_init, client, inner.decode, server,
-      encodings=(Encoding('ef21', Kind.REPAYS),), needs_linear=True)
+      encodings=(Encoding('ef21', Kind.REPAYS, within=inner.encodings),),
+      needs_linear=True)
 
 
 def _zeros(weight):

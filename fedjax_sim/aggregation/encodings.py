@@ -7,7 +7,10 @@ or has a kind of its own.
 
 import enum
 import itertools
+from collections.abc import Callable
 from typing import NamedTuple
+
+from fedjax_sim.core.types import PyTree
 
 
 class Kind(enum.IntEnum):
@@ -36,6 +39,11 @@ _DOES = {Kind.SCALES: 'scales all values', Kind.MIXES: 'mixes all values',
          Kind.REPAYS: 'sends later what is lost now'}
 
 
+# What a part lacks to be a contraction of an update; '' if it is one, or if
+# that is not known. See `contraction`.
+Lacks = str | Callable[[PyTree], str]
+
+
 class Encoding(NamedTuple):
   """What a part does to values.
 
@@ -43,15 +51,26 @@ class Encoding(NamedTuple):
     name: the part's, for errors.
     kind: what it does.
     leaves: the patterns of the `on`s around it, the outer one first.
+    lacks: what the part would have to be given instead, to be a contraction; a
+      function of an update, or of its shapes, where that depends on how many
+      values there are.
+    within: of what is `REPAYS`, the encodings inside of it.
   """
 
   name: str
   kind: Kind
   leaves: tuple[str, ...] = ()
+  lacks: Lacks = ''
+  within: tuple['Encoding', ...] = ()
 
-  def on(self, pattern: str) -> 'Encoding':
-    """The same, of the leaves that a pattern fits."""
-    return self._replace(leaves=(pattern, *self.leaves))
+  def on(
+      self, pattern: str, chosen: Callable[[PyTree], PyTree]
+  ) -> 'Encoding':
+    """The same, of the leaves that a pattern fits, which `chosen` leaves."""
+    lacks = self.lacks
+    return self._replace(
+        leaves=(pattern, *self.leaves), lacks=lacks if isinstance(
+            lacks, str) else lambda update: lacks(chosen(update)))
 
 
 def check_order(encodings: tuple[Encoding, ...]) -> None:
@@ -76,6 +95,17 @@ def check_order(encodings: tuple[Encoding, ...]) -> None:
           f'a chain must have {after.name!r} before {before.name!r}: '
           f'{after.name!r} {_DOES[after.kind]}, which would undo that '
           f'{before.name!r} {_DOES[before.kind]}.')
+
+
+def selecting(encodings: tuple[Encoding, ...]) -> str | None:
+  """The name of the first one that selects values; None if there is none."""
+  for encoding in encodings:
+    if encoding.kind == Kind.SELECTS:
+      return encoding.name
+    inner = selecting(encoding.within)
+    if inner:
+      return inner
+  return None
 
 
 def _of_same_leaves(before: Encoding, after: Encoding) -> bool:

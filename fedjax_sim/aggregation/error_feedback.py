@@ -26,7 +26,7 @@ The memory is as large as an update, for each client of the federation.
 import jax
 from jax import numpy as jnp
 
-from fedjax_sim.aggregation import kinds
+from fedjax_sim.aggregation import contraction, kinds
 from fedjax_sim.aggregation.chain import chain
 from fedjax_sim.aggregation.encodings import Encoding, Kind
 from fedjax_sim.core import precision, trees
@@ -44,10 +44,12 @@ def error_feedback(*compressors: MessageTransform) -> MessageTransform:
   finite, keeps the memory that it had.
 
   Args:
-    *compressors: in order, as in `chain`. They are decoded on the client, too.
+    *compressors: in order, as in `chain`, contractions (`contraction`). They
+      are decoded on the client, too.
 
   Raises:
-    ValueError: one is no transform of what clients send.
+    ValueError: one is no transform of what clients send, or known to be no
+      contraction; of a code of values, when a simulation is built.
   """
   inner = wrapped('error_feedback', compressors)
 
@@ -69,7 +71,8 @@ def error_feedback(*compressors: MessageTransform) -> MessageTransform:
 
   return inner._replace(
       name='error_feedback', parts=(), client=client,
-      encodings=(Encoding('error_feedback', Kind.REPAYS),),
+      encodings=(Encoding(
+          'error_feedback', Kind.REPAYS, within=inner.encodings),),
       client_init=lambda message: (
           precision.wide_zeros(message.update), inner.client_init(message)))
 
@@ -79,8 +82,11 @@ def wrapped(
 ) -> MessageTransform:
   """The compressors as one, for a wrapper that decodes on the client.
 
+  Its `init` raises where one is no contraction of vectors so long.
+
   Raises:
-    ValueError: there is none, or one is no transform of what clients send.
+    ValueError: there is none, or one is no transform of what clients send, or
+      no contraction of any update.
   """
   if not compressors:
     raise ValueError(f'{name} needs a compressor, as {name}(top_k(0.01)) has.')
@@ -96,7 +102,13 @@ def wrapped(
   if odd:
     raise ValueError(f'{name} takes compressors, such as top_k(0.01), got '
                      f'{odd[0]!r}, which must stand before it in the chain.')
-  return inner
+  contraction.check(name, inner.encodings)
+
+  def init(message: Message, num_clients: int, key):
+    contraction.check(name, inner.encodings, message.update)
+    return inner.init(message, num_clients, key)
+
+  return inner._replace(init=init)
 
 
 def _travelling(message: Message):

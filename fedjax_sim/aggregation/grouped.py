@@ -47,7 +47,8 @@ def grouped(reducer: Reducer) -> Reducer:
   adds = reducer.merge is trees.add
   return Reducer(
       init, accumulate, trees.add if adds else jax.vmap(reducer.merge),
-      finalize, initial, tolerant=reducer.tolerant)
+      finalize, initial, tolerant=reducer.tolerant, name=reducer.name,
+      ranks=reducer.ranks)
 
 
 def _copies(tree, count: int):

@@ -25,7 +25,7 @@ def weighted_mean() -> Reducer:
   weigh = lambda messages: jax.vmap(trees.scale_rows)(
       messages.update, messages.weight)
   return Reducer(_init, _sum_of(weigh), trees.add, finalize, plain=True,
-                 linear=True)
+                 linear=True, name='weighted_mean()')
 
 
 @specs.traceable('n')
@@ -50,7 +50,7 @@ def fixed_mean(n: float) -> Reducer:
 
   return Reducer(
       _init, _sum_of(lambda messages: messages.update), trees.add, finalize,
-      linear=True)
+      linear=True, name='fixed_mean(n)')
 
 
 def _init(message: Message, num_slots: int):

@@ -77,7 +77,9 @@ def on(pattern: str, part: MessageTransform) -> MessageTransform:
       lambda message: part.client_init(
           _chosen_part(_choice(pattern, message.update), message)),
       client, decode, server, encodings=tuple(
-          encoding.on(pattern) for encoding in part.encodings))
+          encoding.on(pattern, lambda update: _split(
+              _choice(pattern, update), update))
+          for encoding in part.encodings))
 
 
 def _choice(pattern: str, update: PyTree) -> PyTree:

@@ -10,7 +10,13 @@ has after the point; altogether at most min(n / s^2, sqrt(n) / s) |v|^2.
 Alistarh, Grubic, Li, Tomioka, Vojnovic, "QSGD: Communication-Efficient SGD via
 Gradient Quantization and Encoding" (2017), section 3.1, lemma 3.1; its coding
 is in section 3.2.
+
+It is a contraction where n < 4 s^2: f (1 - f) <= 1 / 4 makes the error at most
+n / (4 s^2) |v|^2. Where n >= 4 s^2, vectors of n equal values have sqrt(n) / s
+- 1, which is 1 or more.
 """
+
+import math
 
 import jax
 from jax import numpy as jnp
@@ -61,7 +67,13 @@ def qsgd(
       bits = symbols.bits(coder, vector, number, 2 * levels + 1)
     return Coded(norm / levels * signed, bits, vector.scalar_bits)
 
-  return value_code('qsgd', code, over=over)
+  def lacks(n: int) -> str:
+    if n < 4 * levels ** 2:
+      return ''
+    need = math.isqrt(n // 4) + 1
+    return f'for {n} values with levels={need} or more, or after rotate'
+
+  return value_code('qsgd', code, over=over, lacks=lacks)
 
 
 def elias_bits(vector: Vector, level: jax.Array) -> jax.Array:

@@ -13,10 +13,15 @@ al. divide the range into 2^bits intervals, which have one end more than `bits`
 bits can say; here there are 2^bits ends, which is theirs for one bit.
 
 Clients are independent of each other, so the error of a mean falls with their
-number. With `rotate` before it the range is small. FedPAQ (Reisizadeh,
+number. With `rotate` before it the range is small. Of n values the squared
+error is at most (n - 2) / (2 (k - 1)^2) |x|^2, since the two ends are exact and
+their squares at least (max - min)^2 / 2; two ends around zeros attain it. So it
+is a contraction where n - 2 < 2 (k - 1)^2. FedPAQ (Reisizadeh,
 Mokhtari, Hassani, Jadbabaie, Pedarsani, 2020, algorithm 1) is `quantize` or
 `qsgd` of what local training gives.
 """
+
+import itertools
 
 from jax import numpy as jnp
 
@@ -65,4 +70,11 @@ def quantize(
     number = symbols.bits(coder, vector, level, steps + 1)
     return Coded(low + step * level, number, 2 * vector.scalar_bits)
 
-  return value_code('quantize', code, over=over)
+  def lacks(n: int) -> str:
+    if n - 2 < 2 * steps ** 2:
+      return ''
+    need = next(b for b in itertools.count(bits) if (
+        n - 2 < 2 * (2 ** b - 1) ** 2))
+    return f'for {n} values with bits={need} or more, or after rotate'
+
+  return value_code('quantize', code, over=over, lacks=lacks)

@@ -13,10 +13,12 @@ Distributed Optimization" (2018). `subsample` draws each entry by itself, and so
 another number each time.
 """
 
+from collections.abc import Callable
+
 import jax
 from jax import numpy as jnp
 
-from fedjax_sim.aggregation import selection, vectors
+from fedjax_sim.aggregation import contraction, selection, vectors
 from fedjax_sim.aggregation.encodings import Kind
 from fedjax_sim.aggregation.transform import transform
 from fedjax_sim.aggregation.value_code import SEED
@@ -42,7 +44,7 @@ def random_k(
       others then: its error does not fall with the number of clients.
     unbiased: False leaves out the factor d / k, for a wrapper that makes good
       what is lost: `error_feedback(random_k(0.01, unbiased=False))`. With the
-      factor, the memory would grow without bound.
+      factor, the memory would grow without bound where k <= d / 2.
 
   Raises:
     ValueError: not one of `fraction` and `k` is given, or one is out of range;
@@ -64,4 +66,14 @@ def random_k(
           mask, k, x.size / k if unbiased else 1, 0 if shared or i else SEED))
     return selection.message_of(message, chosen, over), memory
 
-  return transform('random_k', client=client, encodes=(Kind.SELECTS,))
+  return transform('random_k', client=client, encodes=(Kind.SELECTS,),
+                   lacks='' if not unbiased else _lacks(fraction, number, over))
+
+
+def _lacks(fraction: float | None, number: Callable[[int], int], over: str):
+  """The error of all vectors is d / k - 1 of their squared length."""
+  cure = 'with unbiased=False'
+  if fraction is not None and fraction <= 0.5:
+    return cure
+  return contraction.of_vectors(
+      over, lambda d: cure if 2 * number(d) <= d else '')

@@ -16,9 +16,10 @@ def median() -> Reducer:
   Towards Optimal Statistical Rates" (2018), algorithm 1, option I. Weights do
   not matter. Of an even number it is the mean of the middle two. A NaN counts
   as an infinity, and the metrics of whoever sends one are left out. With nobody
-  present it is zero.
+  present it is zero. It does not fit `top_k` and other transforms that select
+  values: of a coordinate that most clients did not send it would be zero.
   """
-  return buffered(coordinate_median())
+  return buffered(coordinate_median())._replace(name='median()')
 
 
 def coordinate_median() -> Stage:
@@ -40,4 +41,4 @@ def coordinate_median() -> Stage:
         jax.tree.map(middle, messages.update), counted.weight, counted.weight,
         counted.count, counted.sums), state, {}
 
-  return Stage('coordinate_median', run, tolerant=True)
+  return Stage('coordinate_median', run, tolerant=True, ranks=True)

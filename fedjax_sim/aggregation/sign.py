@@ -46,7 +46,8 @@ def sign_sgd(
     mean = jnp.sum(jnp.abs(vector.values)) / jnp.maximum(vector.count, 1)
     return Coded(mean * signs, vector.count, vector.scalar_bits)
 
-  return value_code('sign_sgd', code, over=over)
+  return value_code('sign_sgd', code, over=over,
+                    lacks='' if scaled else 'with scaled=True')
 
 
 def majority_vote() -> Reducer:
@@ -72,4 +73,5 @@ def majority_vote() -> Reducer:
     return Aggregate(step, counted.weight, counted.weight, counted.count,
                      counted.sums), state, {}
 
-  return Reducer(init, accumulate, trees.add, finalize)
+  return Reducer(init, accumulate, trees.add, finalize,
+                 name='majority_vote()')

@@ -53,7 +53,11 @@ def subsample(fraction: float) -> MessageTransform:
     return message._replace(
         update=new, sent=sent, cost=_cost(message, new, sent)), memory
 
-  return transform('subsample', client=client, encodes=(Kind.SELECTS,))
+  few = not checks.is_traced(fraction) and fraction <= 0.5
+  return transform(
+      'subsample', client=client, encodes=(Kind.SELECTS,),
+      lacks='with a fraction above 0.5; random_k(unbiased=False) does so with '
+      'any' if few else '')
 
 
 def _scaled(x: jax.Array, drawn: jax.Array, fraction) -> jax.Array:

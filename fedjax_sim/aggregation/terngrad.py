@@ -11,7 +11,13 @@ and "layer-wise ternarizing and gradient clipping", with c = 2.5.
 E sent = g: unbiased without clipping, of g with it. The variance of a value is
 |g_i| (s - |g_i|). Each client has its own s; the paper's workers may share the
 largest.
+
+It is no contraction of more than 8 values: of 1 and eight values of 1/4, signs
+such that their mean is zero and c >= sqrt(6) clips nothing, the error is
+8 (1/4) (3/4) = 3/2 = |v|^2.
 """
+
+import math
 
 import jax
 from jax import numpy as jnp
@@ -20,6 +26,9 @@ from fedjax_sim.aggregation import symbols
 from fedjax_sim.aggregation.value_code import Coded, Vector, value_code
 from fedjax_sim.core import checks, specs
 from fedjax_sim.core.types import MessageTransform
+
+# Of 1 and eight values of 1/4, in units of their mean square.
+_WIDE = math.sqrt(6)
 
 
 @specs.traceable('clip')
@@ -53,7 +62,12 @@ def terngrad(
     bits = symbols.bits(coder, vector, ternary.astype(jnp.int32) + 1, 3)
     return Coded(scale * ternary, bits, vector.scalar_bits)
 
-  return value_code('terngrad', code, over=over)
+  def lacks(n: int) -> str:
+    wide = clip is None or (not checks.is_traced(clip) and clip >= _WIDE)
+    return ('for at most 8 values; sign_sgd(scaled=True) does so for any number'
+            if wide and n > 8 else '')
+
+  return value_code('terngrad', code, over=over, lacks=lacks)
 
 
 def _deviation(vector: Vector) -> jax.Array:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import jax
 
-from fedjax_sim.aggregation.encodings import Encoding, Kind
+from fedjax_sim.aggregation.encodings import Encoding, Kind, Lacks
 from fedjax_sim.core.types import Message, MessageTransform
 
 
@@ -18,6 +18,7 @@ def transform(
     server: Callable | None = None,
     broadcast: Callable | None = None,
     encodes: tuple[Kind, ...] = (),
+    lacks: Lacks = '',
 ) -> MessageTransform:
   """Builds a transform; what is not given does nothing.
 
@@ -33,6 +34,9 @@ def transform(
     broadcast: changes what the server sends.
     encodes: what `client` does to the values of an update, which says where in
       a chain the transform may stand.
+    lacks: what the encoding lacks to be a contraction, as in
+      `encodings.Encoding`. What says '' is taken for one by `error_feedback`
+      and `ef21`.
 
   Example, which halves every update:
 
@@ -56,7 +60,8 @@ def transform(
       client=client or unchanged,
       decode=decode or (lambda update, state, key, like: update),
       server=decode_and_serve, broadcast=broadcast,
-      encodings=tuple(Encoding(name, kind) for kind in encodes))
+      encodings=tuple(
+          Encoding(name, kind, lacks=lacks) for kind in encodes))
 
 
 def identity() -> MessageTransform:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 from jax import numpy as jnp
 
-from fedjax_sim.aggregation import vectors
+from fedjax_sim.aggregation import contraction, vectors
 from fedjax_sim.aggregation.encodings import Kind
 from fedjax_sim.aggregation.transform import transform
 from fedjax_sim.core import precision
@@ -66,6 +66,7 @@ def value_code(
     name: str, code: Callable[[Vector, jax.Array], Coded], *,
     over: str = 'leaf', seed: int = 0,
     encodes: tuple[Kind, ...] = (Kind.CODES,),
+    lacks: str | Callable[[int], str] = '',
 ) -> MessageTransform:
   """A transform of each client's update into what the server reads of it.
 
@@ -81,6 +82,8 @@ def value_code(
       the bits stand at the first leaf.
     seed: bits that are sent once with a message, for the code's draws.
     encodes: as in `transform`. With `Kind.MIXES` all values must travel.
+    lacks: what it lacks to be a contraction (`contraction`), or that for a
+      vector of n values.
   """
   vectors.check_over(over)
 
@@ -104,7 +107,9 @@ def value_code(
             message, [one.bits for one in coded],
             [one.extra for one in coded])), memory
 
-  return transform(name, client=client, encodes=encodes)
+  return transform(
+      name, client=client, encodes=encodes, lacks=lacks if isinstance(
+          lacks, str) else contraction.of_vectors(over, lacks))
 
 
 def _read(vector: Vector, values: jax.Array) -> jax.Array:

@@ -43,7 +43,8 @@ def checked(function: Function) -> Function:
     for name, value in given.items():
       wrong = _wrong_kind(about.parameters[name], value)
       if wrong:
-        raise ValueError(f'{name} {wrong}, in {function.__name__}().')
+        raise ValueError(f'{name} {wrong}, in {function.__name__}().'
+                         f'{_hint(about.parameters[name], value)}')
     return function(*args, **kwargs)
 
   return look_and_call
@@ -100,6 +101,15 @@ def _wrong_kind(parameter: inspect.Parameter, value: Any) -> str:
     return (f'must be a whole number of at most {checks.LARGEST}, or a float '
             f'such as 1e12, got {_told(value)}')
   return ''
+
+
+def _hint(parameter: inspect.Parameter, value: Any) -> str:
+  """A sentence for those who give a spec where Python wants an object."""
+  of_ours = any(map(_is_checked_class, _members(parameter.annotation)))
+  if not isinstance(value, str) or not of_ours:
+    return ''
+  return (' Text is for a config and the command line; in Python call the '
+          'function that it names.')
 
 
 def _members(annotation: Any) -> list[Any]:

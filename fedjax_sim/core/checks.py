@@ -196,12 +196,26 @@ def one_of(name: str, value: Any, valid: Iterable[str]) -> str:
   """Returns `value` if it is among `valid`, else lists the valid names."""
   valid = sorted(valid)
   if not isinstance(value, str) or value not in valid:
-    near = difflib.get_close_matches(str(value), valid, n=1) if (
-        isinstance(value, str)) else []
-    hint = f' Did you mean {near[0]!r}?' if near else ''
+    near = _near(value, valid) if isinstance(value, str) else None
+    hint = f' Did you mean {near!r}?' if near else ''
     raise ValueError(f'{name} must be one of {", ".join(valid)}, got '
                      f'{shown(value)}.{hint}')
   return value
+
+
+def _near(value: str, valid: Sequence[str]) -> str | None:
+  """The name that was meant: one like it, or one that it is short for.
+
+  What a name is short for begins like it and has its characters in their order,
+  such as 'tensorfloat32' for 'tf32'.
+  """
+  def abbreviates(name: str) -> bool:
+    rest = iter(name)
+    return len(value) > 1 and name.startswith(value[0]) and (
+        all(letter in rest for letter in value))
+
+  near = difflib.get_close_matches(value, valid, n=1)
+  return next(iter(near or filter(abbreviates, valid)), None)
 
 
 def _is_finite(value: Any) -> bool:

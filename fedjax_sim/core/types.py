@@ -226,6 +226,9 @@ class Reducer(NamedTuple):
       times one, divided by the `denominator` of its aggregate.
     tolerant: whether it bears updates that are not finite. Then the metrics of
       clients with such an update or loss are left out, and the round is good.
+    name: for errors.
+    ranks: whether it goes by the order of the clients' values in a coordinate,
+      in which what is not sent would count as zeros.
   """
 
   init: Callable[[Message, int], PyTree]
@@ -236,6 +239,8 @@ class Reducer(NamedTuple):
   plain: bool = False
   linear: bool = False
   tolerant: bool = False
+  name: str = 'a reducer'
+  ranks: bool = False
 
 
 class Keys(NamedTuple):

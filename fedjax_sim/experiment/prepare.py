@@ -79,8 +79,8 @@ class Options(NamedTuple):
   lanes: int | str = 'auto'
   examples: str = 'auto'
   client_state: str = 'auto'
-  systems: Population | str | None = None
-  reporting: Reporting | str | None = None
+  systems: Population | None = None
+  reporting: Reporting | None = None
   precision: str = 'auto'
   rounds_per_dispatch: int | None = None
   every_round: bool = False
@@ -184,19 +184,18 @@ def _build(
 
 
 def systems_of(
-    population: Population | str | None, reporting: Reporting | str | None
+    population: Population | None, reporting: Reporting | None
 ) -> in_time.Systems | None:
-  """What makes rounds take time, also from specs."""
-  from fedjax_sim.experiment import spec_fields
+  """What makes rounds take time; None if nothing does."""
   if population is None:
     if reporting is not None:
       raise ValueError('reporting needs systems, which says how long clients '
                        'take.')
     return None
-  made = [spec_fields.make(name, spec_fields.bind(name, x), {})
-          if isinstance(x, str) else x
-          for name, x in (('systems', population), ('reporting', reporting))]
-  return in_time.Systems(made[0], made[1] or Reporting())
+  return in_time.Systems(
+      checks.instance('systems', population, Population, 'systems.phones()'),
+      checks.instance('reporting', reporting or Reporting(), Reporting,
+                      'systems.window(60)'))
 
 
 def _sampler(given: Options) -> sampling.Sampler:

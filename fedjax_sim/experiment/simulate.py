@@ -55,8 +55,8 @@ def simulate(
     lanes: int | str = 'auto',
     examples: str = 'auto',
     client_state: str = 'auto',
-    systems: Population | str | None = None,
-    reporting: Reporting | str | None = None,
+    systems: Population | None = None,
+    reporting: Reporting | None = None,
     precision: str = 'auto',
     rounds_per_dispatch: int | None = None,
 ) -> Result:
@@ -124,10 +124,10 @@ def simulate(
       disk, and on the devices those of the next rounds' cohorts, to the same
       results; 'auto' stores what would take more than a quarter of the memory.
     systems: whose devices the clients are, so that rounds take simulated time:
-      `systems.lognormal(...)` and others, or a spec of one; see
-      docs/systems.md. None takes no time.
-    reporting: when a round ends, `systems.window(...)` or a spec of it; None
-      waits for all clients.
+      `systems.lognormal(...)` and others; see docs/systems.md. None takes no
+      time.
+    reporting: when a round ends, `systems.window(...)`; None waits for all
+      clients.
     precision: how exactly products are computed, of training and evaluation:
       'highest' (float32), 'tensorfloat32' or 'bfloat16', with weights and sums
       of float32. 'auto' is 'highest' on a CPU, which has nothing else,

@@ -67,6 +67,7 @@ def build(
   `rounds` tells whether the job is long enough for 'auto' to be measured; None
   is not. `say` is told what takes a while, before it begins.
   """
+  compilation.graphs()  # Raises for a word that none of our platforms knows.
   _check_kinds(model, algorithm, train, sampler)
   compilation.keep_programs()
   seed = random.seed('seed', seed)

@@ -48,8 +48,16 @@ def delivered_part(*args) -> PyTree:
       for all clients.
   """
   message, _, bits = delivered(*args)
-  if isinstance(bits, jax.Array):
-    raise ValueError(
-        'downlink must have a fixed cost where each client is sent a part of '
-        'its own, such as a submodel; this one varies with what is sent.')
+  check_fixed(args[0], bits)
   return message
+
+
+def check_fixed(transform: MessageTransform | None, bits) -> None:
+  """ValueError if bits of a client's own part depend on what it says."""
+  if isinstance(bits, jax.Array):
+    names = [repr(part.name.removeprefix('downlink '))
+             for part in transform.parts or (transform,) if part.broadcast]
+    raise ValueError(
+        'downlink must have a fixed cost where restrict gives each client a '
+        f'submodel of its own, got {" and ".join(names)}, of which the bits '
+        'vary with what is sent.')

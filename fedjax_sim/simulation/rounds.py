@@ -203,10 +203,12 @@ class Rounds:
         message = downward.part(one.receive, around.key, said, slot)
       whole = (8 * trees.num_bytes(frozen.without(message)),
                8 * trees.num_bytes(sent.update) + costs.beside_update(sent))
-      bits = (downward.delivered(
-          *one.down(around, message, state.transform))[2],
-              one.transformed(
-                  sent, state.transform, memory, key, slot, cohort)[2])
+      down = downward.delivered(
+          *one.down(around, message, state.transform))[2]
+      if one.receive is not None:
+        downward.check_fixed(one.aggregator.transform, down)
+      bits = (down, one.transformed(
+          sent, state.transform, memory, key, slot, cohort)[2])
       bits = [y if x is None else x for x, y in zip(bits, whole, strict=True)]
       nominal = tuple(y if isinstance(x, jax.Array) else x
                       for x, y in zip(bits, whole, strict=True))

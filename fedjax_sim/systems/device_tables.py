@@ -35,6 +35,8 @@ _NEEDED = ('step_seconds', 'down_bps', 'up_bps')
 _FAILS = ('fail_before', 'fail_training', 'fail_after')
 _WATTS = ('training_watts', 'radio_watts')
 _INTERVALS = ('client', 'start', 'end')
+_OF_WINDOWS = (*_INTERVALS, 'period')
+_KNOWN = (*_NEEDED, *_FAILS, *_WATTS, *_OF_WINDOWS)
 # The first row of a CSV below its header, as editors count.
 _FIRST_ROW = 2
 
@@ -56,13 +58,14 @@ def table(
     seed: of that order; None follows the run's.
 
   Raises:
-    ValueError: a file can't be read, a column is missing or has a wrong value,
-      or there are fewer rows than clients.
+    ValueError: a file can't be read, a column is missing, unknown or has a
+      wrong value, or there are fewer rows than clients.
   """
   checks.positive('period', period)
   if seed is not None:
     random.seed('seed', seed)
   columns = _read(path)
+  _only(path, columns, _KNOWN)
   first_row = 0 if path.endswith('.npz') else _FIRST_ROW
   devices = _devices(path, columns, first_row)
   count = len(devices.step_seconds)
@@ -141,6 +144,12 @@ def _need(path: str, columns: Mapping[str, np.ndarray], names) -> None:
                        f'{", ".join(columns) or "none"}.')
 
 
+def _only(path: str, columns: Mapping[str, np.ndarray], known) -> None:
+  """ValueError for a column that nothing reads, such as a misspelt one."""
+  for name in columns:
+    checks.one_of(f'each column of {path}', name, known)
+
+
 def _intervals(
     path: str, windows: str, columns: Mapping[str, np.ndarray], period: float,
     count: int,
@@ -149,7 +158,7 @@ def _intervals(
   first_row = 0
   if windows:
     path, columns, first_row = windows, _read(windows), _FIRST_ROW
-    _need(path, columns, _INTERVALS)
+    _only(path, columns, _OF_WINDOWS)
   elif not any(name in columns for name in _INTERVALS):
     return None
   _need(path, columns, _INTERVALS)

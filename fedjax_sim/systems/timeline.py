@@ -165,6 +165,7 @@ def timeline(
         'sampler must be able to choose any number of clients among those that '
         'are eligible (Sampler.among), as over_selection and available ask, '
         "which this one can't; sampler 'uniform' can.")
+  _check_over_selection(reporting, sampler)
   if reporting.is_partial and not counts_steps:
     raise ValueError(
         "late='partial' needs an algorithm whose work is counted in local "
@@ -172,6 +173,16 @@ def timeline(
   _check_deadline(made)
   made.round(0)  # Raises where too few are ever eligible.
   return made
+
+
+def _check_over_selection(reporting: Reporting, sampler: Sampler) -> None:
+  """ValueError where there are not as many clients as would be chosen."""
+  wanted, count = sampler.max_cohort, sampler.num_clients
+  if reporting.over_selection > 1 and reporting.chosen(wanted) > count:
+    raise ValueError(
+        f'over_selection must be at most {count} / {wanted}, the number of '
+        'clients over that of the reports that a round wants, got '
+        f'{reporting.over_selection}.')
 
 
 def _check_deadline(made: Timeline) -> None:

@@ -36,6 +36,16 @@ def test_not_given_names_the_reason():
     checks.not_given('proximal', {'proximal': 0.1}, 'because')
 
 
+def test_one_of_knows_what_a_name_is_short_for():
+  valid = ('', 'auto', 'highest', 'tensorfloat32', 'bfloat16')
+  for short, name in (('tf32', 'tensorfloat32'), ('bf16', 'bfloat16')):
+    with pytest.raises(ValueError, match=f"Did you mean '{name}'"):
+      checks.one_of('precision', short, valid)
+  with pytest.raises(ValueError) as error:
+    checks.one_of('precision', 'h', valid)
+  assert 'Did you mean' not in str(error.value)
+
+
 def test_one_of_lists_valid_names_and_the_nearest():
   with pytest.raises(ValueError) as caught:
     checks.one_of('partition', 'dirichlett', ['iid', 'dirichlet'])

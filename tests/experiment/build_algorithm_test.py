@@ -198,7 +198,7 @@ def test_the_layers_of_the_2nn_have_the_name_that_is_documented():
     ('uplink', 'on("nothing*", top_k(0.1))'),
     ('uplink', 'clip(1.0) | error_feedback(top_k(k=1000))'),
     ('downlink', 'on("nothing*", top_k(0.1))'),
-    ('aggregate', 'aggregator(on("nothing*", top_k(0.1)), reduce=median)'),
+    ('aggregate', 'aggregator(on("nothing*", quantize(4)), reduce=median)'),
     ('reduce', 'buffered(on("nothing*", clip(1.0)), median)')])
 def test_what_a_part_finds_out_in_a_round_names_its_field(field, spec):
   algorithm = make(config_of(**{field: spec}))

@@ -56,6 +56,8 @@ def test_intervals_follow_their_rows(tmp_path):
     ({'up_bps': [1, 2, 'fast']}, "column up_bps .* got 'fast' in row 4"),
     ({'fail_after': [0, 2, 0]}, r'column fail_after must be in \[0, 1\]'),
     ({'training_watts': [1, 1, 1]}, 'must have a column radio_watts'),
+    ({'colour': [1, 1, 1]}, "column of .* must be one of .*got 'colour'"),
+    ({'fail_befor': [0, 0, 0]}, "Did you mean 'fail_before'"),
 ])
 def test_wrong_values_are_named(tmp_path, changes, message):
   with pytest.raises(ValueError, match=message):

@@ -8,6 +8,7 @@ import pytest
 import fedjax_sim
 from fedjax_sim import aggregation, algorithms, systems
 from fedjax_sim.data import sampling
+from fedjax_sim.experiment import spec_fields
 from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation import in_time, plan
 from fedjax_sim.simulation.drive import drive
@@ -167,8 +168,9 @@ def test_a_run_that_goes_on_has_the_same_timeline(tmp_path):
   options = dict(
       clients_per_round=M, devices=1, lanes=2, checkpoint_seconds=0.0,
       test=toys.softmax_data([20]).examples,
-      systems='lognormal(available=sporadic(0.9), failures=failures(0.1))',
-      reporting="window(1.0, over_selection=1.3, late='partial')")
+      systems=systems.lognormal(
+          available=systems.sporadic(0.9), failures=systems.failures(0.1)),
+      reporting=systems.window(1.0, over_selection=1.3, late='partial'))
   whole = fedjax_sim.simulate(
       MODEL, fedavg(), DATA, rounds=6, workdir=tmp_path / 'a', **options)
   fedjax_sim.simulate(
@@ -184,7 +186,7 @@ def test_a_run_that_goes_on_has_the_same_timeline(tmp_path):
   assert timed(rest.records) == timed(whole.records)
   with pytest.raises(ValueError, match='systems'):
     fedjax_sim.simulate(MODEL, fedavg(), DATA, rounds=6, workdir=tmp_path / 'a',
-                        **options | {'systems': 'identical'})
+                        **options | {'systems': systems.identical()})
 
 
 def test_members_of_a_sweep_are_runs_of_their_own():
@@ -221,12 +223,26 @@ def test_lost_clients_come_last_in_the_plan():
   assert plan.padded_share(planned, np.array([1, 2, 3, 4]))[0] == 0
 
 
-def test_a_spec_says_what_is_wrong_with_it():
+def test_what_is_wrong_with_devices_is_said():
+  identical, window = systems.identical(), systems.window
+  text = '.*Text is for a config and the command line'
   for given, message in (
-      ({'systems': 'lognormal(speed=2)'}, "has no argument 'speed'"),
-      ({'systems': 'lognorml'}, "Did you mean 'lognormal'"),
-      ({'reporting': 'window(3)'}, 'reporting needs systems'),
-      ({'systems': 'identical', 'reporting': 'window(1e-6)'}, 'deadline must')):
+      ({'systems': 'phones'}, f'systems must be a Population{text}'),
+      ({'systems': identical, 'reporting': 'window(3)'},
+       f'reporting must be a Reporting{text}'),
+      ({'reporting': window(3.0)}, 'reporting needs systems'),
+      ({'systems': identical, 'reporting': window(1e-6)}, 'deadline must')):
     with pytest.raises(ValueError, match=message):
       fedjax_sim.simulate(
           MODEL, fedavg(), DATA, rounds=1, clients_per_round=M, **given)
+  with pytest.raises(ValueError, match='systems must be a Population'):
+    fedjax_sim.rounds(
+        MODEL, fedavg(), DATA, clients_per_round=M, systems='phones')
+
+
+def test_a_spec_says_what_is_wrong_with_it():
+  for spec, message in (
+      ('lognormal(speed=2)', "has no argument 'speed'"),
+      ('lognorml', "Did you mean 'lognormal'")):
+    with pytest.raises(ValueError, match=message):
+      spec_fields.bind('systems', spec)

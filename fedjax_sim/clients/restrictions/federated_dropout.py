@@ -29,14 +29,14 @@ def federated_dropout(
   arrays. What the paper calls a dropout rate of 25% is fraction 0.75.
 
   Args:
-    fraction: of each hidden layer's units that stays, in (0, 1]; at least one
-      unit does.
+    fraction: of each hidden layer's units that stays, in (0, 1]:
+      round(fraction * units), which must not be 0.
     per_client: whether each client gets a submodel of its own; else the whole
       cohort of a round gets the same one.
 
   Raises:
     ValueError: an argument is out of range; of the algorithm that is built
-      with it, see `submodels.with_submodels`.
+      with it, see `submodels.submodel` and `submodels.with_submodels`.
   """
   checks.share('fraction', fraction)
   checks.boolean('per_client', per_client)

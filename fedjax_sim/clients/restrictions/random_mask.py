@@ -30,19 +30,23 @@ def random_mask(fraction: float) -> Restriction:
   Biases travel whole.
 
   Args:
-    fraction: of the entries, in (0, 1]; at least one of each matrix is
-      trained.
+    fraction: of the entries, in (0, 1]; of a matrix
+      round(fraction * size) are trained.
 
   Raises:
-    ValueError: `fraction` is out of range.
+    ValueError: `fraction` is out of range; when built, it rounds to no entry
+      of a matrix.
   """
   checks.share('fraction', fraction)
 
   def trained(path: str, x: jax.Array, key) -> Trained | None:
-    del path
     if matrix_shape(x) is None:
       return None
-    count = max(1, round(fraction * x.size))
+    count = round(fraction * x.size)
+    if not count:
+      raise ValueError(
+          f'fraction must be more than 0.5 / {x.size}, or none of the {x.size} '
+          f'entries of {path} would be trained, got {fraction}.')
     if count == x.size:
       return Trained(x, lambda z: z, lambda g: g, drawn=False)
     chosen = draw(key, x.size, count)

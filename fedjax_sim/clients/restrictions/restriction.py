@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fedjax_sim.core import precision, random
+from fedjax_sim.core import checks, precision, random
 from fedjax_sim.core.costs import Cost
 from fedjax_sim.core.types import Aggregator, Model, PyTree, Variables
 
@@ -111,7 +111,8 @@ def enter(
   """The coordinates of a client's model, drawn anew from `key`.
 
   Raises:
-    ValueError: the restriction fits no array, or does not fit one.
+    ValueError: the restriction fits no array, or does not fit one, or its maps
+      give arrays of other shapes than they must.
   """
   paths, treedef = jax.tree.flatten_with_path(variables.params)
   paths = [('params/' + path_name(path), x) for path, x in paths]
@@ -121,6 +122,10 @@ def enter(
     raise ValueError(
         f'{restriction.name} needs a model with matrices or convolutions, this '
         f'one has {", ".join(f"{path} {x.shape}" for path, x in paths)}.')
+
+  for (path, x), one in zip(paths, found, strict=True):
+    if one is not None:
+      _check(restriction.name, path, x, one)
 
   def each(change: Callable) -> Callable[[PyTree], PyTree]:
     """Maps a tree like params, leaving what is trained whole."""
@@ -134,6 +139,28 @@ def enter(
   return Entered(
       start, each(lambda one, z: one.expand(z)), pull,
       _travels(found, treedef, variables, start))
+
+
+def _check(name: str, path: str, x: jax.Array, one: Trained) -> None:
+  """ValueError unless the maps of an array are between what they should be.
+
+  Other shapes would be broadcast, and train something else without a word.
+  """
+  checks.instance(f'what {name}.trained returns for {path}', one, Trained,
+                  'Trained(start, expand, pull)')
+  start = jax.eval_shape(lambda: one.start)
+  gradient = jax.ShapeDtypeStruct(x.shape, precision.wide_dtype(x.dtype))
+  told = lambda x: jax.tree.map(lambda x: f'{x.dtype}{list(x.shape)}', x)
+  wide = lambda z: precision.wide_dtype(z.dtype)
+  for what, got, want in (
+      ('expand(start)', jax.eval_shape(one.expand, start), x),
+      ('pull(gradient)', jax.eval_shape(one.pull, gradient),
+       jax.ShapeDtypeStruct(np.shape(start), wide(start))),
+      ('sent', one.sent, jax.ShapeDtypeStruct(x.shape, bool))):
+    if got is not None and told(got) != told(want):
+      raise ValueError(
+          f'restrict={name}: {what} of {path} must be {told(want)}, got '
+          f'{told(got)}, where start is {told(start)}.')
 
 
 def _travels(found, treedef, variables: Variables, start: Variables) -> Travels:

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
+from fedjax_sim.clients.restrictions import check_hidden
 from fedjax_sim.clients.restrictions.restriction import (
     Restriction,
     path_name,
@@ -39,7 +40,8 @@ class Submodel(NamedTuple):
 
   Attributes:
     name: of the restriction, for errors.
-    model: with `kept` units.
+    model: with `kept` units; it begins as the whole one does.
+    narrowed: what `Hidden.narrow` makes of `kept`.
     widths: of the whole model's hidden layers.
     kept: of the small one's.
     axes: path of an array -> axis -> the layer whose units it counts.
@@ -48,6 +50,7 @@ class Submodel(NamedTuple):
 
   name: str
   model: Model
+  narrowed: Model
   widths: Mapping[str, int]
   kept: Mapping[str, int]
   axes: Mapping[str, Mapping[int, str]]
@@ -67,21 +70,26 @@ def submodel(
   """The model with a fraction of its hidden units.
 
   Raises:
-    ValueError: the model does not say which these are.
+    ValueError: the model does not say which these are, or not as it must; a
+      layer would have none left.
   """
-  if model.hidden is None or not model.hidden.widths:
+  check_hidden.check_kinds(name, model.hidden)
+  widths, axes, _ = model.hidden
+  layer, least = min(widths.items(), key=lambda item: item[1])
+  if not round(fraction * least):
     raise ValueError(
-        f'{name} needs a model that says which its hidden units are, such as '
-        'mnist_2nn; see models.hidden_layers.')
-  widths, axes, narrow = model.hidden
-  kept = {layer: max(1, round(fraction * n)) for layer, n in widths.items()}
+        f'fraction must be more than 0.5 / {least}, or none of the {least} '
+        f'units of {layer} would stay, got {fraction}.')
+  kept = {layer: round(fraction * n) for layer, n in widths.items()}
   by_path: dict[str, dict[int, str]] = {}
   for layer, places in axes.items():
     for path, axis in places.items():
       by_path.setdefault(path, {})[axis] = layer
+  narrowed = check_hidden.narrowed(name, model.hidden, kept)
   # All but the arrays' shapes is the whole model's own.
-  small = model._replace(apply=narrow(kept).apply, hidden=None)
-  return Submodel(name, small, dict(widths), kept, by_path, per_client)
+  small = model._replace(apply=narrowed.apply, hidden=None)
+  return Submodel(
+      name, small, narrowed, dict(widths), kept, by_path, per_client)
 
 
 def with_submodels(
@@ -109,6 +117,7 @@ def with_submodels(
   _check(cut.name, builder.__name__, whole)
 
   def client(received: Received, client_state, data, key) -> ClientOutput:
+    _check_shapes(cut, data.examples['x'])
     output = small.client(received.message, client_state, data, key)
     units = draw(cut, received.seed)
     return output._replace(message=put_back(cut, output.message, units))
@@ -149,12 +158,13 @@ def take_out(cut: Submodel, tree: PyTree, units) -> PyTree:
   """The tree with the submodel's arrays in all `Variables` in it."""
   def one(path: str, x: jax.Array) -> jax.Array:
     for axis, layer in cut.axes.get(path, {}).items():
-      repeats, rest = divmod(x.shape[axis], cut.widths[layer])
+      size = x.shape[axis] if -x.ndim <= axis < x.ndim else 0
+      repeats, rest = divmod(size, cut.widths[layer])
       if rest or not repeats:
-        raise ValueError(
-            f'{cut.name} needs one model whose {path} has along axis {axis} '
-            f'the {cut.widths[layer]} units of {layer}, or each of them as '
-            f'often, got shape {x.shape}.')
+        raise check_hidden.wrong(
+            cut.name, f'{path} must have along axis {axis} the '
+            f'{cut.widths[layer]} units of {layer}, or each of them as often, '
+            f'got shape {x.shape}')
       x = jnp.take(x, _places(cut, units, layer, repeats), axis)
     return x
   return _map_variables(one, tree)
@@ -217,6 +227,20 @@ def _total(name: str, weight: PyTree) -> jax.Array:
     raise ValueError(f'{name} needs a model with an array that belongs to no '
                      'hidden unit, such as the bias of the outputs.')
   return scalars[0]
+
+
+def _check_shapes(cut: Submodel, inputs: PyTree) -> None:
+  """ValueError if the narrowed model's arrays are not those taken out."""
+  key = jax.random.key(0)
+  inputs = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), inputs)
+  whole = jax.eval_shape(cut.model.init, key, inputs)
+  taken = jax.eval_shape(
+      lambda tree, seed: take_out(cut, tree, draw(cut, seed)), whole,
+      jax.ShapeDtypeStruct((), np.uint32))
+  check_hidden.check_shapes(
+      cut.name, cut.axes, cut.kept, whole, taken,
+      lambda: jax.eval_shape(cut.narrowed.init, key, inputs))
 
 
 def _check(name: str, builder: str, algorithm: FederatedAlgorithm) -> None:
