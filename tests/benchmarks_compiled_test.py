@@ -179,8 +179,25 @@ def test_the_table_shows_before_and_after():
           if line.startswith('| mnist 2nn')]
   assert '| 23 → 18 |' in row
   assert '| 1 |' in row and '1 → 1' not in row
-  only_after = report.table(lines[1:])
-  assert '| - → 18 |' in only_after
+  for line, text in zip(lines, ('before only', 'after only'), strict=True):
+    table = report.table([line])
+    assert f'({text}) | 10 |' in table
+    assert '→' not in table and f'| {line["kernels"]} |' in table
+  newer = lines[1] | {'revision': 'def', 'kernels': 17, 'date': '2026-12-01'}
+  # By date, and of a day the last line.
+  for more in ([newer, lines[1]], [lines[1], newer | {'date': ''}]):
+    assert '| 23 → 17 |' in report.table([lines[0], *more])
+    assert 'After: def' in report.revisions([lines[0], *more])
+
+
+def test_revisions_are_named_with_their_cases():
+  lines = [{'case': matrix.Case('gpu', name)._asdict(), 'revision': revision}
+           for name, revision in (
+               ('mnist_2nn', report.BEFORE), ('mnist_2nn', 'abc'),
+               ('pfl_cnn', 'abc'), ('mnist_cnn', 'def'))]
+  assert report.revisions(lines) == (
+      f'Before: revision {report.BEFORE}. After: abc, but def for mnist cnn, '
+      '10, 1 on H100')
 
 
 def test_the_page_shows_the_committed_results():

@@ -35,27 +35,53 @@ def case_of(result: dict[str, Any]) -> Case:
 
 def table(results: list[dict[str, Any]]) -> str:
   """A row for each case that is compiled, numbers before and after."""
-  before = {case_of(r): r for r in results
-            if r['revision'].startswith(BEFORE)}
-  after = {case_of(r): r for r in results
-           if not r['revision'].startswith(BEFORE)}
+  before, after = _pairs(results)
   rows = []
   for target, described in TARGETS.items():
     rows += ['', f'**{described.title}**', '',
              '| model, M, devices | ' + ' | '.join(_COLUMNS[target]) + ' |',
              '|---|' + '---|' * len(_COLUMNS[target])]
     for case in sorted(matrix.cases(), key=_order):
-      pair = before.get(case, {}), after.get(case, {})
-      if case.target == target and any(pair):
-        rows.append(f'| {_title(case)} | ' + ' | '.join(
-            change(*(_entry(one, column) for one in pair))
+      there = [one[case] for one in (before, after) if case in one]
+      if case.target == target and there:
+        only = '' if len(there) == 2 else (
+            ' (before only)' if case in before else ' (after only)')
+        rows.append(f'| {_title(case)}{only} | ' + ' | '.join(
+            change([_entry(one, column) for one in there])
             for column in _COLUMNS[target].values()) + ' |')
   return '\n'.join(rows[1:])
 
 
-def change(before: str, after: str) -> str:
-  """'before → after', or once what is alike; '-' is unknown."""
-  return after if before == after else f'{before} → {after}'
+def change(entries: list[str]) -> str:
+  """'before → after'; once where both are alike, or there is one."""
+  return ' → '.join(dict.fromkeys(entries))
+
+
+def _pairs(
+    results: list[dict[str, Any]]
+) -> tuple[dict[Case, dict[str, Any]], dict[Case, dict[str, Any]]]:
+  """Of each case the line before, and the newest after."""
+  before, after = {}, {}
+  for result in sorted(results, key=lambda r: r.get('date', '')):  # Stable.
+    old = result['revision'].startswith(BEFORE)
+    (before if old else after)[case_of(result)] = result
+  return before, after
+
+
+def revisions(results: list[dict[str, Any]]) -> str:
+  """Which revisions the table shows, and which cases of each."""
+  found: dict[str, list[Case]] = {}
+  for case, result in _pairs(results)[1].items():
+    found.setdefault(result['revision'][:7], []).append(case)
+  if not found:
+    return f'Revision {BEFORE}'
+  most, *others = sorted(found.items(), key=lambda pair: -len(pair[1]))
+  text = f'Before: revision {BEFORE}. After: {most[0]}'
+  for revision, cases in others:
+    names = '; '.join(f'{_title(case)} on {TARGETS[case.target].title}'
+                      for case in sorted(cases, key=_order))
+    text += f', but {revision} for {names}'
+  return text
 
 
 def page() -> str:
@@ -63,9 +89,8 @@ def page() -> str:
   results = read()
   versions = sorted({f'{name} {version}' for result in results
                      for name, version in result.get('versions', {}).items()})
-  names = sorted({r['revision'][:7] for r in results})
   dates = sorted({r['date'] for r in results})
-  text = (f'{table(results)}\n\nRevisions {", ".join(names)}; '
+  text = (f'{table(results)}\n\n{revisions(results)}.\n\n'
           f'{", ".join(versions)}; compiled on {", ".join(dates)}.\n')
   return re.sub(
       r'(?<=<!-- compiled -->\n).*?(?=<!-- end compiled -->)', lambda _: text,

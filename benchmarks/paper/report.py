@@ -152,7 +152,9 @@ def _origins(records: Mapping[str, Any]) -> str:
   """Cells and hours by device, versions and commit, latest last."""
   groups = {}
   for record in sorted(records.values(), key=lambda record: record['date']):
-    versions = ', '.join(f'{k} {v}' for k, v in record['versions'].items())
+    # A checkout that isn't installed has no version, but its commit.
+    versions = ', '.join(f'{name} {version}' for name, version
+                         in record['versions'].items() if version)
     groups.setdefault(
         (record['device'], record['commit'][:10], versions), []).append(record)
   lines = ['| device | commit | versions | cells | hours | dates |',

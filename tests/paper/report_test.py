@@ -67,6 +67,15 @@ def fields(page, heading, label):
   return [field.strip() for field in row.strip('|').split('|')]
 
 
+def test_a_version_that_is_not_known_is_left_out(path, tmp_path):
+  line = record('mnist_2nn/iid/C0.1/E1/B50', [[60]])
+  store.append(path, line | {'versions': {'fedjax_sim': None, 'flax': '7'}})
+  notes = tmp_path / 'notes.md'
+  notes.write_text('')
+  page = report.write(path, tmp_path / 'docs', notes).read_text()
+  assert '| flax 7 |' in page and 'fedjax_sim None' not in page
+
+
 def test_ours_beside_the_papers(page):
   # 46 / 92 = 0.5; FedSGD: 734 / 1468 = 0.5; 1468 / 92 and 734 / 46 = 15.96.
   heading = '**MNIST 2NN, 97%, IID.** Speedups over FedSGD.'
