@@ -200,5 +200,5 @@ def _check_deadline(made: Timeline) -> None:
     needed = np.sort(seconds)[least - 1] if least <= len(seconds) else np.inf
     raise ValueError(
         f'reporting: deadline must let enough clients report, {least} in a '
-        f'round, of whom the last takes {needed:.4g} s at best, got {reporting.deadline:g} s, '
-        f'within which {able} can.')
+        f'round, of whom the last takes {needed:.4g} s at best, got '
+        f'{reporting.deadline:g} s, within which {able} can.')
