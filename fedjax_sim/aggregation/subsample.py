@@ -42,7 +42,7 @@ def subsample(fraction: float) -> MessageTransform:
     leaves, masks = [], []
     for i, x in enumerate(vectors.floats(update, update)):
       drawn = jax.random.bernoulli(
-          jax.random.fold_in(keys.client, i), fraction, x.shape)
+          jax.random.fold_in(keys.client, i), jnp.float32(fraction), x.shape)
       if before:
         drawn &= before[i].reshape(x.shape)
       masks.append(drawn)

@@ -57,7 +57,7 @@ def terngrad(
       bound = clip * _deviation(vector)
       values = jnp.clip(values, -bound, bound)
     scale = jnp.max(jnp.abs(values))
-    drawn = jax.random.uniform(key, values.shape, values.dtype)
+    drawn = jax.random.uniform(key, values.shape, jnp.float32)
     ternary = jnp.sign(values) * (drawn * scale < jnp.abs(values))
     bits = symbols.bits(coder, vector, ternary.astype(jnp.int32) + 1, 3)
     return Coded(scale * ternary, bits, vector.scalar_bits)

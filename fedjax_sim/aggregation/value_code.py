@@ -122,5 +122,5 @@ def _read(vector: Vector, values: jax.Array) -> jax.Array:
 def rounded_randomly(x: jax.Array, key: jax.Array) -> jax.Array:
   """x to one of the two whole numbers around it, with mean x."""
   low = jnp.floor(x)
-  up = jax.random.uniform(key, x.shape, x.dtype) < x - low
+  up = jax.random.uniform(key, x.shape, jnp.float32) < x - low
   return low + up

@@ -272,7 +272,8 @@ class Exchange:
         Held(states, memories))
     new = Totals(_kept(slots.is_heard & ~rejected, metrics),
                  _kept(messages.present, bits), None)
-    totals = jax.tree.map(lambda t, x: t + x.sum(0), totals, new)
+    totals = jax.tree.map(
+        lambda t, x: t + x.sum(0, dtype=x.dtype), totals, new)
     counted = Faults(slots.is_heard & ~rejected, messages.present & ~rejected)
     return (reducer.accumulate(accumulator, messages), clients, totals,
             jax.tree.map(jnp.logical_and, faults, counted))

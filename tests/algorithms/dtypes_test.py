@@ -93,6 +93,10 @@ def dtypes(tree):
   return {str(x.dtype) for x in jax.tree.leaves(tree)}
 
 
+# A value near the border of two codes gets another one by a rounding.
+JUMPS = {'sign_sgd', 'majority_vote', 'eden'}
+
+
 @pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize('name', NAMES)
 def test_half_precision_is_float32_up_to_its_rounding(name, dtype):
@@ -104,6 +108,8 @@ def test_half_precision_is_float32_up_to_its_rounding(name, dtype):
   assert jnp.dtype(dtype).name not in dtypes(got.server.opt_state)
   jax.tree.map(lambda a, b: np.testing.assert_equal(a.dtype, b.dtype), got,
                before)
+  if name in JUMPS:
+    return
   error = norm([a - b for a, b in zip(
       floats(got.server.variables), floats(want.server.variables),
       strict=True)])

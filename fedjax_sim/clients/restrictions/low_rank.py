@@ -50,8 +50,9 @@ def low_rank(rank: int) -> Restriction:
     if rank > rows:
       raise ValueError(f'rank must be at most {rows}, the rows of {path} as a '
                        f'matrix [{rows}, {columns}], got {rank}.')
-    normal = jax.random.normal(key, (rows, rank), precision.wide_dtype(x.dtype))
-    a = jnp.linalg.qr(normal)[0]
+    # Drawn alike whatever the dtype.
+    normal = jax.random.normal(key, (rows, rank), jnp.float32)
+    a = jnp.linalg.qr(normal.astype(precision.wide_dtype(x.dtype)))[0]
     wide = precision.wide(x)
     expand = lambda b: (
         wide + (a @ precision.wide(b)).reshape(x.shape)).astype(x.dtype)
