@@ -2,14 +2,13 @@
 
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from fedjax_sim.core.types import FederatedAlgorithm, PyTree, Variables
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.data.sampling import Sampler
+from fedjax_sim.simulation import traffic
 from fedjax_sim.simulation.records import Record
-from fedjax_sim.simulation.rounds import Rounds
 from fedjax_sim.systems.profiles import Population
 from fedjax_sim.systems.report_window import Reporting
 from fedjax_sim.systems.timed_round import Costs
@@ -60,22 +59,10 @@ def nominal_bits(
     examples: PyTree [E, ...]; only shapes and dtypes matter.
     variables: of the model; likewise.
   """
-  one = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), examples)
-  rounds = Rounds(
-      algorithm=algorithm, num_clients=1, devices=1, max_size=1, ragged=False,
-      cohort_size=1, num_states=1)
-  found = []
-
-  def walk(examples, variables, key):
-    walked = rounds.walk(
-        examples, algorithm.init(variables, key, 1),
-        algorithm.client_init(variables), variables.frozen)
-    found.extend(w.nominal for w in walked)
-    return ()
-
-  jax.eval_shape(walk, one, variables, jax.random.key(0))
-  return [float(sum(bits)) for bits in zip(*found, strict=True)]
+  exchanges = traffic.read_walk(
+      algorithm, examples, variables,
+      lambda walked: [w.nominal for w in walked])
+  return [float(sum(bits)) for bits in zip(*exchanges, strict=True)]
 
 
 def outcomes(

@@ -1,11 +1,12 @@
 """How many bytes a client receives and sends in a round."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 
 from fedjax_sim.core.types import FederatedAlgorithm, PyTree, Variables
-from fedjax_sim.simulation.rounds import Rounds
+from fedjax_sim.simulation.rounds import Rounds, Walked
 
 
 class Traffic(NamedTuple):
@@ -46,24 +47,39 @@ def per_client(
     examples: PyTree [E, ...]; only shapes and dtypes matter.
     variables: of the model; likewise.
   """
+  down, up = read_walk(algorithm, examples, variables, lambda walked: [
+      sum(x for x in every if not isinstance(x, jax.Array))
+      for every in ([w.down for w in walked], [w.up for w in walked])])
+  return Traffic(_bytes(down), _bytes(up))
+
+
+def read_walk(
+    algorithm: FederatedAlgorithm, examples: PyTree, variables: Variables,
+    read: Callable[[list[Walked]], Any],
+) -> Any:
+  """What `read` finds in a client's exchanges of a round; nothing is computed.
+
+  Args:
+    algorithm: the algorithm.
+    examples: PyTree [E, ...]; only shapes and dtypes matter.
+    variables: of the model; likewise.
+    read: takes what each exchange comes to, and returns Python numbers.
+  """
   one = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), examples)
   rounds = Rounds(
       algorithm=algorithm, num_clients=1, devices=1, max_size=1, ragged=False,
       cohort_size=1, num_states=1)
-  bits = []
+  found = []
 
   def walk(examples, variables, key):
-    walked = rounds.walk(
+    found.append(read(rounds.walk(
         examples, algorithm.init(variables, key, 1),
-        algorithm.client_init(variables), variables.frozen)
-    bits.append([
-        sum(x for x in every if not isinstance(x, jax.Array))
-        for every in ([w.down for w in walked], [w.up for w in walked])])
+        algorithm.client_init(variables), variables.frozen)))
     return ()
 
   jax.eval_shape(walk, one, variables, jax.random.key(0))
-  return Traffic(*map(_bytes, bits[-1]))
+  return found[-1]
 
 
 def _bytes(bits: float) -> float:
