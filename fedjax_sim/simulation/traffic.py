@@ -22,7 +22,8 @@ class Traffic(NamedTuple):
   def add(self, record: dict) -> None:
     """Completes the bytes of a round's record.
 
-    Who took part has received. Only messages that arrived count as sent.
+    Who took part has received. Messages that arrived count as sent; in
+    simulated time `in_time` adds what others sent in vain.
 
     Args:
       record: with `clients` whose messages arrived, `started` where some did
