@@ -1,12 +1,14 @@
 """Accuracy against bytes, and against simulated time.
 
   python -m benchmarks.communication run mnist      compressors, 2NN
+  python -m benchmarks.communication run cifar10    some of them, CNN
+  python -m benchmarks.communication run devices    rules of rounds, in time
   python -m benchmarks.communication report         tables and plots
 
-`run` goes on where it was: a line goes to benchmarks/results/communication.jsonl
-when a search of rates, or the seeds at the chosen rate, are done. The protocol
-stands in docs/communication.md. `--only` takes entries by name, `--minutes`
-begins nothing after so many.
+`run` goes on where it was: benchmarks/results/communication.jsonl gets a line
+when a search of rates is done, and one when the seeds at the chosen rate are.
+docs/communication.md says how rates are searched. `--only` takes entries by
+name; `--minutes` begins nothing after so many.
 """
 
 import argparse
@@ -14,21 +16,23 @@ import math
 import time
 
 import fedjax_sim
-from benchmarks.communication import compressors, runs, store
+from benchmarks.communication import compressors, devices, runs, store
 from benchmarks.communication import curves as curves_lib
 from benchmarks.communication.tasks import Entry, Task
 from fedjax_sim.core import compilation
 
-TASKS = {task.name: task for task in (compressors.MNIST,)}
+TASKS = {task.name: task for task in (
+    compressors.MNIST, compressors.CIFAR10, devices.DEVICES)}
 
 
 def search(task: Task, entry: Entry) -> None:
   """Finds an entry's rates, with seed 0 of the tuning set."""
-  cut, last = task.tuning_rounds
+  cut, last = (entry.steps * rounds for rounds in task.tuning_rounds)
   found, seconds = runs.run(
       {**task.fields, **entry.fields, **task.tuning},
       [{'seed': 0, **setting} for setting in entry.settings],
-      rounds=last, every=task.every, judge=runs.halving(cut), pause=cut)
+      rounds=last, every=entry.steps * task.every,
+      judge=runs.halving(cut), pause=cut)
   best = list(map(curves_lib.best, found))
   store.append({
       'task': task.name, 'entry': entry.name, 'phase': 'search',
@@ -42,7 +46,7 @@ def with_seeds(task: Task, entry: Entry, setting: dict) -> None:
   found, seconds = runs.run(
       {**task.fields, **entry.fields},
       [{'seed': seed, **setting} for seed in task.seeds],
-      rounds=task.rounds, every=task.every,
+      rounds=entry.steps * task.rounds, every=entry.steps * task.every,
       judge=runs.until(task.targets[-1]))
   store.append({
       'task': task.name, 'entry': entry.name, 'phase': 'seeds',
@@ -61,16 +65,18 @@ def run(task: Task, only: list[str], minutes: float) -> None:
   for entry in task.entries:
     if only and entry.name not in only:
       continue
-    key = task.name, entry.name
-    if task.tuning is not None and (*key, 'search') not in store.read():
+    if task.tuning is not None and (
+        task.name, entry.name, 'search') not in store.read():
       if time.monotonic() > end:
         return
       search(task, entry)
-    if (*key, 'seeds') not in store.read():
+    known = store.read()
+    setting = entry.settings[0] if task.tuning is None else known[
+        task.name, entry.name, 'search']['chosen']
+    done = known.get((task.name, entry.name, 'seeds'), {})
+    if done.get('setting') != setting:
       if time.monotonic() > end:
         return
-      setting = entry.settings[0] if task.tuning is None else store.read()[
-          (*key, 'search')]['chosen']
       with_seeds(task, entry, setting)
 
 
@@ -82,7 +88,12 @@ def main() -> None:
   runner.add_argument('task', choices=TASKS)
   runner.add_argument('--only', nargs='+', default=[], help='entries')
   runner.add_argument('--minutes', type=float, default=math.inf)
+  commands.add_parser('report')
   options = parser.parse_args()
+  if options.command == 'report':
+    from benchmarks.communication import report  # Here: it draws.
+    report.write(store.read())
+    return
   run(TASKS[options.task], options.only, options.minutes)
 
 

@@ -11,11 +11,15 @@ class Entry(NamedTuple):
     name: in tables.
     fields: of the config.
     settings: rates that are tried; each has the same fields.
+    family: whose panel of a figure it is in.
+    steps: of the server, that take as many clients as a synchronous round.
   """
 
   name: str
   fields: Mapping[str, Any]
   settings: Sequence[Mapping[str, float]]
+  family: str = ''
+  steps: int = 1
 
 
 class Task(NamedTuple):
@@ -26,7 +30,7 @@ class Task(NamedTuple):
     fields: of the config, of all entries.
     entries: those whose results matter most come first.
     targets: test accuracies; a run ends at the last one.
-    rounds: the most.
+    rounds: the most; here and below of a synchronous entry.
     every: rounds between evaluations.
     seeds: of the runs that count.
     tuning: what the config of a search of rates has besides; None where there
