@@ -28,7 +28,7 @@ from benchmarks.paper import cells as cells_lib
 from benchmarks.paper import grid, plan, race, results, searched, store
 from benchmarks.paper.cells import Cell
 from configs import default
-from fedjax_sim.core import checks, compilation
+from fedjax_sim.core import checks, compilation, products
 from fedjax_sim.experiment import build_sweep, workdir
 from fedjax_sim.simulation.sweep_runs import SweepRuns
 
@@ -259,6 +259,8 @@ class _Search:
         'config': cells_lib.config_overrides(cell),
         'seconds': round(self._seconds, 1),
         'device': jax.devices()[0].device_kind,
+        'precision': products.resolved(
+            self._config.precision, jax.default_backend()),
         'versions': workdir.environment()['versions'],
         'commit': workdir.environment()['git_commit'] or os.environ.get(
             'COMMIT', ''),

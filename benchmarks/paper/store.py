@@ -24,6 +24,7 @@ A record, for the cell with its `key`:
                by `results.thin`
   search       {seeds, rates}: those of the search, where it had fewer seeds;
                then `rates` has the best one alone
+  precision    of products, as config.precision; not in the oldest records
   config, seconds, device, versions, commit, date, notes
 
 Rounds are those of the run; where the tables have another unit (minibatch
