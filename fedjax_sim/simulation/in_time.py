@@ -2,17 +2,22 @@
 
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from fedjax_sim.core.types import FederatedAlgorithm, PyTree, Variables
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.data.sampling import Sampler
-from fedjax_sim.simulation import traffic
+from fedjax_sim.simulation import engine, traffic
 from fedjax_sim.simulation.records import Record
+from fedjax_sim.systems.arrivals import Arrivals, arrivals
 from fedjax_sim.systems.profiles import Population
 from fedjax_sim.systems.report_window import Reporting
 from fedjax_sim.systems.timed_round import Costs
 from fedjax_sim.systems.timeline import Timeline, timeline
+
+# What is known of rounds, or of server steps, in simulated time.
+Known = Timeline | Arrivals
 
 
 class Systems(NamedTuple):
@@ -26,10 +31,19 @@ class Systems(NamedTuple):
   population: Population
   reporting: Reporting = Reporting()
 
+  @property
+  def versions(self) -> int | None:
+    """How many of the newest models clients may have begun with.
+
+    None where all begin with the newest one.
+    """
+    rule = self.reporting.asynchrony
+    return None if rule is None else rule.max_lag + 1
+
   def timeline(
       self, algorithm: FederatedAlgorithm, train: FederatedData,
       variables: Variables, sampler: Sampler, seed: int,
-  ) -> Timeline:
+  ) -> Known:
     """The timeline of a run.
 
     Args:
@@ -40,13 +54,25 @@ class Systems(NamedTuple):
       seed: of the run.
 
     Raises:
-      ValueError: as `systems.timeline.timeline`.
+      ValueError: as `systems.timeline.timeline` or `systems.arrivals.arrivals`.
     """
     down, up = nominal_bits(algorithm, train.examples, variables)
     costs = Costs(np.asarray(algorithm.local_steps(train.sizes)), down, up)
+    if self.reporting.asynchrony is not None:
+      return arrivals(
+          self.population, self.reporting, sampler, costs, seed,
+          keeps_states(algorithm, train, variables))
     counts = getattr(algorithm.local_steps, 'counts_steps', False)
     return timeline(
         self.population, self.reporting, sampler, costs, seed, counts)
+
+
+def keeps_states(
+    algorithm: FederatedAlgorithm, train: FederatedData, variables: Variables
+) -> bool:
+  """Whether the algorithm or a transform keeps a state of each client."""
+  first = engine.first_state(algorithm, train, variables)
+  return bool(jax.tree.leaves(engine.client_states(first)))
 
 
 def nominal_bits(
@@ -66,7 +92,7 @@ def nominal_bits(
 
 
 def outcomes(
-    known: Timeline | None, start: int, count: int, always: bool = False
+    known: Known | None, start: int, count: int, always: bool = False
 ) -> dict[str, Any]:
   """What `plan_rounds` is told of rounds from `start` on.
 
@@ -77,16 +103,19 @@ def outcomes(
     always: whether to tell of what can't happen too, so that timelines of
       other devices have the same kind of plan.
   """
-  if known is None or not (always or known.may_lose):
+  asynchronous = known is not None and known.reporting.asynchrony is not None
+  if known is None or not (asynchronous or always or known.may_lose):
     return {}
   rounds = [known.round(start + i) for i in range(count)]
+  if asynchronous:
+    return {'lags': [one.lag for one in rounds]}
   found = {'arrives': [one.arrives for one in rounds]}
   if known.reporting.is_partial and (always or known.may_be_late):
     found['done'] = [one.work for one in rounds]
   return found
 
 
-def fields(known: Timeline | None, number: int) -> Record:
+def fields(known: Known | None, number: int) -> Record:
   """What a round's record says of it; {} without a timeline.
 
   Args:
@@ -97,20 +126,22 @@ def fields(known: Timeline | None, number: int) -> Record:
     return {}
   one = known.round(number)
   found = {
-      'started': len(one.cohort),
+      'started': one.started,
       'failed': int(one.failed),
       'duration': one.seconds + (one.start - known.begin(number)),
       'simulated_seconds': known.end(number),
       # Beside the whole messages that `traffic` counts.
-      'bytes_down_spared': float(
-          (1 - one.received).sum()) * known.costs.down_bits / 8,
-      'bytes_up_lost': float(
-          one.sent[~one.arrives].sum()) * known.costs.up_bits / 8,
+      'bytes_down_spared': one.spared * known.costs.down_bits / 8,
+      'bytes_up_lost': one.wasted * known.costs.up_bits / 8,
   }
+  if one.lag is not None:
+    found |= {
+        'lag/mean': float(one.lag.mean()), 'lag/max': int(one.lag.max()),
+        'lost': one.lost, 'discarded': one.discarded}
   return found if one.joules is None else found | {'joules': one.joules}
 
 
-def first_fields(known: Timeline | None) -> Record:
+def first_fields(known: Known | None) -> Record:
   """What the record of round 0 says: nothing has happened yet."""
   return {} if known is None else {'simulated_seconds': 0.0}
 

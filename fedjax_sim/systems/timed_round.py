@@ -61,9 +61,29 @@ class TimedRound(NamedTuple):
   sent: np.ndarray
   joules: float | None
 
+  @property
+  def lag(self) -> None:
+    """All of a round begin with the same model."""
+    return None
 
-class _Times(NamedTuple):
-  """Float64 [S] seconds, and the steps that are done."""
+  @property
+  def started(self) -> int:
+    """How many began."""
+    return len(self.cohort)
+
+  @property
+  def spared(self) -> float:
+    """Downloads that did not take place."""
+    return float((1 - self.received).sum())
+
+  @property
+  def wasted(self) -> float:
+    """Messages that were sent and did not count."""
+    return float(self.sent[~self.arrives].sum())
+
+
+class Times(NamedTuple):
+  """How long each part takes: float64 [S] seconds; and the steps, int [S]."""
 
   down: np.ndarray
   training: np.ndarray
@@ -92,8 +112,8 @@ def hold(
     seed: of the failures.
     number: the round's, from 0.
   """
-  times = _times(profiles, reporting, costs, cohort)
-  stops = _stops(profiles, times, cohort, start, seed, number)
+  times = times_of(profiles, reporting, costs, cohort)
+  stops = stops_of(profiles, times, cohort, start, seed, number)
   report = times.report
   # Who has no examples has nothing to report.
   reports = (report <= stops) & (times.steps > 0)
@@ -111,15 +131,11 @@ def hold(
   if not failed:
     arrives[first] = True
   busy = np.minimum(end, np.minimum(stops, report))
-  received = np.where(reports & (busy >= report), 1.0,
-                      np.clip(busy / times.down, 0, 1))
-  begun = times.down + times.training
-  sent = np.where(reports & (busy >= report), 1.0,
-                  np.clip((busy - begun) / times.up, 0, 1))
-  sent = np.where(times.steps > 0, sent, 0.0)
+  received, sent, used = travelled(
+      profiles, times, cohort, busy, reports & (busy >= report))
   return TimedRound(
       start, end, cohort, arrives, times.steps, failed, len(first), received,
-      sent, _joules(profiles, times, cohort, busy, received, sent))
+      sent, used)
 
 
 def needed(profiles: Profiles, costs: Costs, steps: np.ndarray) -> np.ndarray:
@@ -130,9 +146,9 @@ def needed(profiles: Profiles, costs: Costs, steps: np.ndarray) -> np.ndarray:
   return np.where(steps > 0, seconds, np.inf)
 
 
-def _times(
+def times_of(
     profiles: Profiles, reporting: Reporting, costs: Costs, cohort: np.ndarray
-) -> _Times:
+) -> Times:
   """How long each part takes, if nothing comes between."""
   down = costs.down_bits / profiles.down_bps[cohort]
   up = costs.up_bits / profiles.up_bps[cohort]
@@ -143,11 +159,11 @@ def _times(
     fitting = np.floor(np.clip(room / step, 0, steps)).astype(steps.dtype)
     fitting -= down + fitting * step + up > reporting.deadline  # Rounding.
     steps = np.clip(fitting, np.minimum(steps, 1), steps)
-  return _Times(down, steps * step, up, steps)
+  return Times(down, steps * step, up, steps)
 
 
-def _stops(
-    profiles: Profiles, times: _Times, cohort: np.ndarray, start: float,
+def stops_of(
+    profiles: Profiles, times: Times, cohort: np.ndarray, start: float,
     seed: int, number: int,
 ) -> np.ndarray:
   """float64 [S], seconds after which clients are lost; infinity for never."""
@@ -167,6 +183,31 @@ def _stops(
     share = draws.uniforms(seed, f'moment {name}', number, cohort)
     stops = np.where(fails, np.minimum(stops, at[name](share)), stops)
   return stops
+
+
+def travelled(
+    profiles: Profiles, times: Times, cohort: np.ndarray, busy: np.ndarray,
+    whole: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, float | None]:
+  """What clients have received and sent, and used.
+
+  Args:
+    profiles: of all clients.
+    times: of these.
+    cohort: int [S], who they are.
+    busy: float64 [S], seconds after which each stopped.
+    whole: bool [S], whether it had sent all by then.
+
+  Returns:
+    (float64 [S], float64 [S], joules), shares of what there is to be received
+    and sent, and the energy of all of them, None if it is not known.
+  """
+  received = np.where(whole, 1.0, np.clip(busy / times.down, 0, 1))
+  begun = times.down + times.training
+  sent = np.where(whole, 1.0, np.clip((busy - begun) / times.up, 0, 1))
+  sent = np.where(times.steps > 0, sent, 0.0)
+  return received, sent, _joules(
+      profiles, times, cohort, busy, received, sent)
 
 
 def _joules(profiles, times, cohort, busy, received, sent) -> float | None:
