@@ -4,8 +4,10 @@ from fedjax_sim.algorithms.agnostic_fedavg import agnostic_fedavg
 from fedjax_sim.algorithms.apfl import apfl
 from fedjax_sim.algorithms.centralized import centralized_sgd
 from fedjax_sim.algorithms.ditto import ditto
+from fedjax_sim.algorithms.fedasync import fedasync
 from fedjax_sim.algorithms.fedavg import fedavg, from_client_update
 from fedjax_sim.algorithms.fedbn import fedbn
+from fedjax_sim.algorithms.fedbuff import fedbuff
 from fedjax_sim.algorithms.feddyn import feddyn
 from fedjax_sim.algorithms.fedexp import fedexp
 from fedjax_sim.algorithms.fednova import fednova
@@ -35,9 +37,11 @@ __all__ = [
     'ditto',
     'fedadagrad',
     'fedadam',
+    'fedasync',
     'fedavg',
     'fedavgm',
     'fedbn',
+    'fedbuff',
     'feddyn',
     'fedexp',
     'fednova',

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from fedjax_sim.core.asynchrony import Asynchronous, Origin
 from fedjax_sim.core.cohort import ClientData, Pool, Slot
 from fedjax_sim.core.model import MetricSums, PyTree, Variables
 from fedjax_sim.core.model import Model as Model  # A type like those below.
@@ -88,6 +89,8 @@ class Aggregate(NamedTuple):
       divide by. mean * denominator is the sum of the updates.
     count: int32 [], the number of clients that were present.
     sums: the sums of the messages' sums.
+    origin: where the clients began, if the algorithm asks for it and they
+      report asynchronously; else None.
   """
 
   mean: PyTree
@@ -95,6 +98,7 @@ class Aggregate(NamedTuple):
   denominator: PyTree
   count: jax.Array
   sums: Mapping[str, PyTree]
+  origin: Origin | None = None
 
 
 class Reducer(NamedTuple):
@@ -272,6 +276,8 @@ class FederatedAlgorithm(NamedTuple):
     evaluated: `(ServerState) -> Variables`, the one model that is evaluated on
       the test set; of an algorithm with several global models, the one that
       it says.
+    asynchronous: what it asks for, if it is for asynchronous reports only; else
+      None.
   """
 
   init: Callable[[Variables, jax.Array, int], ServerState]
@@ -286,3 +292,4 @@ class FederatedAlgorithm(NamedTuple):
   pooled: PooledUpdate | None = None
   local_steps: Callable[[np.ndarray], np.ndarray] = lambda sizes: sizes
   evaluated: Callable[[ServerState], Variables] = lambda state: state.variables
+  asynchronous: Asynchronous | None = None

@@ -14,7 +14,7 @@ from fedjax_sim.experiment import build_run, field_names, spec_fields
 from fedjax_sim.experiment.build_algorithm import TRACED, make_algorithm
 from fedjax_sim.experiment.check_config import cohort_size, validate
 from fedjax_sim.experiment.sweep_settings import with_fields
-from fedjax_sim.simulation import evaluation
+from fedjax_sim.simulation import asynchronous, evaluation
 from fedjax_sim.simulation import sweep as sweep_lib
 from fedjax_sim.simulation.simulation import first_inputs
 
@@ -146,9 +146,12 @@ def check_algorithms(
 
   Builders see them as traced values later, which they can't check.
   """
+  systems = build_run.make_systems(config)
   for setting in settings:
     algorithm = make_algorithm(
         with_fields(config, setting), model, num_clients=num_clients)
+    asynchronous.check(
+        algorithm, systems, cohort_size(config, num_clients))
   build_run.try_out(config, model, algorithm, dataset.train, num_clients)
 
 

@@ -20,11 +20,11 @@ from fedjax_sim.core import random
 from fedjax_sim.core.types import PyTree
 from fedjax_sim.data import mapped
 from fedjax_sim.data.federated import FederatedData
+from fedjax_sim.simulation import in_time
 from fedjax_sim.simulation.exchange import nobody
 from fedjax_sim.simulation.exchange_types import Surroundings
 from fedjax_sim.simulation.rounds import Rounds
 from fedjax_sim.simulation.simulation import Simulation, first_inputs
-from fedjax_sim.systems.timeline import Timeline
 
 # Cohorts that are compared.
 _ROUNDS = 5
@@ -60,7 +60,7 @@ def of(simulation: Simulation) -> dict[str, Any]:
   }
 
 
-def _of_time(timeline: Timeline | None) -> dict[str, str]:
+def _of_time(timeline: in_time.Known | None) -> dict[str, str]:
   """Of the devices, the rule of rounds, and the first of these."""
   if timeline is None:
     return {}

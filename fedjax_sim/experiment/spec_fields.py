@@ -158,6 +158,7 @@ def _spaces_of_models() -> list[Namespace]:
 def _spaces_of_algorithms() -> list[Namespace]:
   optimizers = _of_optax()
   server = optimizers | _returning(algorithms, optax.GradientTransformation)
+  late = _returning(aggregation.staleness, aggregation.staleness.Staleness)
   of_optimizers = {'combine': optax.chain, 'traceable': _optax_traceable,
                    'context': RUN | {'learning_rate'}}
   return [
@@ -165,7 +166,8 @@ def _spaces_of_algorithms() -> list[Namespace]:
                 RUN | TRAINING | {'model', 'client_optimizer', 'client_lr',
                                   'server_optimizer', 'aggregator'},
                 _FIELDS_OF_ALGORITHM,
-                server | {'local_training': local_training}, RUN | {'model'},
+                server | late | {'local_training': local_training},
+                RUN | {'model'},
                 traceable=_optax_traceable),
       Namespace('restrict', _returning(
           restrictions, restrictions.Restriction), RUN),

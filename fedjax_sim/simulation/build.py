@@ -15,6 +15,7 @@ from fedjax_sim.data import mapped, sampling
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.data.sets.dataset import Dataset
 from fedjax_sim.simulation import (
+  asynchronous,
   autotune,
   check_examples,
   check_model,
@@ -93,6 +94,7 @@ def build(
       model.init, jax.random.key(0), first_inputs(train))
   local_steps = np.asarray(algorithm.local_steps(train.sizes))
   first = _first_state(algorithm, train, shapes)
+  asynchronous.check(algorithm, systems, sampler.max_cohort)
   timeline = None
   if systems is not None:
     timeline = systems.timeline(algorithm, train, shapes, sampler, seed)
@@ -119,7 +121,7 @@ def build(
         examples=placement.split() if owned or held is None
         else placement.everywhere, lanes=lanes,
         cohort_size=sampler.max_cohort, owned=owned, num_states=state_buffer,
-        evaluate=evaluate)
+        versions=in_time.versions(systems), evaluate=evaluate)
     slots = plan_lib.slots_for(
         sampler.max_cohort, devices, engine.owners is not None)
     simulation = Simulation(

@@ -62,6 +62,7 @@ def build_engine(
     cohort_size: int,
     owned: bool = False,
     num_states: int | None = None,
+    versions: int | None = None,
     evaluate: Evaluate = no_evaluation,
 ) -> Engine:
   """Builds the engine; the same one for the same parts and shapes.
@@ -77,6 +78,7 @@ def build_engine(
     owned: whether each device must compute the clients it owns, since it holds
       their examples.
     num_states: clients whose state a device holds; None is all that it owns.
+    versions: as in `Rounds`.
     evaluate: an `Evaluate`, run after the rounds that the plan marks; each
       device is given its part of the arrays' first axis.
   """
@@ -89,7 +91,7 @@ def build_engine(
   return _build(
       dict(algorithm=algorithm, num_clients=data.num_clients, devices=devices,
            max_size=int(sizes.max()), ragged=ragged, cohort_size=cohort_size,
-           num_states=num_states, evaluate=evaluate),
+           num_states=num_states, versions=versions, evaluate=evaluate),
       _one_example(data), int(np.sum(sizes > 0)), variables, placement,
       examples, owned)
 

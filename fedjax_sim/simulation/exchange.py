@@ -26,7 +26,7 @@ from fedjax_sim.core.types import (
     ServerState,
     Slot,
 )
-from fedjax_sim.simulation import blocks, downward
+from fedjax_sim.simulation import blocks, downward, versions
 from fedjax_sim.simulation.exchange_types import (
   AggregatorState,
   Faults,
@@ -49,8 +49,9 @@ def exchanges(algorithm: FederatedAlgorithm, **static) -> 'list[Exchange]':
   """The exchanges of a round, in order; `static` are further fields."""
   every = phases(algorithm)
   names = [f' of phase {i}' for i in range(len(every) - 1)] + ['']
+  asks = bool(algorithm.asynchronous and algorithm.asynchronous.asks_origin)
   return [Exchange(
-      phase=phase, name=name, receive=algorithm.receive,
+      phase=phase, name=name, receive=algorithm.receive, asks_origin=asks,
       aggregator=algorithm.aggregator, **static)
           for phase, name in zip(every, names, strict=True)]
 
@@ -70,6 +71,7 @@ class Exchange:
     ragged: whether clients differ in their number of local steps.
     cohort_size: M, most clients of a round.
     num_states: clients whose state a device holds.
+    asks_origin: as in `Asynchronous`.
   """
 
   phase: Phase
@@ -82,6 +84,7 @@ class Exchange:
   ragged: bool
   cohort_size: int
   num_states: int
+  asks_origin: bool = False
 
   def init(self, message: Message, key) -> tuple[AggregatorState, PyTree]:
     """The aggregation's first state, and a client's first memory.
@@ -116,6 +119,9 @@ class Exchange:
         around, server, state.transform, heard)
     broadcasts = (*heard.broadcasts, broadcast)
     said = broadcasts if len(broadcasts) > 1 else broadcast
+    if state.versions is not None:
+      said = versions.keep(state.versions, said, server.round)
+      state = state._replace(versions=said.ring)
     pooled = self.pooled(around, said)
     if pooled:
       aggregate, totals = self.pooled_mean(*pooled, around.slots)
@@ -123,6 +129,9 @@ class Exchange:
     else:
       aggregate, state, clients, totals, faults, told = self.reduced(
           around, said, state._replace(transform=transform), clients)
+    if self.asks_origin and state.versions is not None:
+      aggregate = aggregate._replace(
+          origin=versions.origin(said, around.slots, self.total))
     aggregates = (*heard.aggregates, aggregate)
     return Result(Heard(broadcasts, aggregates), state, clients, totals,
                   faults, told, _if_traced(bits_down))
@@ -147,7 +156,8 @@ class Exchange:
   def pooled(self, around: Surroundings, broadcast):
     """What the phase gives for all clients in one go; None if it can't."""
     plain = self.aggregator.transform is None and self.aggregator.reducer.plain
-    if not plain or self.phase.pooled is None:
+    if not plain or self.phase.pooled is None or isinstance(
+        broadcast, versions.Versions):
       return None
     slots = jax.tree.map(jnp.ravel, around.slots)
     sizes = jnp.where(slots.counts, slots.size, 0)
@@ -192,13 +202,14 @@ class Exchange:
     accumulator, totals, faults = self.merged(
         reducer, accumulator, totals, faults)
     aggregate, reduced, metrics = reducer.finalize(
-        accumulator, state.reducer, broadcast,
+        accumulator, state.reducer,
+        versions.received(broadcast, None, around.frozen),
         self.named(around.key, 'finalize'))
     metrics = {'reducer': metrics} if metrics else {}
     aggregate, transform, more = self.decoded(
         aggregate, state.transform, around.key, cohort, output.message)
-    return (aggregate, AggregatorState(transform, reduced), clients, totals,
-            faults, metrics | more)
+    state = state._replace(transform=transform, reducer=reduced)
+    return aggregate, state, clients, totals, faults, metrics | more
 
   def shapes(self, work, send, slots: Slot, clients: Held):
     """Shapes of a client's output, of its message as it is sent, and bits."""
@@ -239,6 +250,7 @@ class Exchange:
     ragged = self.ragged or slot.work is not None
     data = ClientData(around.examples, slot.offset, slot.size, self.max_size,
                       ragged, None if ragged else slot.size, slot.work)
+    broadcast = versions.received(broadcast, slot, around.frozen)
     if self.receive is not None:
       broadcast = downward.part(self.receive, around.key, broadcast, slot)
       if state is not None:

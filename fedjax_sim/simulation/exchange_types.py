@@ -8,10 +8,18 @@ from fedjax_sim.core.types import Aggregate, MetricSums, PyTree, Slot
 
 
 class AggregatorState(NamedTuple):
-  """What the aggregation of an exchange keeps from round to round."""
+  """What an exchange keeps from round to round.
+
+  Attributes:
+    transform: the transforms' shared states.
+    reducer: the reducer's state.
+    versions: `versions.Versions.ring`, what was sent in the last server steps;
+      None where all clients begin with the newest version.
+  """
 
   transform: PyTree
   reducer: PyTree
+  versions: PyTree | None = None
 
 
 class Held(NamedTuple):

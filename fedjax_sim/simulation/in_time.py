@@ -31,15 +31,6 @@ class Systems(NamedTuple):
   population: Population
   reporting: Reporting = Reporting()
 
-  @property
-  def versions(self) -> int | None:
-    """How many of the newest models clients may have begun with.
-
-    None where all begin with the newest one.
-    """
-    rule = self.reporting.asynchrony
-    return None if rule is None else rule.max_lag + 1
-
   def timeline(
       self, algorithm: FederatedAlgorithm, train: FederatedData,
       variables: Variables, sampler: Sampler, seed: int,
@@ -65,6 +56,15 @@ class Systems(NamedTuple):
     counts = getattr(algorithm.local_steps, 'counts_steps', False)
     return timeline(
         self.population, self.reporting, sampler, costs, seed, counts)
+
+
+def versions(systems: Systems | None) -> int | None:
+  """How many of the newest models clients may have begun with.
+
+  None where all begin with the newest one.
+  """
+  rule = systems and systems.reporting.asynchrony
+  return rule.max_lag + 1 if rule else None
 
 
 def keeps_states(

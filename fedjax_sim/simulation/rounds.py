@@ -21,7 +21,7 @@ from fedjax_sim.core.types import (
   ServerState,
   Variables,
 )
-from fedjax_sim.simulation import downward, exchange
+from fedjax_sim.simulation import downward, exchange, versions
 from fedjax_sim.simulation.exchange import Exchange
 from fedjax_sim.simulation.exchange_types import (
   AggregatorState,
@@ -104,6 +104,8 @@ class Walked(NamedTuple):
 
   Attributes:
     message: the client's, before the transforms.
+    broadcast: the server's, as clients receive it, or what they are sent parts
+      of.
     down: bits that it receives, a Python number unless it varies.
     up: bits that it sends, likewise.
     nominal: of both what is known beforehand: where it varies, the bits of the
@@ -111,6 +113,7 @@ class Walked(NamedTuple):
   """
 
   message: Message
+  broadcast: PyTree
   down: float | jax.Array
   up: float | jax.Array
   nominal: tuple[float, float]
@@ -128,6 +131,8 @@ class Rounds:
     ragged: whether clients differ in their number of local steps.
     cohort_size: M, most clients of a round.
     num_states: clients whose state a device holds.
+    versions: how many of the newest versions of the model clients may have
+      begun with; None where all begin with the newest one.
     evaluate: an `Evaluate`, run after the rounds that the plan marks.
   """
 
@@ -138,6 +143,7 @@ class Rounds:
   ragged: bool
   cohort_size: int
   num_states: int
+  versions: int | None = None
   evaluate: Evaluate = no_evaluation
 
   @property
@@ -172,12 +178,17 @@ class Rounds:
     server = self.algorithm.init(
         variables, random.named(key, 'algorithm'), num_with_examples)
     client_state = self.algorithm.client_init(variables)
-    messages = jax.eval_shape(
-        lambda examples: [w.message for w in self.walk(
+    walked = jax.eval_shape(
+        lambda examples: [(w.message, w.broadcast) for w in self.walk(
             examples, server, client_state, variables.frozen)], examples)
+    messages, broadcasts = zip(*walked, strict=True)
     first = [one.init(message, random.named(key, 'aggregator'))
              for one, message in zip(self.exchanges, messages, strict=True)]
     aggregators, memories = zip(*first, strict=True)
+    if self.versions is not None:
+      aggregators = tuple(
+          one._replace(versions=versions.empty(sent, self.versions))
+          for one, sent in zip(aggregators, broadcasts, strict=True))
     rows = self.num_states * self.devices
     stack = lambda x: jnp.broadcast_to(x, (rows, *x.shape))
     copies = lambda tree: jax.tree.map(lambda x: stack(jnp.asarray(x)), tree)
@@ -203,16 +214,17 @@ class Rounds:
         message = downward.part(one.receive, around.key, said, slot)
       whole = (8 * trees.num_bytes(frozen.without(message)),
                8 * trees.num_bytes(sent.update) + costs.beside_update(sent))
-      down = downward.delivered(
-          *one.down(around, message, state.transform))[2]
+      arrived, _, down = downward.delivered(
+          *one.down(around, message, state.transform))
       if one.receive is not None:
+        arrived = said
         downward.check_fixed(one.aggregator.transform, down)
       bits = (down, one.transformed(
           sent, state.transform, memory, key, slot, cohort)[2])
       bits = [y if x is None else x for x, y in zip(bits, whole, strict=True)]
       nominal = tuple(y if isinstance(x, jax.Array) else x
                       for x, y in zip(bits, whole, strict=True))
-      walked.append(Walked(sent, *bits, nominal))
+      walked.append(Walked(sent, arrived, *bits, nominal))
       if len(walked) < len(alone.exchanges):
         held = jax.tree.map(
             lambda x: jnp.asarray(x)[None], Held(client_state, memory))

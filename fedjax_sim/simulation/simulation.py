@@ -35,7 +35,6 @@ from fedjax_sim.simulation.placement.stored_states import StoredStates
 from fedjax_sim.simulation.program import Program
 from fedjax_sim.simulation.records import Record
 from fedjax_sim.simulation.rounds import SimulationState
-from fedjax_sim.systems.timeline import Timeline
 
 
 class Window(NamedTuple):
@@ -116,7 +115,7 @@ class Simulation:
   example_buffer: int
   state_buffer: int | None
   eval_data: dict[str, evaluation.EvalData]
-  timeline: Timeline | None = None
+  timeline: in_time.Known | None = None
 
   @functools.cached_property
   def frozen(self) -> PyTree:

@@ -22,6 +22,7 @@ from fedjax_sim.core.types import (
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.simulation import (
+  asynchronous,
   check_examples,
   check_model,
   evaluation,
@@ -39,7 +40,6 @@ from fedjax_sim.simulation.rounds import (
   no_evaluation,
 )
 from fedjax_sim.simulation.sweep_types import Member, SweepState
-from fedjax_sim.systems.timeline import Timeline
 
 _CAPACITY = 128
 
@@ -169,11 +169,11 @@ class Sweep:
     return bool(jax.tree.leaves((state.clients, state.transforms)))
 
   @functools.cached_property
-  def timelines(self) -> dict[tuple[int, int], Timeline]:
+  def timelines(self) -> dict[tuple[int, int], in_time.Known]:
     """(seed, federation) -> rounds in simulated time, of those asked for."""
     return {}
 
-  def timeline(self, seed: int, federation: int) -> Timeline | None:
+  def timeline(self, seed: int, federation: int) -> in_time.Known | None:
     """Rounds in simulated time of members with a seed and a federation."""
     if self.systems is None:
       return None
@@ -305,8 +305,10 @@ def build(
   examples = sharding.to_devices(jax.tree.map(
       lambda *x: np.concatenate(x), *(f.examples for f in federations)),
       everywhere)
+  asynchronous.check(make_algorithm(**example), systems, wanted)
   make_rounds = _make_rounds(
-      make_algorithm, federations, cohort_size, lanes, evaluate)
+      make_algorithm, federations, cohort_size, lanes, evaluate,
+      in_time.versions(systems))
 
   def make(together: int) -> Sweep:
     sweep = Sweep(
@@ -332,7 +334,8 @@ def _num_with_examples(data: FederatedData) -> int:
 
 
 def _make_rounds(
-    make_algorithm, federations, cohort_size: int, lanes: int, evaluate
+    make_algorithm, federations, cohort_size: int, lanes: int, evaluate,
+    versions: int | None,
 ) -> Callable[[Mapping[str, float]], Rounds]:
   """Hyperparameters -> the rounds of one member."""
   sizes = np.concatenate([f.sizes for f in federations])
@@ -341,7 +344,7 @@ def _make_rounds(
       algorithm=make_algorithm(**hyperparameters), num_clients=num_clients,
       devices=1, max_size=int(sizes.max()),
       ragged=bool(np.ptp(sizes) > 0 or cohort_size % lanes),
-      cohort_size=cohort_size, num_states=num_clients,
+      cohort_size=cohort_size, num_states=num_clients, versions=versions,
       evaluate=evaluate)
 
 

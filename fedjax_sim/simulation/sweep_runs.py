@@ -26,7 +26,6 @@ from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.records import Record
 from fedjax_sim.simulation.rounds import SimulationState
 from fedjax_sim.simulation.sweep import Member, Sweep, SweepState
-from fedjax_sim.systems.timeline import Timeline
 
 # Where rounds are long, a dispatch takes no more members than this allows.
 _LONGEST_SECONDS = 15.0
@@ -195,6 +194,6 @@ class SweepRuns:
     data = self.sweep.federations[one.federation]
     return [data.client_ids[k] for k in sampler.sample(round_number)]
 
-  def _timeline(self, member: int) -> Timeline | None:
+  def _timeline(self, member: int) -> in_time.Known | None:
     one = self.members[member]
     return self.sweep.timeline(one.seed, one.federation)

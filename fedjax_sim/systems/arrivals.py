@@ -170,8 +170,9 @@ class _Run:
 
   def _step(self) -> Step:
     start, began = self.time, self.begun
+    known = self.known.profiles.training_watts is not None
     told = {'spared': 0.0, 'lost': 0, 'discarded': 0, 'wasted': 0.0,
-            'joules': None}
+            'joules': 0.0 if known else None}
     reports: list[_Training] = []
     while len(reports) < self.known.max_cohort:
       ended = self._next(told)
@@ -253,7 +254,7 @@ class _Run:
         profiles, times, cohort, busy, whole)
     told['spared'] += float((1 - received).sum())
     if joules is not None:
-      told['joules'] = (told['joules'] or 0.0) + joules
+      told['joules'] += joules
     for one in zip((self.time + busy).tolist(), numbers.tolist(),
                    cohort.tolist(), [self.version] * len(cohort),
                    whole.tolist(), sent.tolist(), strict=True):
@@ -301,13 +302,13 @@ def arrivals(
   rule, wanted = reporting.asynchrony, sampler.max_cohort
   if rule.concurrency < wanted:
     raise ValueError(
-        f'concurrency must be at least {wanted}, clients_per_round, the '
-        f'reports of a server step, got {rule.concurrency}.')
+        f'reporting: concurrency must be at least {wanted}, clients_per_round, '
+        f'the reports of a server step, got {rule.concurrency}.')
   able = int(np.count_nonzero(costs.steps))
   if rule.concurrency > able:
     raise ValueError(
-        f'concurrency must be at most {able}, the clients that have any '
-        f'examples, got {rule.concurrency}.')
+        f'reporting: concurrency must be at most {able}, the clients that have '
+        f'any examples, got {rule.concurrency}.')
   if sampler.among is None:
     raise ValueError(
         'sampler must be able to choose among those that are not at work '

@@ -30,6 +30,11 @@ def sgd_in_steps(model, rate=0.1, batch_size=4, **options):
       batch_size=batch_size, **options)
 
 
+def in_rounds(algorithm: FederatedAlgorithm) -> FederatedAlgorithm:
+  """An asynchronous algorithm where nobody is late, which it else refuses."""
+  return algorithm._replace(asynchronous=None)
+
+
 # name -> (model, client learning rate, which may be traced) -> algorithm.
 Case = Callable[..., FederatedAlgorithm]
 CASES: dict[str, Case] = {
@@ -42,11 +47,15 @@ CASES: dict[str, Case] = {
         model, optax.sgd(rate), adaptive=True, epochs=2, batch_size=4),
     'ditto': lambda model, rate=0.1: algorithms.ditto(
         model, optax.sgd(rate), lam=0.5, batch_size=4),
+    'fedasync': lambda model, rate=0.1: in_rounds(algorithms.fedasync(
+        model, optax.sgd(rate), alpha=0.5, rho=0.1, batch_size=4)),
     'fedavg': lambda model, rate=0.1: algorithms.fedavg(
         model, optax.sgd(rate), epochs=2, batch_size=4),
     'fedavg, restricted': lambda model, rate=0.1: algorithms.fedavg(
         model, optax.sgd(rate, momentum=0.5), epochs=2, batch_size=4,
         restrict=restrictions.random_mask(0.5)),
+    'fedbuff': lambda model, rate=0.1: in_rounds(algorithms.fedbuff(
+        model, optax.sgd(rate), epochs=2, batch_size=4)),
     'feddyn': lambda model, rate=0.1: algorithms.feddyn(
         model, optax.sgd(rate), alpha=0.5, epochs=2, batch_size=4),
     'fedexp': lambda model, rate=0.1: algorithms.fedexp(
