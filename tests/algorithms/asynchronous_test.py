@@ -6,12 +6,15 @@ import optax
 import pytest
 
 import fedjax_sim
+from configs import default
 from fedjax_sim import aggregation, algorithms, systems
 from fedjax_sim.aggregation import staleness
 from fedjax_sim.data import sampling
+from fedjax_sim.experiment import build_algorithm
 from tests import numpy_asynchronous, toys
 
 MODEL = toys.softmax_model()
+SGD = optax.sgd(0.1)
 SIZES = (5, 8, 3, 9, 4, 7, 2, 6, 8, 1, 4, 0)
 DATA = toys.softmax_data(SIZES)
 ALIKE = toys.softmax_data([6] * 12)
@@ -161,6 +164,16 @@ def test_staleness_is_one_for_who_is_not_late_and_falls():
     assert float(made.factor(0)) == 1.0
 
 
+def test_a_config_names_the_staleness():
+  config = default.get_config()
+  config.update(algorithm='fedbuff(staleness=polynomial(0.3))', batch_size=2,
+                weighting='uniform', server_optimizer='sgd(momentum=0.5)')
+  made = build_algorithm.make_algorithm(
+      config, MODEL, num_clients=12, numbers={'algorithm.staleness.a': 0.7})
+  want = fedbuff(staleness=staleness.polynomial(0.7))
+  assert_equal(run(made, rounds=4).variables, run(want, rounds=4).variables)
+
+
 def lossy_fedavg():
   """With a memory of each client, so that nobody may report twice."""
   parts = (aggregation.downlink(aggregation.quantize(8)),
@@ -211,15 +224,15 @@ def test_members_of_a_sweep_are_runs_of_their_own():
 @pytest.mark.parametrize('call, message', [
     (lambda: run(fedbuff(), reporting=None), 'fedbuff is asynchronous'),
     (lambda: run(fedbuff(), systems=None, reporting=None), 'needs systems'),
-    (lambda: run(algorithms.fedasync(MODEL, optax.sgd(0.1))), 'clients_per_round must be'),
-    (lambda: run(algorithms.mime(MODEL, optax.sgd(0.1), batch_size=2)),
+    (lambda: run(algorithms.fedasync(MODEL, SGD)), 'clients_per_round must be'),
+    (lambda: run(algorithms.mime(MODEL, SGD, batch_size=2)),
      'exchange one message'),
     (lambda: run(fedbuff(), clients_per_round=7), 'concurrency must be at'),
     (lambda: fedbuff(staleness=0.5), 'staleness must be a Staleness'),
     (lambda: fedbuff(staleness=staleness.polynomial(0.0)), 'a must be'),
     (lambda: staleness.hinge(1.0, -1.0), 'b must be'),
-    (lambda: algorithms.fedasync(MODEL, optax.sgd(0.1), alpha=1.5), 'alpha must lie in'),
-    (lambda: algorithms.fedasync(MODEL, optax.sgd(0.1), proximal=1.0), 'proximal'),
+    (lambda: algorithms.fedasync(MODEL, SGD, alpha=1.5), 'alpha must lie in'),
+    (lambda: algorithms.fedasync(MODEL, SGD, proximal=1.0), 'proximal'),
     (lambda: run(fedbuff(aggregator=aggregation.masked_mean(1.0))),
      'must send floats'),
     (lambda: fedjax_sim.sweep(
