@@ -4,6 +4,7 @@ from fedjax_sim.algorithms.agnostic_fedavg import agnostic_fedavg
 from fedjax_sim.algorithms.apfl import apfl
 from fedjax_sim.algorithms.centralized import centralized_sgd
 from fedjax_sim.algorithms.ditto import ditto
+from fedjax_sim.algorithms.dpsgd import dpsgd
 from fedjax_sim.algorithms.fedavg import fedavg, from_client_update
 from fedjax_sim.algorithms.fedbn import fedbn
 from fedjax_sim.algorithms.feddyn import feddyn
@@ -14,6 +15,7 @@ from fedjax_sim.algorithms.fedprox import fedprox
 from fedjax_sim.algorithms.fedrep import fedrep
 from fedjax_sim.algorithms.fedsgd import fedsgd
 from fedjax_sim.algorithms.finetune import finetune
+from fedjax_sim.algorithms.hierfavg import hierfavg
 from fedjax_sim.algorithms.ifca import ifca
 from fedjax_sim.algorithms.mime import mime, mimelite
 from fedjax_sim.algorithms.per_fedavg import per_fedavg
@@ -33,6 +35,7 @@ __all__ = [
     'apfl',
     'centralized_sgd',
     'ditto',
+    'dpsgd',
     'fedadagrad',
     'fedadam',
     'fedavg',
@@ -48,6 +51,7 @@ __all__ = [
     'fedyogi',
     'finetune',
     'from_client_update',
+    'hierfavg',
     'ifca',
     'mime',
     'mimelite',

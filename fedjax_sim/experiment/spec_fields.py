@@ -15,7 +15,7 @@ import optax
 from ml_collections import ConfigDict
 
 from fedjax_sim import aggregation, algorithms, models, systems
-from fedjax_sim.clients import restrictions
+from fedjax_sim.clients import restrictions, topologies
 from fedjax_sim.clients.local_training import local_training
 from fedjax_sim.core import builders, optimizer_checks, specs
 from fedjax_sim.core.builders import AnyBound
@@ -165,7 +165,8 @@ def _spaces_of_algorithms() -> list[Namespace]:
                 RUN | TRAINING | {'model', 'client_optimizer', 'client_lr',
                                   'server_optimizer', 'aggregator'},
                 _FIELDS_OF_ALGORITHM,
-                server | {'local_training': local_training}, RUN | {'model'},
+                server | {'local_training': local_training} | _returning(
+                    topologies, topologies.Graph), RUN | {'model'},
                 traceable=_optax_traceable),
       Namespace('restrict', _returning(
           restrictions, restrictions.Restriction), RUN),
