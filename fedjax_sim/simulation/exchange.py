@@ -9,7 +9,7 @@ from jax import numpy as jnp
 
 from fedjax_sim.aggregation.chain import nobody
 from fedjax_sim.aggregation.grouped import grouped
-from fedjax_sim.core import costs, lanes, random, trees
+from fedjax_sim.core import costs, random, trees
 from fedjax_sim.core.types import (
     Aggregate,
     Aggregator,
@@ -26,7 +26,7 @@ from fedjax_sim.core.types import (
     ServerState,
     Slot,
 )
-from fedjax_sim.simulation import downward
+from fedjax_sim.simulation import blocks, downward
 from fedjax_sim.simulation.exchange_types import (
   AggregatorState,
   Faults,
@@ -183,10 +183,11 @@ class Exchange:
     output, sent, bits = self.shapes(work, send, around.slots, clients)
     reducer = _reducer(self.aggregator, sent)
     none = jnp.zeros(around.slots.present.shape, bool)
-    accumulator, clients, totals, faults = self.blocks(
+    accumulator, clients, totals, faults = blocks.run(
         work, send, reducer, around.slots,
         (reducer.init(sent, self.cohort_size), clients,
-         trees.zeros(Totals(output.metrics, bits, None)), Faults(none, none)))
+         trees.zeros(Totals(output.metrics, bits, None)), Faults(none, none)),
+        self.num_states)
     totals = totals._replace(started=_started(around.slots))
     accumulator, totals, faults = self.merged(
         reducer, accumulator, totals, faults)
@@ -227,56 +228,6 @@ class Exchange:
           aggregate, state, key, cohort, message)
     sums = aggregate.sums.get('algorithm', {})
     return aggregate._replace(sums=sums), state, metrics
-
-  def blocks(self, work, send, reducer: Reducer, slots: Slot, carry):
-    """This device's blocks: up to the last from which a message arrives.
-
-    Those that hold anybody come first.
-    """
-    used = jnp.sum(slots.present[:, 0], dtype=jnp.int32)
-    if slots.arrives is not None:
-      numbers = jnp.arange(1, len(slots.present) + 1, dtype=jnp.int32)
-      used = jnp.max(jnp.where(slots.is_heard.any(axis=1), numbers, 0))
-
-    def body(i, carry):
-      *carry, faults = carry
-      *carry, new = self.block(
-          work, send, reducer, carry, jax.tree.map(lambda x: x[i], slots))
-      return *carry, jax.tree.map(lambda x, y: x.at[i].set(y), faults, new)
-
-    return jax.lax.fori_loop(0, used, body, carry)
-
-  def block(self, work, send, reducer: Reducer, carry, slots: Slot):
-    """W clients side by side, their messages accumulated; and `Faults` [W]."""
-    accumulator, clients, totals = carry
-
-    def one_client(slot, client_state, memory):
-      output = work(slot, client_state)
-      sent, memory, bits = send(slot, output.message, memory)
-      rejected = output.message.present & ~jnp.asarray(sent.present)
-      faults = Faults(trees.any_bad(output.metrics),
-                      trees.any_bad((sent.update, sent.weight)))
-      if reducer.tolerant:
-        rejected |= faults.loss | faults.update
-      return ((sent, memory, bits), output.state, output.metrics, rejected,
-              faults)
-
-    held = jax.tree.map(lambda x: x[slots.state_index], clients)
-    (messages, memories, bits), states, metrics, rejected, faults = (
-        lanes.side_by_side(one_client)(slots, *held))
-    messages = messages._replace(slot=slots)
-    # Who is absent writes outside of the arrays, that is, nowhere.
-    target = jnp.where(messages.present, slots.state_index, self.num_states)
-    clients = jax.tree.map(
-        lambda x, y: x.at[target].set(y, mode='drop'), clients,
-        Held(states, memories))
-    new = Totals(_kept(slots.is_heard & ~rejected, metrics),
-                 _kept(messages.present, bits), None)
-    totals = jax.tree.map(
-        lambda t, x: t + x.sum(0, dtype=x.dtype), totals, new)
-    counted = Faults(slots.is_heard & ~rejected, messages.present & ~rejected)
-    return (reducer.accumulate(accumulator, messages), clients, totals,
-            jax.tree.map(jnp.logical_and, faults, counted))
 
   def work(
       self, around: Surroundings, broadcast, state, slot: Slot, client_state
@@ -381,10 +332,6 @@ def _reducer(aggregator: Aggregator, message: Message) -> Reducer:
   if message.group is None:
     return aggregator.reducer
   return grouped(aggregator.reducer)
-
-
-def _kept(present: jax.Array, rows: PyTree) -> PyTree:
-  return trees.where(present, rows, jax.tree.map(jnp.zeros_like, rows))
 
 
 def _if_traced(bits):
