@@ -68,7 +68,7 @@ class Cloud(NamedTuple):
   weights: jax.Array
 
 
-@takes_training(never_restricted='the cloud weighs whole models of edges')
+@takes_training
 def hierfavg(
     model: Model,
     client_optimizer: optax.GradientTransformation,

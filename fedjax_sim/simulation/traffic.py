@@ -36,8 +36,8 @@ class Traffic(NamedTuple):
     simulated time `in_time` adds what others sent in vain.
 
     Args:
-      record: with `clients` whose messages arrived, `started` where some did
-        not, and the bytes that vary.
+      record: with its `round`, from 1, `clients` whose messages arrived,
+        `started` where some did not, and the bytes that vary.
     """
     clients = record['clients']
     record['bytes_up'] = record.get('bytes_up', 0) + clients * self.up
