@@ -21,6 +21,7 @@ from fedjax_sim.core.asynchrony import Asynchronous, Origin
 from fedjax_sim.core.cohort import ClientData, Pool, Slot
 from fedjax_sim.core.model import MetricSums, PyTree, Variables
 from fedjax_sim.core.model import Model as Model  # A type like those below.
+from fedjax_sim.core.topology import Edges, Gossip
 
 # Scalars by name, float32 [].
 Scalars = Mapping[str, jax.Array]
@@ -278,6 +279,11 @@ class FederatedAlgorithm(NamedTuple):
       it says.
     asynchronous: what it asks for, if it is for asynchronous reports only; else
       None.
+    edges: servers between clients and cloud, whose traffic is counted too.
+    gossip: how clients mix their models after a round's local work. Their
+      states are `topology.Peer`s then, and the messages of the round only tell
+      the simulation how they went on; they do not travel.
+    num_clients: N that it is made for; None for any.
   """
 
   init: Callable[[Variables, jax.Array, int], ServerState]
@@ -293,3 +299,6 @@ class FederatedAlgorithm(NamedTuple):
   local_steps: Callable[[np.ndarray], np.ndarray] = lambda sizes: sizes
   evaluated: Callable[[ServerState], Variables] = lambda state: state.variables
   asynchronous: Asynchronous | None = None
+  edges: Edges | None = None
+  gossip: Gossip | None = None
+  num_clients: int | None = None

@@ -15,7 +15,7 @@ import optax
 from ml_collections import ConfigDict
 
 from fedjax_sim import aggregation, algorithms, models, systems
-from fedjax_sim.clients import restrictions
+from fedjax_sim.clients import restrictions, topologies
 from fedjax_sim.clients.local_training import local_training
 from fedjax_sim.core import builders, optimizer_checks, specs
 from fedjax_sim.core.builders import AnyBound
@@ -159,6 +159,7 @@ def _spaces_of_algorithms() -> list[Namespace]:
   optimizers = _of_optax()
   server = optimizers | _returning(algorithms, optax.GradientTransformation)
   late = _returning(aggregation.staleness, aggregation.staleness.Staleness)
+  graphs = _returning(topologies, topologies.Graph)
   of_optimizers = {'combine': optax.chain, 'traceable': _optax_traceable,
                    'context': RUN | {'learning_rate'}}
   return [
@@ -166,7 +167,7 @@ def _spaces_of_algorithms() -> list[Namespace]:
                 RUN | TRAINING | {'model', 'client_optimizer', 'client_lr',
                                   'server_optimizer', 'aggregator'},
                 _FIELDS_OF_ALGORITHM,
-                server | late | {'local_training': local_training},
+                server | late | graphs | {'local_training': local_training},
                 RUN | {'model'},
                 traceable=_optax_traceable),
       Namespace('restrict', _returning(

@@ -32,3 +32,7 @@ def check(
         'algorithm must exchange one message with each client to be '
         'asynchronous, since a second one has to wait for a whole cohort, got '
         f'one with {len(algorithm.phases) + 1}, such as mime.')
+  if algorithm.edges is not None or algorithm.gossip is not None:
+    raise ValueError(
+        'algorithm must have one server to be asynchronous, got one with '
+        f'{"edges" if algorithm.gossip is None else "a graph of clients"}.')

@@ -19,6 +19,7 @@ from fedjax_sim.simulation import (
   autotune,
   check_examples,
   check_model,
+  check_topology,
   evaluation,
   in_time,
 )
@@ -95,6 +96,7 @@ def build(
   local_steps = np.asarray(algorithm.local_steps(train.sizes))
   first = _first_state(algorithm, train, shapes)
   asynchronous.check(algorithm, systems, sampler.max_cohort)
+  check_topology.check(algorithm, train.num_clients, sampler.max_cohort)
   timeline = None
   if systems is not None:
     timeline = systems.timeline(algorithm, train, shapes, sampler, seed)
@@ -114,6 +116,7 @@ def build(
         client_state, states, train.num_clients, devices):
       state_buffer = stored_states.buffer_size(
           states, train.num_clients, devices, sampler.max_cohort)
+      check_topology.check_on_devices(algorithm)
     key = _everywhere(placement)(
         np.asarray(jax.random.key_data(random.root_key(seed))))
     engine = engine_lib.build_engine(

@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from fedjax_sim.core import frozen, mixing, trees
 from fedjax_sim.core.types import FederatedAlgorithm, PyTree, Variables
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.data.sampling import Sampler
-from fedjax_sim.simulation import engine, traffic
+from fedjax_sim.simulation import check_topology, engine, traffic
 from fedjax_sim.simulation.records import Record
 from fedjax_sim.systems.arrivals import Arrivals, arrivals
 from fedjax_sim.systems.profiles import Population
@@ -47,15 +48,18 @@ class Systems(NamedTuple):
     Raises:
       ValueError: as `systems.timeline.timeline` or `systems.arrivals.arrivals`.
     """
-    down, up = nominal_bits(algorithm, train.examples, variables)
+    down, up = nominal_bits(
+        algorithm, train.examples, variables, train.num_clients)
     costs = Costs(np.asarray(algorithm.local_steps(train.sizes)), down, up)
     if self.reporting.asynchrony is not None:
       return arrivals(
           self.population, self.reporting, sampler, costs, seed,
           keeps_states(algorithm, train, variables))
     counts = getattr(algorithm.local_steps, 'counts_steps', False)
-    return timeline(
+    made = timeline(
         self.population, self.reporting, sampler, costs, seed, counts)
+    check_topology.check_time(algorithm, made)
+    return made
 
 
 def versions(systems: Systems | None) -> int | None:
@@ -76,15 +80,24 @@ def keeps_states(
 
 
 def nominal_bits(
-    algorithm: FederatedAlgorithm, examples: PyTree, variables: Variables
+    algorithm: FederatedAlgorithm, examples: PyTree, variables: Variables,
+    num_clients: int,
 ) -> list[float]:
   """Bits that a client receives and sends in a round, as known beforehand.
+
+  Where clients gossip and have unequal numbers of neighbours, those of the one
+  with most.
 
   Args:
     algorithm: the algorithm.
     examples: PyTree [E, ...]; only shapes and dtypes matter.
     variables: of the model; likewise.
+    num_clients: N.
   """
+  if algorithm.gossip is not None:
+    neighbours = mixing.links(algorithm.gossip.weights(num_clients)).sum(axis=1)
+    size = trees.num_bytes(frozen.without(variables))
+    return [8.0 * size * int(neighbours.max())] * 2
   exchanges = traffic.read_walk(
       algorithm, examples, variables,
       lambda walked: [w.nominal for w in walked])

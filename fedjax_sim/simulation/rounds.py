@@ -21,7 +21,7 @@ from fedjax_sim.core.types import (
   ServerState,
   Variables,
 )
-from fedjax_sim.simulation import downward, exchange, versions
+from fedjax_sim.simulation import downward, exchange, gossip, versions
 from fedjax_sim.simulation.exchange import Exchange
 from fedjax_sim.simulation.exchange_types import (
   AggregatorState,
@@ -302,14 +302,22 @@ class Rounds:
           (frozen.without(state.server), state.aggregator))
     server = frozen.put(server, around.frozen)._replace(
         round=state.server.round + 1)
+    told = {}
+    if self.algorithm.gossip is not None:
+      clients, told = gossip.mixed(
+          self.algorithm.gossip, clients, state.server.round,
+          self.num_clients, self.devices)
     state = SimulationState(server, aggregators, clients, tuple(memories))
     return state, self.outputs(
-        state, results, evaluate, eval_data)
+        state, results, told, evaluate, eval_data)
 
   def outputs(
-      self, state, results, evaluate, eval_data
+      self, state, results, told, evaluate, eval_data
   ) -> RoundOutputs:
-    """What is reported; evaluates where the plan says so."""
+    """What is reported; evaluates where the plan says so.
+
+    `told` are metrics by part, of what follows the exchanges.
+    """
     variables = self.algorithm.evaluated(state.server)
     sums = lambda: self.total(self.evaluate.sums(variables, eval_data))
     # All devices go the same way, so only rounds that evaluate add up.
@@ -320,7 +328,7 @@ class Rounds:
         train=last.totals.metrics, test=self.evaluate.finish(test),
         count=last.heard.aggregates[-1].count,
         finite=trees.all_finite(state.server.variables),
-        aggregation=_metrics(self.exchanges, results),
+        aggregation=_metrics(self.exchanges, results) | _named(told),
         started=last.totals.started,
         bits_up=_sum_of([r.totals.bits for r in results]),
         bits_down=_sum_of([r.bits_down for r in results]),
@@ -333,9 +341,18 @@ class Rounds:
 
 def _metrics(exchanges, results) -> dict[str, jax.Array]:
   """'part/name' -> value, of all exchanges."""
-  return {f'{part}{one.name}/{name}': value
-          for one, result in zip(exchanges, results, strict=True)
-          for part, values in result.metrics.items()
+  found = {}
+  for one, result in zip(exchanges, results, strict=True):
+    found |= _named(result.metrics, one.name)
+  return found
+
+
+def _named(
+    metrics: dict[str, dict[str, jax.Array]], of: str = ''
+) -> dict[str, jax.Array]:
+  """'part/name' -> value; `of` tells the parts of a round's exchanges apart."""
+  return {f'{part}{of}/{name}': value
+          for part, values in metrics.items()
           for name, value in values.items()}
 
 

@@ -25,6 +25,7 @@ from fedjax_sim.simulation import (
   asynchronous,
   check_examples,
   check_model,
+  check_topology,
   evaluation,
   fitting,
   in_time,
@@ -277,7 +278,7 @@ def build(
                       ('together', together)):
     checks.positive_int_or_auto(name, value)
   checks.positive_int('num_members', num_members)
-  _check_federations(federations)
+  check_examples.check_federations(federations)
   sets = {} if test is None else {'test': check_examples.as_set('test', test)}
   for data in federations:
     check_examples.check_examples(model, data, sets)
@@ -293,6 +294,8 @@ def build(
   if systems is not None:
     cohort_size = min(systems.reporting.chosen(cohort_size),
                       max(cohort_size, federations[0].num_clients))
+  check_topology.check(
+      make_algorithm(**example), federations[0].num_clients, wanted)
   if lanes == 'auto':
     lanes = 1 if cpu else cohort_size
   lanes = min(lanes, cohort_size)
@@ -389,12 +392,3 @@ def _arguments(sweep: Sweep, states: SimulationState) -> tuple:
           put(np.zeros(sweep.capacity, bool), sweep.placement.everywhere),
           put(turn, split), np.int32(0), np.int32(0), sweep.eval_data,
           sweep.frozen)
-
-
-def _check_federations(federations: Sequence[FederatedData]) -> None:
-  if not federations:
-    raise ValueError('there must be at least one federation, got none.')
-  counts = {f.num_clients for f in federations}
-  if len(counts) > 1:
-    raise ValueError('federations must have the same number of clients, got '
-                     f'{sorted(counts)}.')

@@ -227,6 +227,9 @@ def test_members_of_a_sweep_are_runs_of_their_own():
     (lambda: run(algorithms.fedasync(MODEL, SGD)), 'clients_per_round must be'),
     (lambda: run(algorithms.mime(MODEL, SGD, batch_size=2)),
      'exchange one message'),
+    (lambda: run(algorithms.hierfavg(
+        MODEL, SGD, edges=2, kappa2=2, num_clients=12)),
+     'must have one server'),
     (lambda: run(fedbuff(), clients_per_round=7), 'concurrency must be at'),
     (lambda: fedbuff(staleness=0.5), 'staleness must be a Staleness'),
     (lambda: fedbuff(staleness=staleness.polynomial(0.0)), 'a must be'),

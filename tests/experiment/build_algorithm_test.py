@@ -29,10 +29,10 @@ SPECS = {
     'per_fedavg': 'per_fedavg(personal_lr=0.05)',
     'pfedme': 'pfedme(lam=15, personal_lr=0.05)',
     'q_fedavg': 'q_fedavg(q=1.0)', 'scaffold': 'scaffold'}
-# They take a function, one client, a model with batch normalization, or reports
-# that come asynchronously.
-ELSEWHERE = {'agnostic_fedavg', 'centralized_sgd', 'fedasync', 'fedbn',
-             'fedbuff', 'from_client_update'}
+# They take a function, one client, a model with batch normalization, edges, a
+# graph, or reports that come asynchronously.
+ELSEWHERE = {'agnostic_fedavg', 'centralized_sgd', 'dpsgd', 'fedasync', 'fedbn',
+             'fedbuff', 'from_client_update', 'hierfavg'}
 
 
 def config_of(**changes):
