@@ -1,15 +1,17 @@
-"""The Python blocks of docs/systems.md run as they stand."""
+"""The Python blocks of the pages on simulated time run as they stand."""
 
 import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-PAGE = Path(__file__).parents[2] / 'docs' / 'systems.md'
+DOCS = Path(__file__).parents[2] / 'docs'
 
 
-def test_the_blocks_run():
+@pytest.mark.parametrize('name', ['systems.md', 'asynchronous.md'])
+def test_the_blocks_run(name):
   names = {}
-  for block in re.findall(r'```python\n(.*?)```', PAGE.read_text(), re.S):
-    exec(compile(block, PAGE.name, 'exec'), names)
+  for block in re.findall(r'```python\n(.*?)```', (DOCS / name).read_text(), re.S):
+    exec(compile(block, name, 'exec'), names)
   assert names['seconds'][0] == 0 and np.all(np.diff(names['seconds']) > 0)
