@@ -44,13 +44,15 @@ def build_sweep(
   num_clients = federations[0].num_clients
   check_algorithms(config, settings, model, dataset, num_clients)
   members = sweep_members(config, settings)
+  sizes = {one.seed: federations[one.federation].sizes for one in members}
   sweep = sweep_lib.build(
       model, lambda **own: make_algorithm(
           config, model, num_clients=num_clients, numbers=own),
       federations, cohort_size=cohort_size(config, num_clients),
       example=members[0].hyperparameters,
       make_sampler=lambda seed: build_run.make_sampler(
-          with_fields(config, {'seed': seed}), num_clients),
+          with_fields(config, {'seed': seed}),
+          sizes.get(seed, federations[0].sizes)),
       test=evaluation.some_of(dataset.test, config.test_examples),
       eval_batch_size=config.eval_batch_size,
       systems=build_run.make_systems(config),
@@ -94,6 +96,9 @@ def _check_builders(
   model = build_run.make_model(config, dataset)
   check_algorithms(
       config, settings, model, dataset, federations[0].num_clients)
+  for one in sweep_members(config, settings):
+    build_run.make_sampler(with_fields(config, {'seed': one.seed}),
+                           federations[one.federation].sizes)
   _check_time(config, settings, model, federations)
 
 
@@ -112,7 +117,7 @@ def _check_time(
         model.init, jax.random.key(0), first_inputs(train))
     systems.timeline(
         make_algorithm(one, model, num_clients=train.num_clients), train,
-        variables, build_run.make_sampler(one, train.num_clients), member.seed)
+        variables, build_run.make_sampler(one, train.sizes), member.seed)
 
 
 def check_setting(config: ConfigDict, setting: Setting, first: Setting) -> None:

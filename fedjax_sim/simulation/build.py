@@ -13,6 +13,7 @@ from fedjax_sim.core import checks, compilation, random
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
 from fedjax_sim.data import mapped, sampling
 from fedjax_sim.data.federated import FederatedData
+from fedjax_sim.data.selector import Selector
 from fedjax_sim.data.sets.dataset import Dataset
 from fedjax_sim.simulation import (
   asynchronous,
@@ -20,6 +21,7 @@ from fedjax_sim.simulation import (
   check_examples,
   check_model,
   check_topology,
+  client_losses,
   evaluation,
   in_time,
 )
@@ -35,6 +37,7 @@ from fedjax_sim.simulation.placement import (
 )
 from fedjax_sim.simulation.program import Program
 from fedjax_sim.simulation.rounds import SimulationState
+from fedjax_sim.simulation.selecting import Selecting
 from fedjax_sim.simulation.simulation import Simulation, first_inputs
 
 # Rounds that one compiled program can take at once. It holds only their plan
@@ -97,13 +100,20 @@ def build(
   first = _first_state(algorithm, train, shapes)
   asynchronous.check(algorithm, systems, sampler.max_cohort)
   check_topology.check(algorithm, train.num_clients, sampler.max_cohort)
-  timeline = None
+  timeline, wanted = None, sampler.max_cohort
+  if sampler.selector is not None:
+    _check_selector(sampler.selector, train, systems, examples)
   if systems is not None:
     timeline = systems.timeline(algorithm, train, shapes, sampler, seed)
     sampler = timeline.as_sampler()
+  selecting = sampler.selector and Selecting(
+      selector=sampler.selector, wanted=wanted, sizes=train.sizes,
+      timeline=timeline)
+  recounts = in_time.recounts(timeline, algorithm, train.examples, shapes)
   if lanes not in autotune.WORDS:  # More would stay empty.
     lanes = min(lanes, sampler.max_cohort)
   states = engine_lib.client_states(first)
+  asked = client_losses.asked(model, sampler.selector, recounts)
   # Arrays are put on a number of devices once, whatever the lanes.
   owned = examples == 'owned'
   placed = functools.cache(
@@ -124,7 +134,7 @@ def build(
         examples=placement.split() if owned or held is None
         else placement.everywhere, lanes=lanes,
         cohort_size=sampler.max_cohort, owned=owned, num_states=state_buffer,
-        versions=in_time.versions(systems), evaluate=evaluate)
+        versions=in_time.versions(systems), evaluate=evaluate, asked=asked)
     slots = plan_lib.slots_for(
         sampler.max_cohort, devices, engine.owners is not None)
     simulation = Simulation(
@@ -133,11 +143,15 @@ def build(
         program=Program(trace=lambda: simulation.trace(), placement=placement,
                         lanes=lanes, idle=lambda: simulation.idle_arguments()),
         num_blocks=plan_lib.blocks_for(slots, lanes),
-        capacity=max(1, min(_CAPACITY, _PLAN_SLOTS // (devices * slots))),
+        capacity=1 if selecting else max(
+            1, min(_CAPACITY, _PLAN_SLOTS // (devices * slots))),
         local_steps=local_steps, seed=seed, key=key, examples=held,
         owned=owned, example_buffer=streamed_examples.buffer_size(
             train, sampler.max_cohort),
-        state_buffer=state_buffer, eval_data=eval_data, timeline=timeline)
+        state_buffer=state_buffer, eval_data=eval_data, timeline=timeline,
+        selecting=selecting, recounts=recounts,
+        measure=client_losses.measuring(
+            model, algorithm, train, sampler.selector, placement, lanes))
     return simulation
 
   if owned and devices == 'auto':  # One device would own all.
@@ -164,6 +178,23 @@ def _check_kinds(model, algorithm, train, sampler) -> None:
                   'data.from_clients(...) or data.federate(...)')
   checks.instance('sampler', sampler, sampling.Sampler,
                   'data.sampling.uniform(num_clients, clients_per_round, seed)')
+
+
+def _check_selector(
+    selector: Selector, train: FederatedData, systems: in_time.Systems | None,
+    examples: str,
+) -> None:
+  """ValueError for what can't go together with a choice by losses."""
+  if systems is not None and systems.reporting.asynchrony is not None:
+    raise ValueError(
+        'reporting must have rounds beside a sampler that chooses by losses, '
+        'since an asynchronous server plans ahead who begins; got one. '
+        "sampler 'uniform' can.")
+  if selector.candidates and (examples == 'owned' or mapped.is_mapped(train)):
+    raise ValueError(
+        'sampler measures losses on examples that must be on all devices, '
+        "which they are not with examples='owned' or a mapped federation; "
+        "power_of_choice(losses='stale') and oort measure none.")
 
 
 def _first_state(

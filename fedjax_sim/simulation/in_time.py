@@ -1,5 +1,6 @@
 """Rounds in simulated time: from a timeline to plans and records."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,10 +12,10 @@ from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.data.sampling import Sampler
 from fedjax_sim.simulation import check_topology, engine, traffic
 from fedjax_sim.simulation.records import Record
-from fedjax_sim.systems.arrivals import Arrivals, arrivals
+from fedjax_sim.systems.arrivals import Arrivals, Step, arrivals
 from fedjax_sim.systems.profiles import Population
 from fedjax_sim.systems.report_window import Reporting
-from fedjax_sim.systems.timed_round import Costs
+from fedjax_sim.systems.timed_round import Costs, TimedRound
 from fedjax_sim.systems.timeline import Timeline, timeline
 
 # What is known of rounds, or of server steps, in simulated time.
@@ -104,8 +105,30 @@ def nominal_bits(
   return [float(sum(bits)) for bits in zip(*exchanges, strict=True)]
 
 
+def recounts(
+    known: Known | None, algorithm: FederatedAlgorithm, examples: PyTree,
+    variables: Variables,
+) -> bool:
+  """Whether a round's seconds are told by what its messages have cost.
+
+  That is so where bits vary, in rounds; the time of a step of an asynchronous
+  server is what was known beforehand.
+
+  Args:
+    known: the timeline, None where rounds take no time.
+    algorithm: the algorithm.
+    examples: PyTree [E, ...]; only shapes and dtypes matter.
+    variables: of the model; likewise.
+  """
+  return isinstance(known, Timeline) and traffic.read_walk(
+      algorithm, examples, variables, lambda walked: any(
+          isinstance(bits, jax.Array) for w in walked
+          for bits in (w.down, w.up)))
+
+
 def outcomes(
-    known: Known | None, start: int, count: int, always: bool = False
+    known: Known | None, start: int, count: int, always: bool = False,
+    rounds: Sequence[TimedRound] | None = None,
 ) -> dict[str, Any]:
   """What `plan_rounds` is told of rounds from `start` on.
 
@@ -115,11 +138,13 @@ def outcomes(
     count: how many.
     always: whether to tell of what can't happen too, so that timelines of
       other devices have the same kind of plan.
+    rounds: the rounds; None for those that the timeline has.
   """
   asynchronous = known is not None and known.reporting.asynchrony is not None
   if known is None or not (asynchronous or always or known.may_lose):
     return {}
-  rounds = [known.round(start + i) for i in range(count)]
+  if rounds is None:
+    rounds = [known.round(start + i) for i in range(count)]
   if asynchronous:
     return {'lags': [one.lag for one in rounds]}
   found = {'arrives': [one.arrives for one in rounds]}
@@ -137,15 +162,29 @@ def fields(known: Known | None, number: int) -> Record:
   """
   if known is None:
     return {}
-  one = known.round(number)
+  return of_round(known.round(number), known.begin(number), known.end(number),
+                  known.costs)
+
+
+def of_round(
+    one: TimedRound | Step, begin: float, end: float, costs: Costs
+) -> Record:
+  """What a record says of a round.
+
+  Args:
+    one: the round.
+    begin: the time at which the server turned to it, as `one.start` has it.
+    end: the time that the record tells.
+    costs: of messages in this round, and of those that did not arrive.
+  """
   found = {
       'started': one.started,
       'failed': int(one.failed),
-      'duration': one.seconds + (one.start - known.begin(number)),
-      'simulated_seconds': known.end(number),
+      'duration': one.seconds + (one.start - begin),
+      'simulated_seconds': end,
       # Beside the whole messages that `traffic` counts.
-      'bytes_down_spared': one.spared * known.costs.down_bits / 8,
-      'bytes_up_lost': one.wasted * known.costs.up_bits / 8,
+      'bytes_down_spared': one.spared * costs.down_bits / 8,
+      'bytes_up_lost': one.wasted * costs.up_bits / 8,
   }
   if one.lag is not None:
     found |= {

@@ -25,10 +25,12 @@ from fedjax_sim.simulation import downward, exchange, gossip, versions
 from fedjax_sim.simulation.exchange import Exchange
 from fedjax_sim.simulation.exchange_types import (
   AggregatorState,
+  Asked,
   Faults,
   Heard,
   Held,
   Surroundings,
+  Told,
 )
 from fedjax_sim.simulation.placement import collectives
 from fedjax_sim.simulation.plan import Plan
@@ -62,12 +64,14 @@ class SimulationState(NamedTuple):
       the program takes are then those of some rounds' cohorts.
     transforms: for each exchange of a round, the transforms' memories of
       clients, likewise; `()` where stored.
+    host: a `HostState`, `()` where the host keeps nothing. Programs take none.
   """
 
   server: ServerState
   aggregator: tuple[AggregatorState, ...]
   clients: PyTree
   transforms: PyTree
+  host: PyTree = ()
 
 
 class RoundOutputs(NamedTuple):
@@ -86,6 +90,7 @@ class RoundOutputs(NamedTuple):
     bits_down: int32 [2], what each of them was sent; likewise.
     faults: `Faults` [D, blocks, W], whose loss or update was not finite; None
       where the cohort trained as a whole.
+    told: what the host has asked of each slot.
   """
 
   train: MetricSums
@@ -97,6 +102,7 @@ class RoundOutputs(NamedTuple):
   bits_up: jax.Array | None = None
   bits_down: jax.Array | None = None
   faults: Faults | None = None
+  told: Told = Told()
 
 
 class Walked(NamedTuple):
@@ -134,6 +140,7 @@ class Rounds:
     versions: how many of the newest versions of the model clients may have
       begun with; None where all begin with the newest one.
     evaluate: an `Evaluate`, run after the rounds that the plan marks.
+    asked: what is told of each slot.
   """
 
   algorithm: FederatedAlgorithm
@@ -145,13 +152,14 @@ class Rounds:
   num_states: int
   versions: int | None = None
   evaluate: Evaluate = no_evaluation
+  asked: Asked = Asked()
 
   @property
   def exchanges(self) -> list[Exchange]:
     """Those of a round, in order."""
     return exchange.exchanges(
-        self.algorithm, num_clients=self.num_clients, devices=self.devices,
-        max_size=self.max_size, ragged=self.ragged,
+        self.algorithm, self.asked, num_clients=self.num_clients,
+        devices=self.devices, max_size=self.max_size, ragged=self.ragged,
         cohort_size=self.cohort_size, num_states=self.num_states)
 
   @property
@@ -284,6 +292,9 @@ class Rounds:
       self, around: Surroundings, state: SimulationState, evaluate, eval_data
   ):
     """One round and what is reported of it."""
+    if self.asked.squares is not None:
+      around = around._replace(
+          variables=self.algorithm.evaluated(state.server))
     heard, clients, results, memories = Heard(), state.clients, [], []
     for one, own, memory in zip(
         self.exchanges, state.aggregator, state.transforms, strict=True):
@@ -332,7 +343,8 @@ class Rounds:
         started=last.totals.started,
         bits_up=_sum_of([r.totals.bits for r in results]),
         bits_down=_sum_of([r.bits_down for r in results]),
-        faults=_any_of([r.faults for r in results]))
+        faults=_any_of([r.faults for r in results]),
+        told=last.told._replace(bits=_sum_of([r.told.bits for r in results])))
 
   def total(self, tree):
     """The sum over devices."""

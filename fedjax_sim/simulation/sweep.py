@@ -33,6 +33,7 @@ from fedjax_sim.simulation import (
 )
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation import traffic as traffic_lib
+from fedjax_sim.simulation.exchange_types import Asked
 from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.program import Program
 from fedjax_sim.simulation.rounds import (
@@ -105,7 +106,8 @@ class Sweep:
     owner = np.where(places < len(members), places, -1).astype(np.int32)
     states = self.on_devices(
         self.numbers(members, owner), self._differing_counts(members, owner))
-    return SweepState(states, owner, np.zeros(self.size, np.int32))
+    return SweepState(states, owner, np.zeros(self.size, np.int32),
+                      np.zeros(len(members)) if self.systems else ())
 
   def on_devices(
       self, numbers: tuple[jax.Array, dict[str, jax.Array]],
@@ -311,7 +313,7 @@ def build(
   asynchronous.check(make_algorithm(**example), systems, wanted)
   make_rounds = _make_rounds(
       make_algorithm, federations, cohort_size, lanes, evaluate,
-      in_time.versions(systems))
+      in_time.versions(systems), Asked(bits=systems is not None))
 
   def make(together: int) -> Sweep:
     sweep = Sweep(
@@ -329,7 +331,7 @@ def build(
 
   if together != 'auto' or cpu:
     return make(1 if together == 'auto' else together)
-  return _widest(make, size // devices, say)
+  return fitting.most_together(make, size // devices, say)
 
 
 def _num_with_examples(data: FederatedData) -> int:
@@ -338,7 +340,7 @@ def _num_with_examples(data: FederatedData) -> int:
 
 def _make_rounds(
     make_algorithm, federations, cohort_size: int, lanes: int, evaluate,
-    versions: int | None,
+    versions: int | None, asked: Asked,
 ) -> Callable[[Mapping[str, float]], Rounds]:
   """Hyperparameters -> the rounds of one member."""
   sizes = np.concatenate([f.sizes for f in federations])
@@ -348,21 +350,7 @@ def _make_rounds(
       devices=1, max_size=int(sizes.max()),
       ragged=bool(np.ptp(sizes) > 0 or cohort_size % lanes),
       cohort_size=cohort_size, num_states=num_clients, versions=versions,
-      evaluate=evaluate)
-
-
-def _widest(
-    make: Callable[[int], Sweep], most: int, say: Callable[[str], None]
-) -> Sweep:
-  """The sweep with as many members side by side as the memory holds."""
-  widths = [most]
-  while widths[-1] > 1:
-    widths.append(-(-widths[-1] // 2))
-  sweep = fitting.widest(make, widths)
-  if sweep.together < most:
-    say(f'{most} runs side by side need more memory than a device has, so they '
-        f'go {sweep.together} at a time')
-  return sweep
+      evaluate=evaluate, asked=asked)
 
 
 def _trace(sweep: Sweep) -> jax.stages.Traced:

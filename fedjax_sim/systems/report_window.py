@@ -47,6 +47,11 @@ class Reporting(NamedTuple):
   asynchrony: Asynchrony | None = None
 
   @property
+  def last_moment(self) -> float:
+    """Seconds after a round's start at which it has ended in any case."""
+    return np.inf if self.deadline is None else self.deadline
+
+  @property
   def is_partial(self) -> bool:
     """Whether clients do a part of their work to be in time."""
     return self.late == 'partial'

@@ -117,15 +117,14 @@ def hold(
   report = times.report
   # Who has no examples has nothing to report.
   reports = (report <= stops) & (times.steps > 0)
-  deadline = np.inf if reporting.deadline is None else reporting.deadline
-  in_time = np.where(reports & (report <= deadline), report, np.inf)
+  in_time = np.where(
+      reports & (report <= reporting.last_moment), report, np.inf)
   first = np.argsort(in_time, kind='stable')[:wanted]
   first = first[np.isfinite(in_time[first])]
   if len(first) == wanted:
     end = float(in_time[first[-1]])
-  else:  # Until nobody is left who may still report.
-    left = np.where(times.steps > 0, np.minimum(stops, report), 0.0)
-    end = float(min(deadline, left.max(initial=0.0)))
+  else:
+    end = _end_of_all(reporting, times, np.minimum(stops, report))
   arrives = np.zeros(len(cohort), bool)
   failed = len(first) < reporting.least(wanted)
   if not failed:
@@ -136,6 +135,51 @@ def hold(
   return TimedRound(
       start, end, cohort, arrives, times.steps, failed, len(first), received,
       sent, used)
+
+
+def recorded(
+    profiles: Profiles, reporting: Reporting, held: TimedRound, wanted: int,
+    down_bits: float, up_bits: np.ndarray, seed: int, number: int,
+) -> TimedRound:
+  """A round once it is known what its messages have cost.
+
+  Who reports, and with how many steps, stays as it was decided.
+
+  Args:
+    profiles: of all clients.
+    reporting: the server's rule.
+    held: the round as it was decided.
+    wanted: as in `hold`.
+    down_bits: what each client was sent in this round.
+    up_bits: float64 [S], what each has sent, or would have.
+    seed: as in `hold`.
+    number: the round's, from 0.
+  """
+  cohort, heard = held.cohort, held.arrives
+  times = Times(
+      down_bits / profiles.down_bps[cohort],
+      held.work * profiles.step_seconds[cohort],
+      up_bits / profiles.up_bps[cohort], held.work)
+  stops = stops_of(profiles, times, cohort, held.start, seed, number)
+  report = times.report
+  stops = np.where(heard, np.inf, stops)
+  if heard.sum() == wanted:
+    end = float(report[heard].max())
+  else:
+    end = _end_of_all(reporting, times, np.minimum(stops, report))
+  end = min(end, reporting.last_moment)
+  busy = np.minimum(end, np.minimum(stops, report))
+  received, sent, used = travelled(
+      profiles, times, cohort, busy,
+      (report <= stops) & (times.steps > 0) & (busy >= report))
+  return held._replace(
+      seconds=end, received=received, sent=sent, joules=used)
+
+
+def _end_of_all(reporting: Reporting, times: Times, ends) -> float:
+  """When nobody is left who may still report, or the deadline has passed."""
+  left = np.where(times.steps > 0, ends, 0.0)
+  return float(min(reporting.last_moment, left.max(initial=0.0)))
 
 
 def needed(profiles: Profiles, costs: Costs, steps: np.ndarray) -> np.ndarray:
@@ -202,9 +246,11 @@ def travelled(
     (float64 [S], float64 [S], joules), shares of what there is to be received
     and sent, and the energy of all of them, None if it is not known.
   """
-  received = np.where(whole, 1.0, np.clip(busy / times.down, 0, 1))
   begun = times.down + times.training
-  sent = np.where(whole, 1.0, np.clip((busy - begun) / times.up, 0, 1))
+  received, sent = (np.where(whole, 1.0, np.clip(np.divide(
+      seconds, needed, out=np.ones_like(needed), where=needed > 0), 0, 1))
+                    for seconds, needed in (
+                        (busy, times.down), (busy - begun, times.up)))
   sent = np.where(times.steps > 0, sent, 0.0)
   return received, sent, _joules(
       profiles, times, cohort, busy, received, sent)

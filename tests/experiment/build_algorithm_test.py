@@ -25,6 +25,8 @@ SPECS = {
     'fedper': 'fedper(personal="/b$")', 'fedprox': 'fedprox(mu=0.1)',
     'fedrep': 'fedrep(personal="/b$", head_epochs=1)', 'fedsgd': 'fedsgd',
     'finetune': 'finetune(fedavg, local_training(sgd(0.1), epochs=3))',
+    'dpsgd': 'dpsgd(graph=ring)',
+    'hierfavg': 'hierfavg(edges=2, kappa2=2, assign="contiguous")',
     'ifca': 'ifca(clusters=2)', 'mime': 'mime', 'mimelite': 'mimelite',
     'per_fedavg': 'per_fedavg(personal_lr=0.05)',
     'pfedme': 'pfedme(lam=15, personal_lr=0.05)',
