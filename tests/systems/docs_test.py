@@ -12,6 +12,7 @@ DOCS = Path(__file__).parents[2] / 'docs'
 @pytest.mark.parametrize('name', ['systems.md', 'asynchronous.md'])
 def test_the_blocks_run(name):
   names = {}
-  for block in re.findall(r'```python\n(.*?)```', (DOCS / name).read_text(), re.S):
+  text = (DOCS / name).read_text()
+  for block in re.findall(r'```python\n(.*?)```', text, re.S):
     exec(compile(block, name, 'exec'), names)
   assert names['seconds'][0] == 0 and np.all(np.diff(names['seconds']) > 0)
