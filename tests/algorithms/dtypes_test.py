@@ -137,7 +137,7 @@ def test_half_precision_is_float32_up_to_its_rounding(name, dtype):
 DRAWN_ANEW = {'noise', 'random_mask'}
 
 
-@pytest.mark.parametrize('name', map(slow_but_always, NAMES))
+@pytest.mark.parametrize('name', list(map(slow_but_always, NAMES)))
 def test_double_precision_is_float32_up_to_its_rounding(name):
   with jax.enable_x64(True):
     before, got, records = run(name, jnp.float64)
