@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     all_well = runner.run(
         plan.order(chosen, store.read(store.STORE), _device(), options.seeds),
         seeds=options.seeds, budget_minutes=options.budget_minutes,
-        rates=options.rates, data_dir=options.data_dir)
+        rates=options.rates, data_dir=options.data_dir,
+        search_seeds=options.search_seeds)
   except ValueError as error:
     parser.error(str(error))
   if not all_well:
@@ -117,6 +118,8 @@ def _parser() -> argparse.ArgumentParser:
                        help='stop after so long; go on with the same command')
   command.add_argument('--rates', type=float, nargs='+',
                        help='learning rates, instead of the grid')
+  command.add_argument('--search-seeds', type=int,
+                       help='of these, how many the best rate is searched with')
   command.add_argument('--data-dir', default='',
                        help='a folder with the original files of a data set')
   return parser

@@ -125,6 +125,13 @@ def _finished(key: str, record: Record) -> bool:
       c is not None for c in record['crossings'][_target(record)])
 
 
+def _runs(record: Record) -> int:
+  """Seeds times rates, of the search and after it."""
+  search = record.get('search', record)
+  searched, seeds = len(search['seeds']), len(record['seeds'])
+  return searched * len(search['rates']) + seeds - searched
+
+
 def _best_rate(record: Record) -> str:
   return record['best_rate'][_target(record)]
 

@@ -124,13 +124,14 @@ def of(cell: Cell, record: Mapping[str, Any] | None, target: float) -> Result:
   if record is None:
     return Result('not run')
   name, rates = target_name(target), record['rates']
+  tried = record.get('search', record)['rates']
   rate = record['best_rate'][name]
   crossings = [cell.unit * c
                for c in _finite_or_inf(record['crossings'][name])]
   return Result(
       record['state'], median(crossings), min(crossings), max(crossings),
       len(crossings), cell.unit * rates[rate]['rounds'], rate,
-      tuple(_tried(r, rates[r]) for r in sorted(rates, key=float)),
+      tuple(_tried(r, tried[r]) for r in sorted(tried, key=float)),
       rates[rate]['stopped'] == 'diverged')
 
 

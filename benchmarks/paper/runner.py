@@ -8,6 +8,9 @@ slower seeds go on, so that each seed of the best rate has its own figure.
 
 After each dispatch the sweep is written to the cell's folder in runs/paper, and
 a run goes on from there.
+
+A search may use fewer seeds than a cell is to have, which halves its cost with
+one of three. The rate that it finds is then run with the other seeds.
 """
 
 import contextlib
@@ -22,10 +25,10 @@ import jax
 
 import fedjax_sim
 from benchmarks.paper import cells as cells_lib
-from benchmarks.paper import grid, plan, race, results, store
+from benchmarks.paper import grid, plan, race, results, searched, store
 from benchmarks.paper.cells import Cell
 from configs import default
-from fedjax_sim.core import checks, compilation
+from fedjax_sim.core import checks, compilation, products
 from fedjax_sim.experiment import build_sweep, workdir
 from fedjax_sim.simulation.sweep_runs import SweepRuns
 
@@ -52,6 +55,7 @@ def run(
     cells: Sequence[Cell], *, seeds: int = 3,
     budget_minutes: float | None = None,
     rates: Sequence[float] | None = None, data_dir: str = '',
+    search_seeds: int | None = None,
 ) -> bool:
   """Computes cells, one after the other; those that are done are left out.
 
@@ -61,6 +65,8 @@ def run(
     budget_minutes: when to stop; None computes all.
     rates: instead of the grid.
     data_dir: as in configs/default.py.
+    search_seeds: how many of the seeds the best rate is searched with; the
+      others are run at that rate only. None is all of them.
 
   Returns:
     Whether all cells could be computed, as far as the time allowed.
@@ -73,6 +79,12 @@ def run(
     checks.positive('budget_minutes', budget_minutes)
   for rate in rates or ():
     checks.positive('rates', rate)
+  if search_seeds is None:
+    search_seeds = seeds
+  checks.positive_int('search_seeds', search_seeds)
+  if search_seeds > seeds:
+    raise ValueError(
+        f'search_seeds must be at most seeds = {seeds}, got {search_seeds}.')
   if data_dir and not Path(data_dir).is_dir():
     raise ValueError(f'data_dir must be a folder, there is none at {data_dir}.')
   with contextlib.suppress(ValueError):  # JAX runs already.
@@ -90,7 +102,9 @@ def run(
         print(f'{cell.key}: done')
       else:
         try:
-          _Search(cell, list(range(seeds)), data_dir).run(rates, budget)
+          _Search(cell, list(range(search_seeds)), data_dir).run(rates, budget)
+          if search_seeds < seeds:
+            _confirm(cell, search_seeds, seeds, data_dir, budget)
         except ValueError as error:
           all_well = False
           print(f'{cell.key}: {error}')
@@ -101,22 +115,49 @@ def _covers(record: store.Record, seeds: int, rates) -> bool:
   """Whether there is nothing to add to a record."""
   wanted = {f'{rate:.4g}' for rate in rates or ()}
   return (record['state'] == 'done' and len(record['seeds']) >= seeds
-          and wanted <= record['rates'].keys())
+          and wanted <= record.get('search', record)['rates'].keys())
+
+
+def _confirm(
+    cell: Cell, search_seeds: int, seeds: int, data_dir: str, budget: Budget
+) -> None:
+  """Runs the seeds that a search did without, at the rate that it found."""
+  found = store.latest(store.STORE, cell.key, list(range(search_seeds)))
+  if found is None or found['state'] != 'done' or budget.over:
+    return
+  rate = found['best_rate'][results.target_name(cell.targets[-1])]
+  others = list(range(search_seeds, seeds))
+  _Search(cell, others, data_dir, found).run([float(rate)], budget)
 
 
 class _Search:
   """The rates of one cell."""
 
-  def __init__(self, cell: Cell, seeds: list[int], data_dir: str):
-    self._cell, self._seeds = cell, seeds
+  def __init__(
+      self, cell: Cell, seeds: list[int], data_dir: str,
+      found: store.Record | None = None,
+  ):
+    """Nothing runs yet.
+
+    Args:
+      cell: the cell.
+      seeds: of all rates.
+      data_dir: as in configs/default.py.
+      found: what a search with other seeds has found, to be added to.
+    """
+    self._cell, self._seeds, self._found = cell, seeds, found
     self._config = default.get_config().unlock()
     self._config.update(cells_lib.config_overrides(cell))
     self._config.data_dir = data_dir
     self._centre = plan.centre(cell, store.read(store.STORE))
-    known = store.latest(store.STORE, cell.key, seeds)
-    self._rates = dict(known['rates']) if known else {}
-    self._curve = known['curve'] if known else None  # Of the best rate.
+    known = store.latest(
+        store.STORE, cell.key, (found['seeds'] if found else []) + seeds)
+    self._rates, self._curve = {}, None  # The curve is the best rate's.
     self._seconds = known['seconds'] if known else 0.0
+    if found and known:
+      self._seconds -= found['seconds']  # The race's folder has the rest.
+    elif known:
+      self._rates, self._curve = dict(known['rates']), known['curve']
     self._sweep = None
     figures = [f for row in cell.published.values() for f in row if f]
     self._limit = max(_FEWEST, math.ceil(
@@ -218,10 +259,14 @@ class _Search:
         'config': cells_lib.config_overrides(cell),
         'seconds': round(self._seconds, 1),
         'device': jax.devices()[0].device_kind,
+        'precision': products.resolved(
+            self._config.precision, jax.default_backend()),
         'versions': workdir.environment()['versions'],
         'commit': workdir.environment()['git_commit'] or os.environ.get(
             'COMMIT', ''),
         'date': datetime.date.today().isoformat(), 'notes': ''}
+    if self._found is not None and self._curve is not None:
+      record |= searched.added(self._found, record)
     if self._curve is not None:
       store.append(store.STORE, record)
       print(f'{cell.key}: {state}, ' + results.text(results.of(

@@ -22,6 +22,9 @@ A record, for the cell with its `key`:
   crossings    target -> [S], at that rate; both by `results.best`
   curve        {rate, rounds: [P], test_accuracy: [S][P], train_loss: [S][P]},
                by `results.thin`
+  search       {seeds, rates}: those of the search, where it had fewer seeds;
+               then `rates` has the best one alone
+  precision    of products, as config.precision; not in the oldest records
   config, seconds, device, versions, commit, date, notes
 
 Rounds are those of the run; where the tables have another unit (minibatch

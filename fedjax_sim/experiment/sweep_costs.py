@@ -19,7 +19,7 @@ def columns(runs: Sequence[Sequence[Record]]) -> dict[str, list[str]]:
   """
   runs = [[one for one in run if one['round'] > 0] for run in runs]
   found = {}
-  for field in ('bytes_up', 'bytes_down'):
+  for field in ('bytes_up', 'bytes_down', 'bytes_edge_up', 'bytes_edge_down'):
     known = {one.get(field) for run in runs for one in run} - {None}
     if len(known) > 1:
       found[field.replace('_', ' ')] = [_bytes(run, field) for run in runs]

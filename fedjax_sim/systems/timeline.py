@@ -69,6 +69,8 @@ class Timeline:
 
   def as_sampler(self) -> Sampler:
     """A sampler of all clients that are chosen, also of those who are lost."""
+    if self.sampler.selector is not None:
+      return self.sampler._replace(max_cohort=self.max_cohort)
     return Sampler(lambda number: self.round(number).cohort, self.max_cohort,
                    self.sampler.num_clients)
 
@@ -90,32 +92,66 @@ class Timeline:
       self.round(number)
     return self._clock[number + 1]
 
-  def _hold(self, number: int) -> TimedRound:
-    cohort, wanted, start = self._choose(number, self._clock[number])
-    held = timed_round.hold(
-        self.profiles, self.reporting, self.costs, cohort, wanted, start,
+  def eligible(self, time: float) -> tuple[float, np.ndarray | None]:
+    """When a round can begin from `time` on, and int [n], who can be chosen.
+
+    That is None where all can.
+    """
+    if self.profiles.windows is None:
+      return time, None
+    time, is_open = self._wait(self.sampler.max_cohort, time)
+    return time, np.flatnonzero(is_open)
+
+  def hold(
+      self, number: int, cohort: np.ndarray, start: float,
+      has_model: bool = False,
+  ) -> TimedRound:
+    """A round of clients that were chosen.
+
+    Args:
+      number: the round's, from 0.
+      cohort: int [S], clients.
+      start: float64 seconds of simulated time.
+      has_model: whether they have received the model before.
+    """
+    wanted = self.sampler.max_cohort
+    if self.profiles.windows is None and (
+        self.reporting.chosen(wanted) == wanted):
+      wanted = len(cohort)
+    costs = self.costs._replace(down_bits=0.0) if has_model else self.costs
+    return timed_round.hold(
+        self.profiles, self.reporting, costs, cohort, wanted, start, self.seed,
+        number)
+
+  def recorded(
+      self, number: int, held: TimedRound, down_bits: float,
+      up_bits: np.ndarray,
+  ) -> TimedRound:
+    """A round with what its messages have cost; see `timed_round.recorded`."""
+    wanted = min(self.sampler.max_cohort, len(held.cohort))
+    return timed_round.recorded(
+        self.profiles, self.reporting, held, wanted, down_bits, up_bits,
         self.seed, number)
+
+  def _hold(self, number: int) -> TimedRound:
+    held = self.hold(number, *self._choose(number, self._clock[number]))
     if number + 1 == len(self._clock):
-      self._clock.append(start + held.seconds)
+      self._clock.append(held.start + held.seconds)
     self._rounds[number] = held
     if len(self._rounds) > _KEPT:
       del self._rounds[next(iter(self._rounds))]
     return held
 
-  def _choose(
-      self, number: int, time: float
-  ) -> tuple[np.ndarray, int, float]:
-    """Who is chosen, how many reports are wanted, and when it begins."""
+  def _choose(self, number: int, time: float) -> tuple[np.ndarray, float]:
+    """Who is chosen, and when the round begins."""
     among, most = self.sampler.among, self.sampler.max_cohort
-    windows, chosen = self.profiles.windows, self.reporting.chosen(most)
-    if windows is None:
-      if chosen == most:
-        cohort = np.asarray(self.sampler.sample(number))
-        return cohort, len(cohort), time
-      return among(number, None, self.max_cohort), most, time
-    time, is_open = self._wait(most, time)
-    pool = np.flatnonzero(is_open)
-    return among(number, pool, min(chosen, len(pool))), most, time
+    time, pool = self.eligible(time)
+    if pool is not None:
+      chosen = min(self.reporting.chosen(most), len(pool))
+      return among(number, pool, chosen), time
+    if self.reporting.chosen(most) == most:
+      return np.asarray(self.sampler.sample(number)), time
+    return among(number, None, self.max_cohort), time
 
   def _wait(self, wanted: int, time: float) -> tuple[float, np.ndarray]:
     """When enough clients are eligible, and bool [N], who is so then.
@@ -159,7 +195,7 @@ def timeline(
   made = Timeline(
       profiles=population.make(sampler.num_clients, seed), reporting=reporting,
       sampler=sampler, costs=costs, seed=seed)
-  if sampler.among is None and (
+  if sampler.among is None and sampler.selector is None and (
       reporting.over_selection > 1 or made.profiles.windows is not None):
     raise ValueError(
         'sampler must be able to choose any number of clients among those that '
@@ -171,13 +207,20 @@ def timeline(
         "reporting: late='partial' needs an algorithm whose work is counted in "
         'local steps that can be cut short, such as fedavg with a batch_size.')
   _check_deadline(made)
-  made.round(0)  # Raises where too few are ever eligible.
+  made.eligible(0.0)  # Raises where too few ever are.
   return made
 
 
 def _check_over_selection(reporting: Reporting, sampler: Sampler) -> None:
   """ValueError where there are not as many clients as would be chosen."""
   wanted, count = sampler.max_cohort, sampler.num_clients
+  selector, chosen = sampler.selector, reporting.chosen(wanted)
+  if selector is not None and selector.candidates and (
+      selector.candidates < chosen):
+    raise ValueError(
+        f'over_selection must not choose more clients, {chosen}, than the '
+        f"sampler's {selector.candidates} candidates, got "
+        f'{reporting.over_selection}.')
   if reporting.over_selection > 1 and reporting.chosen(wanted) > count:
     raise ValueError(
         f'over_selection must be at most {count} / {wanted}, the number of '

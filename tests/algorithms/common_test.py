@@ -102,9 +102,11 @@ def one_round(algorithm):
   heard, outputs, aggregates = (), [], []
   for phase in exchange.phases(algorithm):
     heard += phase.broadcast(state, *aggregates),
-    output = phase.client(
-        heard if len(heard) > 1 else heard[0],
-        algorithm.client_init(variables), data, key)
+    said = heard if len(heard) > 1 else heard[0]
+    if algorithm.receive is not None:
+      said = algorithm.receive(
+          said, jax.tree.map(lambda x: x[0], exchange.nobody(1)), None)
+    output = phase.client(said, algorithm.client_init(variables), data, key)
     outputs.append(output)
     aggregates.append(alone(output.message))
   *earlier, last = aggregates

@@ -25,13 +25,16 @@ SPECS = {
     'fedper': 'fedper(personal="/b$")', 'fedprox': 'fedprox(mu=0.1)',
     'fedrep': 'fedrep(personal="/b$", head_epochs=1)', 'fedsgd': 'fedsgd',
     'finetune': 'finetune(fedavg, local_training(sgd(0.1), epochs=3))',
+    'dpsgd': 'dpsgd(graph=ring)',
+    'hierfavg': 'hierfavg(edges=2, kappa2=2, assign="contiguous")',
     'ifca': 'ifca(clusters=2)', 'mime': 'mime', 'mimelite': 'mimelite',
     'per_fedavg': 'per_fedavg(personal_lr=0.05)',
     'pfedme': 'pfedme(lam=15, personal_lr=0.05)',
     'q_fedavg': 'q_fedavg(q=1.0)', 'scaffold': 'scaffold'}
-# They take a function, one client, or a model with batch normalization.
-ELSEWHERE = {'agnostic_fedavg', 'centralized_sgd', 'fedbn',
-             'from_client_update'}
+# They take a function, one client, a model with batch normalization, edges, a
+# graph, or reports that come asynchronously.
+ELSEWHERE = {'agnostic_fedavg', 'centralized_sgd', 'dpsgd', 'fedasync', 'fedbn',
+             'fedbuff', 'from_client_update', 'hierfavg'}
 
 
 def config_of(**changes):

@@ -57,6 +57,26 @@ def test_the_best_rate_lies_inside_the_grid():
       assert one['rounds'] >= medians[best]
 
 
+def test_seeds_that_a_search_did_without_are_run_at_its_best_rate(
+    tmp_path, monkeypatch
+):
+  runner.run([CELL], seeds=3, search_seeds=1)
+  record = store.read(store.STORE)[CELL.key]
+  best = record['best_rate']['0.8']
+  assert (record['state'], record['seeds']) == ('done', [0, 1, 2])
+  assert record['search']['seeds'] == [0] and len(record['search']['rates']) > 4
+  assert list(record['rates']) == [best]
+  move_to(tmp_path, 'two', monkeypatch)
+  runner.run([CELL], seeds=3, rates=[float(best)])
+  want = store.read(store.STORE)[CELL.key]
+  assert record['crossings'] == want['crossings']
+  for ours, theirs in zip(record['curve']['test_accuracy'],
+                          want['curve']['test_accuracy'], strict=True):
+    common = [pair for pair in zip(ours, theirs, strict=False)
+              if None not in pair]
+    assert len(common) > 1 and all(x == y for x, y in common)
+
+
 def test_a_search_goes_on_from_the_rates_that_ended(tmp_path, monkeypatch):
   """Wherever a new one would begin, and races what was cut short again."""
   runner.run([CELL], seeds=2)

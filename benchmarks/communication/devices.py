@@ -1,0 +1,31 @@
+"""Rules of rounds, on one population of devices whose speeds differ."""
+
+from benchmarks.communication.tasks import Entry, Task
+
+_RATES = (0.2, 0.4, 0.8, 1.6, 3.2)
+
+# So many clients train at once, whatever the rule.
+CONCURRENCY = 100
+
+
+def _entry(name: str, **fields) -> Entry:
+  return Entry(name, {'clients_per_round': CONCURRENCY, **fields},
+               tuple({'client_lr': rate} for rate in _RATES))
+
+
+ENTRIES = (
+    _entry('synchronous'),
+    # 77 of 100.
+    _entry('over-selected', clients_per_round=77,
+           reporting='window(over_selection=1.298)'),
+    # By then 79 of 100 have reported, on average.
+    _entry('deadline', reporting='window(20.0)'),
+)
+
+DEVICES = Task(
+    'devices',
+    {'partition': 'shards(2)', 'num_clients': 1000, 'local_epochs': 1,
+     'batch_size': 10, 'model': 'logistic_regression',
+     'systems': 'lognormal(1.0, speed_ratio=100.0)'},
+    ENTRIES, targets=(0.88, 0.9), rounds=300, every=1, seeds=(0, 1, 2),
+    tuning={'dataset': 'benchmarks.communication.validation.mnist'})
