@@ -121,8 +121,9 @@ def _run_in(
       waiting.say('reading the data')
       experiment = build(config, shape, waiting.say)
       simulation = experiment.simulation
-      waiting.say('compiling the rounds')
-      _ = simulation.program.compiled
+      if lacking is None:  # There are rounds to run.
+        waiting.say('compiling the rounds')
+        _ = simulation.program.compiled
     if processes.is_first():
       workdir.write_record(
           folder, plain, resolved(simulation), record)
