@@ -79,6 +79,7 @@ def hierfavg(
     assign: str = 'round_robin',
     edge_seed: int = 0,
     num_clients: int | None = None,
+    cloud_seconds: float = 0.0,
     aggregator: Aggregator | None = None,
     **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
@@ -96,6 +97,8 @@ def hierfavg(
       have equally many clients, up to one.
     edge_seed: of 'random'.
     num_clients: N, which 'contiguous' and 'random' need.
+    cloud_seconds: what an average of the cloud adds to a round in simulated
+      time: models go from edges to the cloud and back.
     aggregator: of the messages to each edge. The cloud averages models as they
       are.
     **training: as in `local_training`.
@@ -110,6 +113,7 @@ def hierfavg(
   """
   checks.positive_int('kappa2', kappa2)
   checks.one_of('assign', assign, ASSIGNMENTS)
+  checks.non_negative('cloud_seconds', cloud_seconds)
   count, edge_of, made_for = _edges(edges, assign, edge_seed, num_clients)
   train = local_training(model, client_optimizer, **training)
 
@@ -158,7 +162,7 @@ def hierfavg(
   return base._replace(
       init=init, receive=receive, server=server, evaluated=evaluated,
       personalize=lambda state, client_state, data, key: evaluated(state),
-      edges=Edges(count, kappa2), num_clients=made_for)
+      edges=Edges(count, kappa2, cloud_seconds), num_clients=made_for)
 
 
 def _edges(

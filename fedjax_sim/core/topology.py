@@ -15,10 +15,16 @@ class Edges(NamedTuple):
   Attributes:
     count: K, how many.
     every: the cloud averages their models in every so many rounds.
+    seconds: of simulated time that it takes to do so.
   """
 
   count: int
   every: int
+  seconds: float = 0.0
+
+  def after(self, number: int) -> float:
+    """Seconds that the cloud takes at the end of a round, counted from 0."""
+    return 0.0 if (number + 1) % self.every else self.seconds
 
 
 class Gossip(NamedTuple):

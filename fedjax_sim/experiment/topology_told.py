@@ -12,9 +12,9 @@ def header(algorithm: FederatedAlgorithm, num_clients: int) -> dict[str, str]:
   """Lines of the header; {} where each client talks to one server."""
   fields = {}
   if algorithm.edges is not None:
-    count, every = algorithm.edges
+    one = algorithm.edges
     fields['edges'] = (
-        f'{count}, which the cloud averages after every {every} rounds')
+        f'{one.count}, which the cloud averages after every {one.every} rounds')
   if algorithm.gossip is not None:
     weights = algorithm.gossip.weights(num_clients)
     fields['graph'] = (

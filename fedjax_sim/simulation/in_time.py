@@ -58,7 +58,8 @@ class Systems(NamedTuple):
           keeps_states(algorithm, train, variables))
     counts = getattr(algorithm.local_steps, 'counts_steps', False)
     made = timeline(
-        self.population, self.reporting, sampler, costs, seed, counts)
+        self.population, self.reporting, sampler, costs, seed, counts,
+        **{} if algorithm.edges is None else {'after': algorithm.edges.after})
     check_topology.check_time(algorithm, made)
     return made
 

@@ -9,6 +9,7 @@ fraction of a millisecond each.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -34,6 +35,8 @@ class Timeline:
     sampler: chooses the clients.
     costs: of a client in a round.
     seed: of failures.
+    after: the round's number, from 0 -> seconds from the last report to the end
+      of a round that has not failed, such as those of a cloud above edges.
   """
 
   profiles: Profiles
@@ -41,6 +44,7 @@ class Timeline:
   sampler: Sampler
   costs: Costs
   seed: int
+  after: Callable[[int], float] = lambda number: 0.0
   # The time after each of the rounds that are known, and the latest of these.
   _clock: list[float] = dataclasses.field(default_factory=lambda: [0.0])
   _rounds: dict[int, TimedRound] = dataclasses.field(default_factory=dict)
@@ -119,9 +123,9 @@ class Timeline:
         self.reporting.chosen(wanted) == wanted):
       wanted = len(cohort)
     costs = self.costs._replace(down_bits=0.0) if has_model else self.costs
-    return timed_round.hold(
+    return self._ended(number, timed_round.hold(
         self.profiles, self.reporting, costs, cohort, wanted, start, self.seed,
-        number)
+        number))
 
   def recorded(
       self, number: int, held: TimedRound, down_bits: float,
@@ -129,9 +133,14 @@ class Timeline:
   ) -> TimedRound:
     """A round with what its messages have cost; see `timed_round.recorded`."""
     wanted = min(self.sampler.max_cohort, len(held.cohort))
-    return timed_round.recorded(
+    return self._ended(number, timed_round.recorded(
         self.profiles, self.reporting, held, wanted, down_bits, up_bits,
-        self.seed, number)
+        self.seed, number))
+
+  def _ended(self, number: int, held: TimedRound) -> TimedRound:
+    """The round with what comes after the last report."""
+    return held if held.failed else held._replace(
+        seconds=held.seconds + self.after(number))
 
   def _hold(self, number: int) -> TimedRound:
     held = self.hold(number, *self._choose(number, self._clock[number]))
@@ -177,6 +186,7 @@ class Timeline:
 def timeline(
     population: Population, reporting: Reporting, sampler: Sampler,
     costs: Costs, seed: int, counts_steps: bool = True,
+    after: Callable[[int], float] = lambda number: 0.0,
 ) -> Timeline:
   """The timeline of a run, if there can be one.
 
@@ -188,13 +198,14 @@ def timeline(
     costs: of a client in a round.
     seed: of the population and of failures.
     counts_steps: whether `costs.steps` are local steps that can be cut short.
+    after: as in `Timeline`.
 
   Raises:
     ValueError: clients can't be chosen as they must, or no round can succeed.
   """
   made = Timeline(
       profiles=population.make(sampler.num_clients, seed), reporting=reporting,
-      sampler=sampler, costs=costs, seed=seed)
+      sampler=sampler, costs=costs, seed=seed, after=after)
   if sampler.among is None and sampler.selector is None and (
       reporting.over_selection > 1 or made.profiles.windows is not None):
     raise ValueError(

@@ -8,6 +8,7 @@ from fedjax_sim.core.types import Slot
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import federate
 from fedjax_sim.simulation import build as build_lib
+from fedjax_sim.simulation import in_time
 from fedjax_sim.simulation.drive import drive
 from tests import toys
 
@@ -149,15 +150,27 @@ def test_the_two_kinds_of_traffic_are_counted_apart():
     assert [r[name] for r in records] == [0, 2 * model, 0, 2 * model, 0]
 
 
+def test_the_cloud_takes_simulated_time():
+  algorithm = hierfavg(edges=2, kappa2=2, cloud_seconds=5.0)
+  devices = systems.identical(step_seconds=0.1, down_bps=64, up_bps=64)
+  plain, known = (in_time.Systems(devices).timeline(
+      one, DATA, MODEL.init(jax.random.key(0), DATA.examples['x']),
+      sampling.uniform(5, 3, 0), 0)
+                  for one in (hierfavg(edges=2, kappa2=2), algorithm))
+  for number, more in enumerate([0, 5, 5, 10, 10]):
+    assert known.end(number) == pytest.approx(plain.end(number) + more)
+
+
 @pytest.mark.slow
 def test_a_failed_round_is_none_of_the_cloud_s():
   """Everybody is lost: models stay as they are, and nothing goes to the cloud.
   """
   devices = systems.identical(failures=systems.failures(before=1.0))
   result = simulate(
-      MODEL, hierfavg(edges=2, kappa2=1), DATA, rounds=2, client_fraction=1.0,
-      systems=devices)
+      MODEL, hierfavg(edges=2, kappa2=1, cloud_seconds=1e6), DATA, rounds=2,
+      client_fraction=1.0, systems=devices)
   assert [r['bytes_edge_up'] for r in result.records] == [0, 0]
+  assert result.records[-1]['simulated_seconds'] < 1e6
   assert not flat(result.state.server.variables.params).any()
 
 
