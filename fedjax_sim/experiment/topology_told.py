@@ -1,11 +1,13 @@
-"""What a run tells people of who talks to whom: its header, its closing table.
-"""
+"""What runs tell people of who talks to whom: in headers and tables."""
 
 from collections.abc import Sequence
 
 from fedjax_sim.core import mixing
 from fedjax_sim.core.types import FederatedAlgorithm
 from fedjax_sim.simulation.records import Record
+
+_CONSENSUS = {'spectral gap': 'consensus/spectral_gap',
+              'distance from consensus': 'consensus/distance'}
 
 
 def header(algorithm: FederatedAlgorithm, num_clients: int) -> dict[str, str]:
@@ -26,9 +28,14 @@ def header(algorithm: FederatedAlgorithm, num_clients: int) -> dict[str, str]:
 
 def closing(records: Sequence[Record]) -> dict[str, str]:
   """Lines of the closing table, from the records of trained models."""
-  last = records[-1]
-  if 'consensus/distance' not in last:
-    return {}
-  return {'spectral gap': f'{last["consensus/spectral_gap"]:.4g}',
-          'distance from consensus': f'{last["consensus/distance"]:.4g} (last '
-                                     'round)'}
+  return {name: text for name, (text,) in columns(records[-1:]).items()}
+
+
+def columns(last: Sequence[Record]) -> dict[str, list[str]]:
+  """Columns of a sweep's table, from the last record of each run."""
+  found = {}
+  for name, field in _CONSENSUS.items():
+    known = [one.get(field) for one in last]
+    if any(value is not None for value in known):
+      found[name] = ['-' if x is None else f'{x:.4g}' for x in known]
+  return found
