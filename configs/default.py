@@ -74,7 +74,9 @@ def get_config() -> Config:
   # spec: whose devices: lognormal(speed_ratio=10), phones, table("my.csv"); ''
   # takes no time. With reporting, when a round ends: docs/systems.md
   config.systems = ''
-  config.reporting = ''  # spec: window(60, over_selection=1.3); '' = with all
+  # spec: window(60, over_selection=1.3), asynchronous(concurrency=100); '' =
+  # with all
+  config.reporting = ''
 
   # The run.
   config.rounds = 100  # how many rounds in all

@@ -4,7 +4,7 @@ Importing it starts no JAX backend and reads no data.
 """
 
 from fedjax_sim import aggregation, algorithms, data, fedjax, models, systems
-from fedjax_sim.clients import restrictions
+from fedjax_sim.clients import restrictions, topologies
 from fedjax_sim.core.cpu_devices import use_all_cores
 from fedjax_sim.experiment import callbacks
 from fedjax_sim.experiment.result import Loaded, Result, load
@@ -35,5 +35,6 @@ __all__ = [
     'simulate',
     'sweep',
     'systems',
+    'topologies',
     'use_all_cores',
 ]

@@ -13,6 +13,7 @@ from benchmarks import (
     speed,
     sweep,
     tasks,
+    topologies,
 )
 from benchmarks.algorithms import __main__ as comparison
 from benchmarks.algorithms import entries, report, times
@@ -28,6 +29,7 @@ def result(seed, rounds, accuracy):
 def test_pages_show_the_committed_results():
   assert configs.report() == configs.PAGE.read_text()
   assert sweep.report() == sweep.PAGE.read_text()
+  assert topologies.report() == topologies.PAGE.read_text()
   assert speed.report() == (speed.ROOT / 'README.md').read_text()
   page = speed.ROOT / 'docs' / 'scaling.md'
   assert speed.report(page, 'processes', speed.PROCESSES) == page.read_text()

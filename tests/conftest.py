@@ -7,6 +7,7 @@ compiled is kept for the session, in a temporary folder. Processes that tests
 start inherit both.
 """
 
+import gc
 import os
 import tempfile
 
@@ -16,7 +17,8 @@ import pytest
 from fedjax_sim.core import reuse
 from fedjax_sim.simulation import autotune
 
-_QUICK = ['--xla_backend_optimization_level=0']
+_QUICK = ['--xla_backend_optimization_level=0',
+          '--xla_cpu_parallel_codegen_split_count=1']
 if jax.__version_info__ < (0, 11):  # A newer XLA ends at what it doesn't know.
   _QUICK.append('--xla_cpu_use_fusion_emitters=false')
 _PROGRAMS = pytest.StashKey[tempfile.TemporaryDirectory]()
@@ -48,6 +50,13 @@ def _keep_programs(folder):
                       ('jax_persistent_cache_min_compile_time_secs', 0.1)):
     os.environ[name.upper()] = str(value)
     jax.config.update(name, value)
+
+
+def pytest_collection_finish():
+  """What has been imported stays: no collection of garbage walks over it."""
+  gc.collect()
+  gc.freeze()
+  gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_unconfigure(config):

@@ -1,5 +1,6 @@
 """From the clients' messages to one aggregate: transforms, then a reducer."""
 
+from fedjax_sim.aggregation import staleness
 from fedjax_sim.aggregation.buffered import Stage, buffered
 from fedjax_sim.aggregation.cast import cast
 from fedjax_sim.aggregation.chain import aggregator, chain
@@ -48,6 +49,7 @@ __all__ = [
     'random_k',
     'rotate',
     'sign_sgd',
+    'staleness',
     'subsample',
     'terngrad',
     'top_k',

@@ -4,8 +4,11 @@ from fedjax_sim.algorithms.agnostic_fedavg import agnostic_fedavg
 from fedjax_sim.algorithms.apfl import apfl
 from fedjax_sim.algorithms.centralized import centralized_sgd
 from fedjax_sim.algorithms.ditto import ditto
+from fedjax_sim.algorithms.dpsgd import dpsgd
+from fedjax_sim.algorithms.fedasync import fedasync
 from fedjax_sim.algorithms.fedavg import fedavg, from_client_update
 from fedjax_sim.algorithms.fedbn import fedbn
+from fedjax_sim.algorithms.fedbuff import fedbuff
 from fedjax_sim.algorithms.feddyn import feddyn
 from fedjax_sim.algorithms.fedexp import fedexp
 from fedjax_sim.algorithms.fednova import fednova
@@ -14,6 +17,7 @@ from fedjax_sim.algorithms.fedprox import fedprox
 from fedjax_sim.algorithms.fedrep import fedrep
 from fedjax_sim.algorithms.fedsgd import fedsgd
 from fedjax_sim.algorithms.finetune import finetune
+from fedjax_sim.algorithms.hierfavg import hierfavg
 from fedjax_sim.algorithms.ifca import ifca
 from fedjax_sim.algorithms.mime import mime, mimelite
 from fedjax_sim.algorithms.per_fedavg import per_fedavg
@@ -33,11 +37,14 @@ __all__ = [
     'apfl',
     'centralized_sgd',
     'ditto',
+    'dpsgd',
     'fedadagrad',
     'fedadam',
+    'fedasync',
     'fedavg',
     'fedavgm',
     'fedbn',
+    'fedbuff',
     'feddyn',
     'fedexp',
     'fednova',
@@ -48,6 +55,7 @@ __all__ = [
     'fedyogi',
     'finetune',
     'from_client_update',
+    'hierfavg',
     'ifca',
     'mime',
     'mimelite',

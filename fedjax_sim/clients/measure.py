@@ -61,6 +61,35 @@ def local_metrics(
       shuffle=False)
 
 
+def local_losses(
+    model: Model, variables: Variables, data: ClientData, *, power: int = 1,
+    key: jax.Array | None = None, batch_size: int = 256,
+) -> jax.Array:
+  """float32 [2]: the sum of a client's losses to a power, and their count.
+
+  Args:
+    model: the model.
+    variables: its variables.
+    data: the client's data.
+    power: of each example's loss.
+    key: draws one batch at random; None takes all examples.
+    batch_size: examples at once, or in that batch.
+  """
+  def step(totals, batch):
+    outputs, _ = model.run(
+        variables, batch.examples['x'], key=jax.random.key(0), train=False,
+        mask=batch.mask)
+    losses, real = model.example_losses(outputs, batch.examples, batch.mask)
+    return totals + jnp.stack([
+        jnp.sum(losses ** power), precision.floats(jnp.sum(real))])
+
+  return batches.for_each_batch(
+      data, step, jnp.zeros(2, precision.scalar()),
+      key=jax.random.key(0) if key is None else key, batch_size=batch_size,
+      num_steps=None if key is None else jnp.int32(1),
+      shuffle=key is not None)
+
+
 def local_loss(
     model: Model, variables: Variables, data: ClientData
 ) -> jax.Array:

@@ -76,6 +76,12 @@ def joined(total: np.ndarray) -> int:
   return (high << _LOW) + low
 
 
+def joined_each(bits: np.ndarray) -> np.ndarray:
+  """int64 [...], `joined` of each of [..., 2]."""
+  high, low = np.moveaxis(np.asarray(bits, np.int64), -1, 0)
+  return (high << _LOW) + low
+
+
 def beside_update(message: Message) -> int:
   """The bits of what a message holds besides its update.
 

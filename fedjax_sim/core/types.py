@@ -17,100 +17,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from fedjax_sim.core.asynchrony import Asynchronous, Origin
+from fedjax_sim.core.cohort import ClientData, Pool, Slot
 from fedjax_sim.core.model import MetricSums, PyTree, Variables
 from fedjax_sim.core.model import Model as Model  # A type like those below.
+from fedjax_sim.core.topology import Edges, Gossip
 
 # Scalars by name, float32 [].
 Scalars = Mapping[str, jax.Array]
-
-
-class ClientData(NamedTuple):
-  """One client's view of the federation's examples, inside a round.
-
-  Under the engine's `vmap`, `offset` and `size` differ from lane to lane and
-  `examples` are shared. `clients.batches` turns it into batches.
-
-  Attributes:
-    examples: PyTree [E, ...], those of all clients.
-    offset: int32 [], where the client's examples begin.
-    size: int32 [], how many it has; 0 in an empty slot.
-    max_size: static bound on `size`, the length that orders are padded to.
-    ragged: static; clients may differ in their number of local steps.
-    common_size: `size` itself where all clients have `max_size` examples, else
-      None. An algorithm that trains on a part of them replaces `size`, and so
-      tells that its clients may differ.
-    work: int32 [], the most local steps that the client gets done, as
-      `Slot.work`; None for as many as it wants.
-  """
-
-  examples: PyTree
-  offset: jax.Array
-  size: jax.Array
-  max_size: int
-  ragged: bool
-  common_size: jax.Array | None = None
-  work: jax.Array | None = None
-
-  @property
-  def is_whole(self) -> bool:
-    """Static: whether this is known to be `max_size` examples, or nobody's."""
-    return self.common_size is not None and self.size is self.common_size
-
-
-class Slot(NamedTuple):
-  """One client in a round, as the plan has it.
-
-  A *cohort* is a `Slot` of arrays [M]: all clients of a round in the order in
-  which they were drawn.
-
-  Attributes:
-    client: int32 [], the client's number in the federation; 0 if empty.
-    occurrence: int32 [], how often the client came before in the same cohort
-      (0 unless sampled with replacement).
-    present: bool [], False in an empty slot.
-    offset: int32 [], where the client's examples begin in what the device
-      holds.
-    size: int32 [], how many there are; 0 in an empty slot.
-    state_index: int32 [], where the client's state lies among those that the
-      device holds; 0 in an empty slot.
-    place: int32 [], its position in the cohort.
-    arrives: bool [], whether the client's message reaches the server; None if
-      all do.
-    work: int32 [], local steps that it gets done; None for all of them.
-    lag: int32 [], server steps since its model left; None for 0.
-  """
-
-  client: jax.Array
-  occurrence: jax.Array
-  present: jax.Array
-  offset: jax.Array
-  size: jax.Array
-  state_index: jax.Array
-  place: jax.Array
-  arrives: jax.Array | None = None
-  work: jax.Array | None = None
-  lag: jax.Array | None = None
-
-  @property
-  def is_heard(self) -> jax.Array:
-    """bool: somebody is there, and the message arrives."""
-    return (self.present if self.arrives is None
-            else self.present & self.arrives)
-
-  @property
-  def works(self) -> jax.Array:
-    """bool: somebody is there, has examples, and gets any step done."""
-    here = self.present & (self.size > 0)
-    return here if self.work is None else here & (self.work > 0)
-
-  @property
-  def counts(self) -> jax.Array:
-    """bool: it works, and its message arrives.
-
-    Who does nothing counts in no mean, whatever the weights, and keeps the
-    state that it has.
-    """
-    return self.works & self.is_heard
 
 
 class Message(NamedTuple):
@@ -160,24 +74,6 @@ class ClientOutput(NamedTuple):
   metrics: MetricSums
 
 
-class Pool(NamedTuple):
-  """The data of a whole cohort, for work that no client does on its own.
-
-  Attributes:
-    examples: PyTree [E, ...], those of all clients of the federation.
-    offsets: int32 [S], where each slot's examples begin.
-    sizes: int32 [S], how many there are; 0 in an empty slot.
-    present: bool [S], False in an empty slot.
-    keys: [S], the keys that the clients' updates would be given.
-  """
-
-  examples: PyTree
-  offsets: jax.Array
-  sizes: jax.Array
-  present: jax.Array
-  keys: jax.Array
-
-
 # (what the server broadcasts, the client's state, ClientData, key) -> output.
 # Written for one client; the engine maps it over lanes.
 ClientUpdate = Callable[[PyTree, PyTree, ClientData, jax.Array], ClientOutput]
@@ -194,6 +90,8 @@ class Aggregate(NamedTuple):
       divide by. mean * denominator is the sum of the updates.
     count: int32 [], the number of clients that were present.
     sums: the sums of the messages' sums.
+    origin: where the clients began, if the algorithm asks for it and they
+      report asynchronously; else None.
   """
 
   mean: PyTree
@@ -201,6 +99,7 @@ class Aggregate(NamedTuple):
   denominator: PyTree
   count: jax.Array
   sums: Mapping[str, PyTree]
+  origin: Origin | None = None
 
 
 class Reducer(NamedTuple):
@@ -378,6 +277,13 @@ class FederatedAlgorithm(NamedTuple):
     evaluated: `(ServerState) -> Variables`, the one model that is evaluated on
       the test set; of an algorithm with several global models, the one that
       it says.
+    asynchronous: what it asks for, if it is for asynchronous reports only; else
+      None.
+    edges: servers between clients and cloud, whose traffic is counted too.
+    gossip: how clients mix their models after a round's local work. Their
+      states are `topology.Peer`s then, and the messages of the round only tell
+      the simulation how they went on; they do not travel.
+    num_clients: N that it is made for; None for any.
   """
 
   init: Callable[[Variables, jax.Array, int], ServerState]
@@ -392,3 +298,7 @@ class FederatedAlgorithm(NamedTuple):
   pooled: PooledUpdate | None = None
   local_steps: Callable[[np.ndarray], np.ndarray] = lambda sizes: sizes
   evaluated: Callable[[ServerState], Variables] = lambda state: state.variables
+  asynchronous: Asynchronous | None = None
+  edges: Edges | None = None
+  gossip: Gossip | None = None
+  num_clients: int | None = None

@@ -10,6 +10,8 @@ from fedjax_sim.data.federated import (
 from fedjax_sim.data.indexed import from_dataset
 from fedjax_sim.data.leaf import read_leaf
 from fedjax_sim.data.mapped import open_mapped, write_mapped
+from fedjax_sim.data.oort import oort
+from fedjax_sim.data.power_of_choice import power_of_choice
 from fedjax_sim.data.sets.load import Dataset, load
 from fedjax_sim.data.sets.tfds import tfds
 from fedjax_sim.data.sqlite import iterate_sqlite, read_sqlite, write_sqlite
@@ -24,8 +26,10 @@ __all__ = [
     'from_dataset',
     'iterate_sqlite',
     'load',
+    'oort',
     'open_mapped',
     'partition',
+    'power_of_choice',
     'read_leaf',
     'read_sqlite',
     'sampling',

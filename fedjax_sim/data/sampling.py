@@ -1,8 +1,9 @@
 """Sampling: which clients take part in a round.
 
-Decided on the host, from (seed, round) alone: any round's cohort can be asked
-for at any time, in any order, so a run that resumes draws what it would have
-drawn. (NumPy keeps its streams within a version, not across versions.)
+Decided on the host. The samplers here go by (seed, round) alone: any round's
+cohort can be asked for at any time, in any order, so a run that resumes draws
+what it would have drawn. Those that go by losses are in `power_of_choice` and
+`oort`. (NumPy keeps its streams within a version, not across versions.)
 
 Letters: N clients in the federation, M in a round's cohort.
 """
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fedjax_sim.core import checks, random
+from fedjax_sim.data.selector import Selector
 
 
 class Sampler(NamedTuple):
@@ -28,12 +30,15 @@ class Sampler(NamedTuple):
       another number of clients, among some; None for the clients is all. None
       where a sampler can't do it, which rounds that choose more clients than
       they need, or only some, ask for.
+    selector: chooses by losses; `sample` is then whom it would choose knowing
+      nothing. None for who depends on seed and round alone.
   """
 
   sample: Callable[[int], np.ndarray]
   max_cohort: int
   num_clients: int
   among: Callable[[int, np.ndarray | None, int], np.ndarray] | None = None
+  selector: Selector | None = None
 
 
 def uniform(num_clients: int, clients_per_round: int, seed: int) -> Sampler:

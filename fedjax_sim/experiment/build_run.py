@@ -93,7 +93,7 @@ def _build(
   try_out(config, model, algorithm, train.examples, num_clients)
   simulation = build_lib.build(
       model, algorithm, train,
-      make_sampler(config, num_clients),
+      make_sampler(config, train.sizes),
       test=evaluation.some_of(dataset.test, config.test_examples),
       seed=config.seed, rounds=config.rounds, say=say, **shape._asdict(),
       eval_batch_size=config.eval_batch_size, examples=config.examples,
@@ -196,17 +196,23 @@ def make_model(config: ConfigDict, dataset: Dataset) -> Model:
   return adapters.with_loss(model, **given) if given else model
 
 
-def make_sampler(config: ConfigDict, num_clients: int) -> sampling.Sampler:
+def make_sampler(config: ConfigDict, sizes: np.ndarray) -> sampling.Sampler:
   """Who takes part in the rounds.
+
+  Args:
+    config: like configs/default.py.
+    sizes: int [N], examples of each client.
 
   Raises:
     ValueError: the builder refuses an argument or returns something else.
   """
+  num_clients = len(sizes)
   cohort = cohort_size(config, num_clients)
   return spec_fields.make(
       'sampler', spec_fields.bind('sampler', config.sampler), {
-          'num_clients': num_clients, 'clients_per_round': cohort,
-          'cohort_size': cohort, 'rounds': config.rounds, 'seed': config.seed})
+          'num_clients': num_clients, 'sizes': sizes,
+          'clients_per_round': cohort, 'cohort_size': cohort,
+          'rounds': config.rounds, 'seed': config.seed})
 
 
 def make_systems(config: ConfigDict) -> in_time.Systems | None:

@@ -14,7 +14,7 @@ from fedjax_sim.experiment import build_run, field_names, spec_fields
 from fedjax_sim.experiment.build_algorithm import TRACED, make_algorithm
 from fedjax_sim.experiment.check_config import cohort_size, validate
 from fedjax_sim.experiment.sweep_settings import with_fields
-from fedjax_sim.simulation import evaluation
+from fedjax_sim.simulation import asynchronous, evaluation
 from fedjax_sim.simulation import sweep as sweep_lib
 from fedjax_sim.simulation.simulation import first_inputs
 
@@ -44,13 +44,15 @@ def build_sweep(
   num_clients = federations[0].num_clients
   check_algorithms(config, settings, model, dataset, num_clients)
   members = sweep_members(config, settings)
+  sizes = {one.seed: federations[one.federation].sizes for one in members}
   sweep = sweep_lib.build(
       model, lambda **own: make_algorithm(
           config, model, num_clients=num_clients, numbers=own),
       federations, cohort_size=cohort_size(config, num_clients),
       example=members[0].hyperparameters,
       make_sampler=lambda seed: build_run.make_sampler(
-          with_fields(config, {'seed': seed}), num_clients),
+          with_fields(config, {'seed': seed}),
+          sizes.get(seed, federations[0].sizes)),
       test=evaluation.some_of(dataset.test, config.test_examples),
       eval_batch_size=config.eval_batch_size,
       systems=build_run.make_systems(config),
@@ -94,6 +96,9 @@ def _check_builders(
   model = build_run.make_model(config, dataset)
   check_algorithms(
       config, settings, model, dataset, federations[0].num_clients)
+  for one in sweep_members(config, settings):
+    build_run.make_sampler(with_fields(config, {'seed': one.seed}),
+                           federations[one.federation].sizes)
   _check_time(config, settings, model, federations)
 
 
@@ -112,7 +117,7 @@ def _check_time(
         model.init, jax.random.key(0), first_inputs(train))
     systems.timeline(
         make_algorithm(one, model, num_clients=train.num_clients), train,
-        variables, build_run.make_sampler(one, train.num_clients), member.seed)
+        variables, build_run.make_sampler(one, train.sizes), member.seed)
 
 
 def check_setting(config: ConfigDict, setting: Setting, first: Setting) -> None:
@@ -146,9 +151,12 @@ def check_algorithms(
 
   Builders see them as traced values later, which they can't check.
   """
+  systems = build_run.make_systems(config)
   for setting in settings:
     algorithm = make_algorithm(
         with_fields(config, setting), model, num_clients=num_clients)
+    asynchronous.check(
+        algorithm, systems, cohort_size(config, num_clients))
   build_run.try_out(config, model, algorithm, dataset.train, num_clients)
 
 

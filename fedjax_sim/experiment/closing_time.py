@@ -29,8 +29,28 @@ def reports_lost(records: Sequence[Record]) -> str | None:
   """How many of those that were chosen did not report; None if all did."""
   timed = [one for one in records if one.get('started') is not None]
   started = sum(one['started'] for one in timed)
-  lost = started - sum(one['clients'] for one in timed)
+  reports = sum(one['clients'] for one in timed)
+  if _is_asynchronous(timed):  # Some who have begun are still at work.
+    started = reports + sum(one['lost'] + one['discarded'] for one in timed)
+  lost = started - reports
   return f'{lost / started:.1%} of {started:g}' if lost else None
+
+
+def _is_asynchronous(records: Sequence[Record]) -> bool:
+  return bool(records) and records[0].get('discarded') is not None
+
+
+def _lags(records: Sequence[Record]) -> dict[str, str]:
+  """How late reports were, of an asynchronous run."""
+  if not _is_asynchronous(records):
+    return {}
+  reports = sum(one['clients'] for one in records)
+  mean = sum(one['lag/mean'] * one['clients'] for one in records)
+  most = max(one['lag/max'] for one in records)
+  told = {'lag of reports': f'{mean / max(reports, 1):.2f} steps on average, '
+                            f'{most:g} at most'}
+  discarded = sum(one['discarded'] for one in records)
+  return told | ({'too old, discarded': f'{discarded:g}'} if discarded else {})
 
 
 def all_failed(records: Sequence[Record]) -> bool:
@@ -47,6 +67,7 @@ def fields(records: Sequence[Record]) -> dict[str, str]:
           'a simulated round':
               f"{text(np.median([x['duration'] for x in timed]))} (median)"}
   failed = sum(one['failed'] for one in timed)
+  told |= _lags(timed)
   if lost := reports_lost(timed):
     told['reports lost'] = lost
   if failed:

@@ -20,11 +20,12 @@ from fedjax_sim.core import random
 from fedjax_sim.core.types import PyTree
 from fedjax_sim.data import mapped
 from fedjax_sim.data.federated import FederatedData
+from fedjax_sim.data.selector import Selector
+from fedjax_sim.simulation import in_time
 from fedjax_sim.simulation.exchange import nobody
 from fedjax_sim.simulation.exchange_types import Surroundings
 from fedjax_sim.simulation.rounds import Rounds
 from fedjax_sim.simulation.simulation import Simulation, first_inputs
-from fedjax_sim.systems.timeline import Timeline
 
 # Cohorts that are compared.
 _ROUNDS = 5
@@ -56,15 +57,22 @@ def of(simulation: Simulation) -> dict[str, Any]:
           for name, data in simulation.eval_data.items()}),
       'cohorts': f'{simulation.sampler.max_cohort} of '
                  f'{simulation.sampler.num_clients}, ' + of_arrays(cohorts),
+      **_of_selector(simulation.sampler.selector),
       **_of_time(simulation.timeline),
   }
 
 
-def _of_time(timeline: Timeline | None) -> dict[str, str]:
+def _of_selector(selector: Selector | None) -> dict[str, str]:
+  """What chooses by losses."""
+  return {} if selector is None else {'selector': selector.settings}
+
+
+def _of_time(timeline: in_time.Known | None) -> dict[str, str]:
   """Of the devices, the rule of rounds, and the first of these."""
   if timeline is None:
     return {}
-  rounds = [timeline.round(r)._asdict() for r in range(_ROUNDS)]
+  rounds = [] if timeline.sampler.selector else [
+      timeline.round(r)._asdict() for r in range(_ROUNDS)]
   devices = timeline.profiles._replace(windows=None)
   return {'systems': f'{timeline.reporting}, ' + of_arrays((devices, rounds))}
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 from fedjax_sim.core import files as parts
 from fedjax_sim.core.types import PyTree
 from fedjax_sim.experiment import metrics, processes
-from fedjax_sim.simulation import in_time
+from fedjax_sim.simulation import in_time, selecting
 from fedjax_sim.simulation import records as records_lib
 from fedjax_sim.simulation.drive import Progress, Runs, drive
 from fedjax_sim.simulation.placement import sharding
@@ -329,6 +329,7 @@ def _complete(
     for record in records:
       traffic.add(record)
       in_time.add_lost(record)
+      selecting.add_cost(record)
       record.update(notes(member, record))
 
 

@@ -8,7 +8,12 @@ from typing import TextIO
 
 import numpy as np
 
-from fedjax_sim.experiment import closing_time, headline, metrics
+from fedjax_sim.experiment import (
+  closing_time,
+  headline,
+  metrics,
+  topology_told,
+)
 from fedjax_sim.simulation.records import DivergenceError, Record
 
 
@@ -177,7 +182,8 @@ def closing_fields(
   fields |= closing_time.fields(records)
   fields['computing a round'] = (
       f'{np.median(seconds):.3f} seconds (median, with evaluation)')
-  for name in ('bytes_up', 'bytes_down'):
+  fields |= topology_told.closing(records)
+  for name in ('bytes_up', 'bytes_down', 'bytes_edge_up', 'bytes_edge_down'):
     known = _values(records, name)
     if len(known) == len(records):
       fields[name.replace('_', ' ')] = least + byte_text(sum(known))

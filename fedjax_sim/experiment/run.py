@@ -21,6 +21,7 @@ from fedjax_sim.experiment import (
   reporting,
   results,
   spec_fields,
+  topology_told,
   verify,
   workdir,
 )
@@ -120,8 +121,9 @@ def _run_in(
       waiting.say('reading the data')
       experiment = build(config, shape, waiting.say)
       simulation = experiment.simulation
-      waiting.say('compiling the rounds')
-      _ = simulation.program.compiled
+      if lacking is None:  # There are rounds to run.
+        waiting.say('compiling the rounds')
+        _ = simulation.program.compiled
     if processes.is_first():
       workdir.write_record(
           folder, plain, resolved(simulation), record)
@@ -217,7 +219,7 @@ def _header(
 ) -> dict[str, str]:
   """What is about to be done, for people."""
   simulation = experiment.simulation
-  variables = state.server.variables
+  variables = jax.eval_shape(simulation.algorithm.evaluated, state.server)
   device = jax.devices()[0]
   sizes = partition_lib.summary(experiment.partition, experiment.labels)
   sampler = '' if config.sampler == 'uniform' else f' by {config.sampler}'
@@ -229,6 +231,8 @@ def _header(
                    f'{local}, {config.client_optimizer} at '
                    f'{config.client_lr:g}, server {config.server_optimizer} at '
                    f'{config.server_lr:g}',
+      **topology_told.header(
+          simulation.algorithm, simulation.train.num_clients),
       **_messages(config),
       **_time(config),
       'data': f'{config.dataset}, {config.partition}: {sizes}',
@@ -312,12 +316,16 @@ def _traffic(simulation: Simulation) -> str:
   variables = jax.eval_shape(
       simulation.model.init, jax.random.key(0), first_inputs(simulation.train))
   nominal = in_time.nominal_bits(
-      simulation.algorithm, simulation.train.examples, variables)
+      simulation.algorithm, simulation.train.examples, variables,
+      simulation.train.num_clients)
+  if simulation.algorithm.gossip is not None:
+    return (f'in a round a client receives and sends at most '
+            f'{reporting.byte_text(nominal[0] / 8)}')
   down, up = (
       reporting.byte_text(bits / 8) + (
           ' before a compression that varies' if known < bits / 8 else '')
       for known, bits in zip(
-          simulation.bytes_per_client(), nominal, strict=True))
+          simulation.bytes_per_client()[:2], nominal, strict=True))
   return f'in a round a client receives {down} and sends {up}'
 
 

@@ -239,7 +239,7 @@ class _Watch:
   def notes(self, member: int, record: Record) -> dict[str, Any]:
     """What a record says besides, before it is written."""
     del member
-    if not self._session.record_cohort:
+    if not self._session.record_cohort or 'cohort' in record:
       return {}
     simulation = self._session.simulation
     clients = simulation.sampler.sample(record['round'] - 1)

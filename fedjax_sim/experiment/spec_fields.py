@@ -14,8 +14,8 @@ from typing import Any
 import optax
 from ml_collections import ConfigDict
 
-from fedjax_sim import aggregation, algorithms, models, systems
-from fedjax_sim.clients import restrictions
+from fedjax_sim import aggregation, algorithms, data, models, systems
+from fedjax_sim.clients import restrictions, topologies
 from fedjax_sim.clients.local_training import local_training
 from fedjax_sim.core import builders, optimizer_checks, specs
 from fedjax_sim.core.builders import AnyBound
@@ -137,10 +137,16 @@ def _spaces_of_data() -> list[Namespace]:
       Namespace('partition', partitions, frozenset({
           'labels', 'labels_or_num_examples', 'num_examples', 'num_clients',
           'seed', 'dataset'})),
-      Namespace('sampler', {'uniform': sampling.uniform},
-                RUN | {'clients_per_round'}, {
+      Namespace('sampler', _samplers(), RUN | {
+                    'clients_per_round', 'sizes'}, {
                     'clients_per_round': 'clients_per_round',
                     'cohort_size': 'clients_per_round'})]
+
+
+def _samplers() -> dict[str, Builder]:
+  """Name -> builder, of all."""
+  return {f.__name__: f for f in (
+      sampling.uniform, sampling.by_size, data.power_of_choice, data.oort)}
 
 
 def _spaces_of_models() -> list[Namespace]:
@@ -158,6 +164,8 @@ def _spaces_of_models() -> list[Namespace]:
 def _spaces_of_algorithms() -> list[Namespace]:
   optimizers = _of_optax()
   server = optimizers | _returning(algorithms, optax.GradientTransformation)
+  late = _returning(aggregation.staleness, aggregation.staleness.Staleness)
+  graphs = _returning(topologies, topologies.Graph)
   of_optimizers = {'combine': optax.chain, 'traceable': _optax_traceable,
                    'context': RUN | {'learning_rate'}}
   return [
@@ -165,7 +173,8 @@ def _spaces_of_algorithms() -> list[Namespace]:
                 RUN | TRAINING | {'model', 'client_optimizer', 'client_lr',
                                   'server_optimizer', 'aggregator'},
                 _FIELDS_OF_ALGORITHM,
-                server | {'local_training': local_training}, RUN | {'model'},
+                server | late | graphs | {'local_training': local_training},
+                RUN | {'model'},
                 traceable=_optax_traceable),
       Namespace('restrict', _returning(
           restrictions, restrictions.Restriction), RUN),
@@ -231,14 +240,8 @@ def make(field: str, bound: AnyBound, context: Mapping[str, Any]) -> Any:
     ValueError: a builder refuses an argument, or makes something else than the
       field holds; names the field and all of its spec.
   """
-  whole = f'{field}={builders.text_of(bound)}'
-  try:
+  with builders.naming_whole(field, builders.text_of(bound)):
     return _made(field, bound, context)
-  except ValueError as error:
-    start, text = f'{field}=', str(error)
-    if not text.startswith(start) or text.startswith(whole):
-      raise
-    raise type(error)(f'{whole}: {text.removeprefix(start)}') from error
 
 
 def _made(field: str, bound: AnyBound, context: Mapping[str, Any]) -> Any:

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 
-from fedjax_sim.experiment import closing_time, reporting
+from fedjax_sim.experiment import closing_time, reporting, topology_told
 from fedjax_sim.simulation.records import Record
 
 
 def columns(runs: Sequence[Sequence[Record]]) -> dict[str, list[str]]:
   """The costs in which runs differ, or that vary from round to round.
 
-  Simulated time always where there is one; reports lost where there are any.
+  Simulated time and the distance from consensus always where there is one;
+  reports lost where there are any.
 
   Args:
     runs: the records of each.
@@ -19,10 +20,11 @@ def columns(runs: Sequence[Sequence[Record]]) -> dict[str, list[str]]:
   """
   runs = [[one for one in run if one['round'] > 0] for run in runs]
   found = {}
-  for field in ('bytes_up', 'bytes_down'):
+  for field in ('bytes_up', 'bytes_down', 'bytes_edge_up', 'bytes_edge_down'):
     known = {one.get(field) for run in runs for one in run} - {None}
     if len(known) > 1:
       found[field.replace('_', ' ')] = [_bytes(run, field) for run in runs]
+  found |= topology_told.columns([run[-1] if run else {} for run in runs])
   times = [run[-1].get('simulated_seconds') if run else None for run in runs]
   if any(time is not None for time in times):
     found['simulated time'] = [

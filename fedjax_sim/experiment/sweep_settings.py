@@ -107,6 +107,8 @@ def _has_repeated(values: Sequence[Any]) -> bool:
 def _static_part(config: ConfigDict, setting: Setting, name: str) -> Any:
   """What of a field's value makes a program of its own; None for nothing."""
   value = setting[name]
+  if _chooses_by_losses(config, setting):
+    return str(value)
   if name in TRACED:
     return None
   if name == 'seed':
@@ -123,6 +125,12 @@ def _uses_seed(config: ConfigDict, setting: Setting) -> bool:
            for name in spec_fields.OF_A_ROUND}
   bound = [spec_fields.bind(name, text) for name, text in texts.items()]
   return any('seed' in builders.taken(b) for b in bound if b is not None)
+
+
+def _chooses_by_losses(config: ConfigDict, setting: Setting) -> bool:
+  """Whether cohorts depend on a run's own model; such runs share nothing."""
+  bound = spec_fields.bind('sampler', setting.get('sampler', config.sampler))
+  return getattr(getattr(bound, 'builder', None), 'by_losses', False)
 
 
 def _value(config: ConfigDict, name: str, text: str) -> Any:

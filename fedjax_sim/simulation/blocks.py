@@ -7,12 +7,12 @@ from jax import numpy as jnp
 
 from fedjax_sim.core import lanes, trees
 from fedjax_sim.core.types import PyTree, Reducer, Slot
-from fedjax_sim.simulation.exchange_types import Faults, Held, Totals
+from fedjax_sim.simulation.exchange_types import Faults, Held, Told, Totals
 
 
 def run(
-    work: Callable, send: Callable, reducer: Reducer, slots: Slot, carry,
-    num_states: int,
+    work: Callable, send: Callable, tell: Callable, reducer: Reducer,
+    slots: Slot, carry, num_states: int,
 ):
   """The device's blocks: up to the last from which a message arrives.
 
@@ -21,9 +21,11 @@ def run(
   Args:
     work: `(Slot, client state) -> ClientOutput`.
     send: `(Slot, message, memory) -> (message as it is sent, memory, bits)`.
+    tell: `(Slot, ClientOutput, bits) -> Told`.
     reducer: accumulates the messages.
     slots: Slot [blocks, W].
-    carry: (accumulator, Held, Totals, Faults [blocks, W]) to begin with.
+    carry: (accumulator, Held, Totals, (Faults, Told) [blocks, W]) to begin
+      with.
     num_states: clients whose state the device holds.
 
   Returns:
@@ -35,18 +37,18 @@ def run(
     used = jnp.max(jnp.where(slots.is_heard.any(axis=1), numbers, 0))
 
   def body(i, carry):
-    *carry, faults = carry
+    *carry, rows = carry
     *carry, new = _block(
-        work, send, reducer, carry, jax.tree.map(lambda x: x[i], slots),
+        work, send, tell, reducer, carry, jax.tree.map(lambda x: x[i], slots),
         num_states)
-    return *carry, jax.tree.map(lambda x, y: x.at[i].set(y), faults, new)
+    return *carry, jax.tree.map(lambda x, y: x.at[i].set(y), rows, new)
 
   return jax.lax.fori_loop(0, used, body, carry)
 
 
 def _block(
-    work, send, reducer: Reducer, carry, slots: Slot, num_states: int):
-  """W clients side by side, their messages accumulated; and `Faults` [W]."""
+    work, send, tell, reducer: Reducer, carry, slots: Slot, num_states: int):
+  """W clients side by side, their messages accumulated; (Faults, Told) [W]."""
   accumulator, clients, totals = carry
 
   def one_client(slot, client_state, memory):
@@ -58,10 +60,10 @@ def _block(
     if reducer.tolerant:
       rejected |= faults.loss | faults.update
     return ((sent, memory, bits), output.state, output.metrics, rejected,
-            faults)
+            faults, tell(slot, output, bits))
 
   held = jax.tree.map(lambda x: x[slots.state_index], clients)
-  (messages, memories, bits), states, metrics, rejected, faults = (
+  (messages, memories, bits), states, metrics, rejected, faults, told = (
       lanes.side_by_side(one_client)(slots, *held))
   messages = messages._replace(slot=slots)
   # Who is absent writes outside of the arrays, that is, nowhere.
@@ -75,7 +77,8 @@ def _block(
       lambda t, x: t + x.sum(0, dtype=x.dtype), totals, new)
   counted = Faults(slots.is_heard & ~rejected, messages.present & ~rejected)
   return (reducer.accumulate(accumulator, messages), clients, totals,
-          jax.tree.map(jnp.logical_and, faults, counted))
+          (jax.tree.map(jnp.logical_and, faults, counted),
+           Told(*(_kept(messages.present, x) for x in told))))
 
 
 def _kept(present: jax.Array, rows: PyTree) -> PyTree:

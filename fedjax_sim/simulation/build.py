@@ -13,11 +13,15 @@ from fedjax_sim.core import checks, compilation, random
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
 from fedjax_sim.data import mapped, sampling
 from fedjax_sim.data.federated import FederatedData
+from fedjax_sim.data.selector import Selector
 from fedjax_sim.data.sets.dataset import Dataset
 from fedjax_sim.simulation import (
+  asynchronous,
   autotune,
   check_examples,
   check_model,
+  check_topology,
+  client_losses,
   evaluation,
   in_time,
 )
@@ -33,6 +37,7 @@ from fedjax_sim.simulation.placement import (
 )
 from fedjax_sim.simulation.program import Program
 from fedjax_sim.simulation.rounds import SimulationState
+from fedjax_sim.simulation.selecting import Selecting
 from fedjax_sim.simulation.simulation import Simulation, first_inputs
 
 # Rounds that one compiled program can take at once. It holds only their plan
@@ -93,13 +98,22 @@ def build(
       model.init, jax.random.key(0), first_inputs(train))
   local_steps = np.asarray(algorithm.local_steps(train.sizes))
   first = _first_state(algorithm, train, shapes)
-  timeline = None
+  asynchronous.check(algorithm, systems, sampler.max_cohort)
+  check_topology.check(algorithm, train.num_clients, sampler.max_cohort)
+  timeline, wanted = None, sampler.max_cohort
+  if sampler.selector is not None:
+    _check_selector(sampler.selector, train, systems, examples)
   if systems is not None:
     timeline = systems.timeline(algorithm, train, shapes, sampler, seed)
     sampler = timeline.as_sampler()
+  selecting = sampler.selector and Selecting(
+      selector=sampler.selector, wanted=wanted, sizes=train.sizes,
+      timeline=timeline)
+  recounts = in_time.recounts(timeline, algorithm, train.examples, shapes)
   if lanes not in autotune.WORDS:  # More would stay empty.
     lanes = min(lanes, sampler.max_cohort)
   states = engine_lib.client_states(first)
+  asked = client_losses.asked(model, sampler.selector, recounts)
   # Arrays are put on a number of devices once, whatever the lanes.
   owned = examples == 'owned'
   placed = functools.cache(
@@ -112,6 +126,7 @@ def build(
         client_state, states, train.num_clients, devices):
       state_buffer = stored_states.buffer_size(
           states, train.num_clients, devices, sampler.max_cohort)
+      check_topology.check_on_devices(algorithm)
     key = _everywhere(placement)(
         np.asarray(jax.random.key_data(random.root_key(seed))))
     engine = engine_lib.build_engine(
@@ -119,7 +134,7 @@ def build(
         examples=placement.split() if owned or held is None
         else placement.everywhere, lanes=lanes,
         cohort_size=sampler.max_cohort, owned=owned, num_states=state_buffer,
-        evaluate=evaluate)
+        versions=in_time.versions(systems), evaluate=evaluate, asked=asked)
     slots = plan_lib.slots_for(
         sampler.max_cohort, devices, engine.owners is not None)
     simulation = Simulation(
@@ -128,11 +143,15 @@ def build(
         program=Program(trace=lambda: simulation.trace(), placement=placement,
                         lanes=lanes, idle=lambda: simulation.idle_arguments()),
         num_blocks=plan_lib.blocks_for(slots, lanes),
-        capacity=max(1, min(_CAPACITY, _PLAN_SLOTS // (devices * slots))),
+        capacity=1 if selecting else max(
+            1, min(_CAPACITY, _PLAN_SLOTS // (devices * slots))),
         local_steps=local_steps, seed=seed, key=key, examples=held,
         owned=owned, example_buffer=streamed_examples.buffer_size(
             train, sampler.max_cohort),
-        state_buffer=state_buffer, eval_data=eval_data, timeline=timeline)
+        state_buffer=state_buffer, eval_data=eval_data, timeline=timeline,
+        selecting=selecting, recounts=recounts,
+        measure=client_losses.measuring(
+            model, algorithm, train, sampler.selector, placement, lanes))
     return simulation
 
   if owned and devices == 'auto':  # One device would own all.
@@ -159,6 +178,23 @@ def _check_kinds(model, algorithm, train, sampler) -> None:
                   'data.from_clients(...) or data.federate(...)')
   checks.instance('sampler', sampler, sampling.Sampler,
                   'data.sampling.uniform(num_clients, clients_per_round, seed)')
+
+
+def _check_selector(
+    selector: Selector, train: FederatedData, systems: in_time.Systems | None,
+    examples: str,
+) -> None:
+  """ValueError for what can't go together with a choice by losses."""
+  if systems is not None and systems.reporting.asynchrony is not None:
+    raise ValueError(
+        'reporting must have rounds beside a sampler that chooses by losses, '
+        'since an asynchronous server plans ahead who begins; got one. '
+        "sampler 'uniform' can.")
+  if selector.candidates and (examples == 'owned' or mapped.is_mapped(train)):
+    raise ValueError(
+        'sampler measures losses on examples that must be on all devices, '
+        "which they are not with examples='owned' or a mapped federation; "
+        "power_of_choice(losses='stale') and oort measure none.")
 
 
 def _first_state(

@@ -1,7 +1,7 @@
 """Whether a model and the examples it is given fit, before anything runs."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -265,3 +265,13 @@ def _warn_of_layout(part: Named) -> None:
           f'{few.max()}. Models here take uint8 for pixels and divide by 255; '
           'if these are other numbers, use x.astype(np.float32), or np.int32 '
           'for tokens.', stacklevel=2)
+
+
+def check_federations(federations: Sequence[FederatedData]) -> None:
+  """ValueError unless a sweep can have them."""
+  if not federations:
+    raise ValueError('there must be at least one federation, got none.')
+  counts = {f.num_clients for f in federations}
+  if len(counts) > 1:
+    raise ValueError('federations must have the same number of clients, got '
+                     f'{sorted(counts)}.')

@@ -49,9 +49,12 @@ class Runs(Protocol):
 
   Attributes:
     capacity: R, the most rounds of a window.
+    looks_ahead: whether a window can be planned before the rounds that come
+      before it are done.
   """
 
   capacity: int
+  looks_ahead: bool
 
   def done(self, state: PyTree) -> dict[int, int]:
     """Member -> the rounds that it has done."""
@@ -85,9 +88,13 @@ class Runs(Protocol):
 
   def commit(
       self, state: PyTree, advanced: PyTree, window: Window,
-      turn: Sequence[int], first: int, last: int,
-  ) -> PyTree:
-    """The state after these rounds, from that before and what they gave."""
+      turn: Sequence[int], first: int, last: int, outputs: RoundOutputs,
+  ) -> tuple[PyTree, dict[int, list[Record]]]:
+    """The state after these rounds, from that before and what they gave.
+
+    Returns:
+      (the state, member -> for each of its rounds what else a record says).
+    """
 
   def outputs_of(
       self, state: PyTree, outputs: RoundOutputs, member: int
@@ -99,9 +106,6 @@ class Runs(Protocol):
 
   def evaluate(self, state: PyTree, member: int) -> dict[str, MetricSums]:
     """One member's model on each evaluation set; {} if there is none."""
-
-  def notes(self, window: Window, member: int, i: int) -> Record:
-    """What else a record says of round i of a window."""
 
   def first_notes(self, member: int) -> Record:
     """What else the record of round 0 says."""
@@ -180,19 +184,20 @@ def drive(
     begun = time.perf_counter()
     advanced, outputs = runs.advance(
         state, window, turn, first, first + count)
-    if following is None and window.stop < stop:
+    if following is None and window.stop < stop and runs.looks_ahead:
       # On the host, while the devices work.
       following = runs.window(
           window.stop, stop, evaluate, state=state, active=active)
     outputs = jax.device_get(outputs)
-    state = runs.commit(state, advanced, window, turn, first, first + count)
+    state, notes = runs.commit(
+        state, advanced, window, turn, first, first + count, outputs)
     pace.took(time.perf_counter() - begun, count, len(turn))
     done.update({i: start + count for i in turn})
     progress = Progress(state, {}, {})
     for member in turn:
       found, error = _records(
           runs, runs.outputs_of(state, outputs, member), window, member,
-          range(first, first + count), pace.last)
+          range(first, first + count), notes[member], pace.last)
       if error is not None:
         progress.diverged[member] = error
         found = error.records if stop_on_divergence else found
@@ -236,12 +241,12 @@ class _Pace:
 
 def _records(
     runs: Runs, outputs: RoundOutputs, window: Window, member: int,
-    rounds: range, seconds: float,
+    rounds: range, notes: list[Record], seconds: float,
 ) -> tuple[list[Record], DivergenceError | None]:
   """One member's records of some rounds of a window, and its first bad round.
   """
   found, error = [], None
-  for i in rounds:
+  for i, note in zip(rounds, notes, strict=True):
     one = jax.tree.map(lambda x, i=i: x[i], outputs)
     number = window.start + i
     if error is None and not records_lib.is_good(one):
@@ -249,5 +254,5 @@ def _records(
           number + 1, one, runs.clients_of(window, member, i), list(found))
     found.append(
         records_lib.record(number + 1, one, window.evaluate[i])
-        | runs.notes(window, member, i) | {'seconds': seconds})
+        | note | {'seconds': seconds})
   return found, error

@@ -18,6 +18,7 @@ import numpy as np
 from fedjax_sim.core import checks, reuse
 from fedjax_sim.core.types import FederatedAlgorithm, PyTree, Variables
 from fedjax_sim.data.federated import FederatedData
+from fedjax_sim.simulation.exchange_types import Asked
 from fedjax_sim.simulation.placement import client_owners, sharding
 from fedjax_sim.simulation.plan import Plan
 from fedjax_sim.simulation.rounds import (
@@ -62,7 +63,9 @@ def build_engine(
     cohort_size: int,
     owned: bool = False,
     num_states: int | None = None,
+    versions: int | None = None,
     evaluate: Evaluate = no_evaluation,
+    asked: Asked = Asked(),
 ) -> Engine:
   """Builds the engine; the same one for the same parts and shapes.
 
@@ -77,8 +80,10 @@ def build_engine(
     owned: whether each device must compute the clients it owns, since it holds
       their examples.
     num_states: clients whose state a device holds; None is all that it owns.
+    versions: as in `Rounds`.
     evaluate: an `Evaluate`, run after the rounds that the plan marks; each
       device is given its part of the arrays' first axis.
+    asked: what is told of each slot.
   """
   checks.positive_int('lanes', lanes)
   sizes = data.sizes
@@ -89,7 +94,8 @@ def build_engine(
   return _build(
       dict(algorithm=algorithm, num_clients=data.num_clients, devices=devices,
            max_size=int(sizes.max()), ragged=ragged, cohort_size=cohort_size,
-           num_states=num_states, evaluate=evaluate),
+           num_states=num_states, versions=versions, evaluate=evaluate,
+           asked=asked),
       _one_example(data), int(np.sum(sizes > 0)), variables, placement,
       examples, owned)
 

@@ -26,14 +26,16 @@ from fedjax_sim.core.types import (
     ServerState,
     Slot,
 )
-from fedjax_sim.simulation import blocks, downward
+from fedjax_sim.simulation import blocks, downward, versions
 from fedjax_sim.simulation.exchange_types import (
   AggregatorState,
+  Asked,
   Faults,
   Heard,
   Held,
   Result,
   Surroundings,
+  Told,
   Totals,
 )
 from fedjax_sim.simulation.placement import collectives
@@ -45,13 +47,20 @@ def phases(algorithm: FederatedAlgorithm) -> tuple[Phase, ...]:
       algorithm.broadcast, algorithm.client, algorithm.pooled))
 
 
-def exchanges(algorithm: FederatedAlgorithm, **static) -> 'list[Exchange]':
-  """The exchanges of a round, in order; `static` are further fields."""
+def exchanges(
+    algorithm: FederatedAlgorithm, asked: Asked, **static
+) -> 'list[Exchange]':
+  """The exchanges of a round, in order; `static` are further fields.
+
+  Of losses the last one tells; of bits all do.
+  """
   every = phases(algorithm)
   names = [f' of phase {i}' for i in range(len(every) - 1)] + ['']
+  asks = bool(algorithm.asynchronous and algorithm.asynchronous.asks_origin)
   return [Exchange(
-      phase=phase, name=name, receive=algorithm.receive,
-      aggregator=algorithm.aggregator, **static)
+      phase=phase, name=name, receive=algorithm.receive, asks_origin=asks,
+      aggregator=algorithm.aggregator,
+      asked=Asked(bits=asked.bits) if name else asked, **static)
           for phase, name in zip(every, names, strict=True)]
 
 
@@ -70,6 +79,8 @@ class Exchange:
     ragged: whether clients differ in their number of local steps.
     cohort_size: M, most clients of a round.
     num_states: clients whose state a device holds.
+    asks_origin: as in `Asynchronous`.
+    asked: what is told of each slot.
   """
 
   phase: Phase
@@ -82,6 +93,8 @@ class Exchange:
   ragged: bool
   cohort_size: int
   num_states: int
+  asks_origin: bool = False
+  asked: Asked = Asked()
 
   def init(self, message: Message, key) -> tuple[AggregatorState, PyTree]:
     """The aggregation's first state, and a client's first memory.
@@ -116,16 +129,22 @@ class Exchange:
         around, server, state.transform, heard)
     broadcasts = (*heard.broadcasts, broadcast)
     said = broadcasts if len(broadcasts) > 1 else broadcast
+    if state.versions is not None:
+      said = versions.keep(state.versions, said, server.round)
+      state = state._replace(versions=said.ring)
     pooled = self.pooled(around, said)
     if pooled:
       aggregate, totals = self.pooled_mean(*pooled, around.slots)
-      faults, told = None, {}
+      rows, metrics = (None, Told()), {}
     else:
-      aggregate, state, clients, totals, faults, told = self.reduced(
+      aggregate, state, clients, totals, rows, metrics = self.reduced(
           around, said, state._replace(transform=transform), clients)
-    aggregates = (*heard.aggregates, aggregate)
+    if self.asks_origin and state.versions is not None:
+      aggregate = aggregate._replace(
+          origin=versions.origin(said, around.slots, self.total))
+    aggregates, (faults, told) = (*heard.aggregates, aggregate), rows
     return Result(Heard(broadcasts, aggregates), state, clients, totals,
-                  faults, told, _if_traced(bits_down))
+                  faults, metrics, _if_traced(bits_down), told)
 
   def broadcast(
       self, around: Surroundings, server: ServerState, state, heard: Heard
@@ -147,7 +166,8 @@ class Exchange:
   def pooled(self, around: Surroundings, broadcast):
     """What the phase gives for all clients in one go; None if it can't."""
     plain = self.aggregator.transform is None and self.aggregator.reducer.plain
-    if not plain or self.phase.pooled is None:
+    if (not plain or self.phase.pooled is None or self.asked.of_training
+        or isinstance(broadcast, versions.Versions)):
       return None
     slots = jax.tree.map(jnp.ravel, around.slots)
     sizes = jnp.where(slots.counts, slots.size, 0)
@@ -173,40 +193,47 @@ class Exchange:
     """The aggregate of the messages that clients send.
 
     Returns:
-      (Aggregate, AggregatorState, Held, Totals, Faults, metrics).
+      (Aggregate, AggregatorState, Held, Totals, (Faults, Told), metrics).
     """
     cohort = None
     if self.aggregator.transform is not None:
       cohort = self.cohort(around)
     work = functools.partial(self.work, around, broadcast, state.transform)
     send = functools.partial(self.send, around.key, state.transform, cohort)
-    output, sent, bits = self.shapes(work, send, around.slots, clients)
+    tell = functools.partial(self.tell, around)
+    output, sent, bits, told = self.shapes(
+        work, send, tell, around.slots, clients)
     reducer = _reducer(self.aggregator, sent)
-    none = jnp.zeros(around.slots.present.shape, bool)
-    accumulator, clients, totals, faults = blocks.run(
-        work, send, reducer, around.slots,
+    slots = around.slots.present.shape
+    none = jnp.zeros(slots, bool)
+    nothing = jax.tree.map(
+        lambda x: jnp.zeros((*slots, *x.shape), x.dtype), told)
+    accumulator, clients, totals, rows = blocks.run(
+        work, send, tell, reducer, around.slots,
         (reducer.init(sent, self.cohort_size), clients,
-         trees.zeros(Totals(output.metrics, bits, None)), Faults(none, none)),
-        self.num_states)
+         trees.zeros(Totals(output.metrics, bits, None)),
+         (Faults(none, none), nothing)), self.num_states)
     totals = totals._replace(started=_started(around.slots))
-    accumulator, totals, faults = self.merged(
-        reducer, accumulator, totals, faults)
+    accumulator, totals, rows = self.merged(
+        reducer, accumulator, totals, *rows)
     aggregate, reduced, metrics = reducer.finalize(
-        accumulator, state.reducer, broadcast,
+        accumulator, state.reducer,
+        versions.received(broadcast, None, around.frozen),
         self.named(around.key, 'finalize'))
     metrics = {'reducer': metrics} if metrics else {}
     aggregate, transform, more = self.decoded(
         aggregate, state.transform, around.key, cohort, output.message)
-    return (aggregate, AggregatorState(transform, reduced), clients, totals,
-            faults, metrics | more)
+    state = state._replace(transform=transform, reducer=reduced)
+    return aggregate, state, clients, totals, rows, metrics | more
 
-  def shapes(self, work, send, slots: Slot, clients: Held):
-    """Shapes of a client's output, of its message as it is sent, and bits."""
+  def shapes(self, work, send, tell, slots: Slot, clients: Held):
+    """Shapes: a client's output, its message as sent, bits, what it tells."""
     def one():
       slot = _first(_first(slots))
       output = work(slot, _first(clients.states))
       sent, _, bits = send(slot, output.message, _first(clients.memories))
-      return output, sent._replace(slot=slot), bits
+      return (output, sent._replace(slot=slot), bits,
+              tell(slot, output, bits))
     return jax.eval_shape(one)
 
   def decoded(
@@ -236,16 +263,14 @@ class Exchange:
 
     `state` is the transforms'; None leaves out what they do to a client's part.
     """
-    ragged = self.ragged or slot.work is not None
-    data = ClientData(around.examples, slot.offset, slot.size, self.max_size,
-                      ragged, None if ragged else slot.size, slot.work)
+    broadcast = versions.received(broadcast, slot, around.frozen)
     if self.receive is not None:
       broadcast = downward.part(self.receive, around.key, broadcast, slot)
       if state is not None:
         broadcast = downward.delivered_part(
             *self.down(around, broadcast, state))
     output = self.phase.client(
-        broadcast, client_state, data,
+        broadcast, client_state, self.data(around, slot),
         update_key(around.key, slot.client, slot.occurrence))
     message = output.message
     present = slot.counts
@@ -254,6 +279,28 @@ class Exchange:
     sums = {'algorithm': message.sums} if message.sums else {}
     return output._replace(message=message._replace(
         present=present, sums=sums))
+
+  def data(self, around: Surroundings, slot: Slot) -> ClientData:
+    """A client's view of the examples."""
+    ragged = self.ragged or slot.work is not None
+    return ClientData(around.examples, slot.offset, slot.size, self.max_size,
+                      ragged, None if ragged else slot.size, slot.work)
+
+  def tell(
+      self, around: Surroundings, slot: Slot, output: ClientOutput, bits
+  ) -> Told:
+    """What the host is told of a client."""
+    asked, told = self.asked, Told(bits=bits if self.asked.bits else None)
+    if asked.loss:
+      if 'loss' not in output.metrics:
+        raise ValueError(
+            "sampler needs an algorithm whose clients tell their 'loss', got "
+            f'one that tells {", ".join(output.metrics) or "nothing"}.')
+      told = told._replace(loss=jnp.stack(output.metrics['loss']))
+    if asked.squares is not None:
+      told = told._replace(squares=asked.squares(
+          around.variables, self.data(around, slot)))
+    return told
 
   def send(self, round_key, state, cohort, slot: Slot, message, memory):
     """`transformed`, with bits that the program alone knows, or None."""
@@ -301,18 +348,23 @@ class Exchange:
     """The sum over devices."""
     return collectives.total(tree) if self.devices > 1 else tree
 
-  def merged(self, reducer: Reducer, accumulator, totals: Totals, faults):
-    """All devices' of these, faults [D, ...]: by one sum, if it does add."""
+  def merged(
+      self, reducer: Reducer, accumulator, totals: Totals, faults: Faults,
+      told: Told,
+  ):
+    """All devices' of these, by slot [D, ...]: by one sum, if it does add."""
     if self.devices == 1:
-      return accumulator, totals, jax.tree.map(lambda x: x[None], faults)
-    faults = collectives.by_device(faults)
+      return accumulator, totals, jax.tree.map(
+          lambda x: x[None], (faults, told))
+    rows = collectives.by_device((faults, told))
     if reducer.merge is trees.add:
-      accumulator, totals, faults = collectives.total(
-          (accumulator, totals, faults))
+      accumulator, totals, rows = collectives.total(
+          (accumulator, totals, rows))
     else:
       accumulator = collectives.merge(accumulator, reducer.merge)
-      totals, faults = collectives.total((totals, faults))
-    return accumulator, totals, jax.tree.map(lambda x: x > 0, faults)
+      totals, rows = collectives.total((totals, rows))
+    faults, told = rows
+    return accumulator, totals, (jax.tree.map(lambda x: x > 0, faults), told)
 
 
 def update_key(round_key, client, occurrence) -> jax.Array:

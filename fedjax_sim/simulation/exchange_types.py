@@ -1,5 +1,6 @@
 """What an exchange between server and cohort takes and gives."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -8,10 +9,18 @@ from fedjax_sim.core.types import Aggregate, MetricSums, PyTree, Slot
 
 
 class AggregatorState(NamedTuple):
-  """What the aggregation of an exchange keeps from round to round."""
+  """What an exchange keeps from round to round.
+
+  Attributes:
+    transform: the transforms' shared states.
+    reducer: the reducer's state.
+    versions: `versions.Versions.ring`, what was sent in the last server steps;
+      None where all clients begin with the newest version.
+  """
 
   transform: PyTree
   reducer: PyTree
+  versions: PyTree | None = None
 
 
 class Held(NamedTuple):
@@ -66,6 +75,43 @@ class Faults(NamedTuple):
   update: jax.Array
 
 
+class Asked(NamedTuple):
+  """What the host asks a round to tell of each slot; static.
+
+  Attributes:
+    loss: the loss of local training.
+    squares: `(Variables, ClientData) -> float32 [2]`, which is told of the
+      round's model before it is trained; None for nothing.
+    bits: what each client sends, where that varies.
+  """
+
+  loss: bool = False
+  squares: Callable | None = None
+  bits: bool = False
+
+  @property
+  def of_training(self) -> bool:
+    """Whether anything can be told by a client's own training alone."""
+    return self.loss or self.squares is not None
+
+
+class Told(NamedTuple):
+  """What is told of the slots [D, blocks, W]; None what nobody has asked for.
+
+  It is zero where the message does not count.
+
+  Attributes:
+    loss: float32 [..., 2], sum and count of the loss of local training.
+    squares: float32 [..., 2], what `Asked.squares` gives.
+    bits: int32 [..., 2], what the client has sent, as `costs.whole` has it;
+      None too where each sends the same.
+  """
+
+  loss: jax.Array | None = None
+  squares: jax.Array | None = None
+  bits: jax.Array | None = None
+
+
 class Result(NamedTuple):
   """What an exchange gives.
 
@@ -78,6 +124,7 @@ class Result(NamedTuple):
     metrics: part of the aggregation -> name -> value.
     bits_down: int32 [2], what each client was sent; None where it is known
       beforehand.
+    told: of all slots.
   """
 
   heard: Heard
@@ -87,6 +134,7 @@ class Result(NamedTuple):
   faults: Faults | None
   metrics: dict[str, Any]
   bits_down: jax.Array | None
+  told: Told = Told()
 
 
 class Surroundings(NamedTuple):
@@ -99,6 +147,8 @@ class Surroundings(NamedTuple):
     frozen: the model's frozen weights, None if it has none.
     everyone: Slot [D, blocks, W], all devices'; None where there is one device
       or no transform asks for the cohort.
+    variables: the model that is evaluated, as the round finds it; None where
+      nobody asks for it.
   """
 
   examples: PyTree
@@ -106,3 +156,4 @@ class Surroundings(NamedTuple):
   slots: Slot
   frozen: PyTree = None
   everyone: Slot | None = None
+  variables: PyTree = None

@@ -49,6 +49,26 @@ def widest(make: Callable[[int], Any], widths: Sequence[int]) -> Any:
     left = [w for w in left[:-1] if predicted(known, w) <= have] + left[-1:]
 
 
+def most_together(
+    make: Callable[[int], Any], most: int, say: Callable[[str], None]
+) -> Any:
+  """A sweep with as many members side by side as the memory holds.
+
+  Args:
+    make: number of members -> `Sweep`.
+    most: the largest.
+    say: told of fewer.
+  """
+  widths = [most]
+  while widths[-1] > 1:
+    widths.append(-(-widths[-1] // 2))
+  sweep = widest(make, widths)
+  if sweep.together < most:
+    say(f'{most} runs side by side need more memory than a device has, so they '
+        f'go {sweep.together} at a time')
+  return sweep
+
+
 def predicted(known: Sequence[Point], width: int) -> float:
   """Bytes of a program of a smaller width than those that are known.
 

@@ -39,6 +39,7 @@ def plan_rounds(
     once: bool = False,
     arrives: Sequence[np.ndarray] | None = None,
     done: Sequence[np.ndarray] | None = None,
+    lags: Sequence[np.ndarray] | None = None,
 ) -> Plan:
   """Deals cohorts to devices and packs them into blocks, most work first.
 
@@ -65,6 +66,8 @@ def plan_rounds(
       all do.
     done: int [M] of each round, the local steps that clients get done; None for
       all of them.
+    lags: int [M] of each round, server steps since their models left; None
+      for 0.
 
   Raises:
     ValueError: a cohort holds what is no client, or too many clients, or one
@@ -77,6 +80,7 @@ def plan_rounds(
   present = np.zeros(shape, bool)
   heard = None if arrives is None else np.zeros(shape, bool)
   steps = None if done is None else np.zeros(shape, np.int32)
+  behind = None if lags is None else np.zeros(shape, np.int32)
   for i, cohort in enumerate(cohorts):
     cohort = check_cohort(cohort, start + i, len(work), once)
     if owners is None and len(cohort) > devices * shape[2]:
@@ -103,6 +107,8 @@ def plan_rounds(
       heard[slot] = arrives[i][by_device]
     if steps is not None:
       steps[slot] = done[i][by_device]
+    if behind is not None:
+      behind[slot] = lags[i][by_device]
   flags = np.zeros(num_rounds, bool)
   flags[:len(evaluate)] = evaluate
   begin = np.where(present, offsets[clients], 0).astype(np.int32)
@@ -112,7 +118,7 @@ def plan_rounds(
   state_index = np.where(present, clients - first_owned, 0).astype(np.int32)
   blocks = num_rounds, devices, num_blocks, lanes
   fields = (clients, occurrences, present, begin, sizes, state_index, places,
-            heard, steps)
+            heard, steps, behind)
   return Plan(Slot(*(x if x is None else x.reshape(blocks) for x in fields)),
               flags)
 

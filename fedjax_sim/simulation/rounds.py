@@ -21,14 +21,16 @@ from fedjax_sim.core.types import (
   ServerState,
   Variables,
 )
-from fedjax_sim.simulation import downward, exchange
+from fedjax_sim.simulation import downward, exchange, gossip, versions
 from fedjax_sim.simulation.exchange import Exchange
 from fedjax_sim.simulation.exchange_types import (
   AggregatorState,
+  Asked,
   Faults,
   Heard,
   Held,
   Surroundings,
+  Told,
 )
 from fedjax_sim.simulation.placement import collectives
 from fedjax_sim.simulation.plan import Plan
@@ -62,12 +64,14 @@ class SimulationState(NamedTuple):
       the program takes are then those of some rounds' cohorts.
     transforms: for each exchange of a round, the transforms' memories of
       clients, likewise; `()` where stored.
+    host: a `HostState`, `()` where the host keeps nothing. Programs take none.
   """
 
   server: ServerState
   aggregator: tuple[AggregatorState, ...]
   clients: PyTree
   transforms: PyTree
+  host: PyTree = ()
 
 
 class RoundOutputs(NamedTuple):
@@ -86,6 +90,7 @@ class RoundOutputs(NamedTuple):
     bits_down: int32 [2], what each of them was sent; likewise.
     faults: `Faults` [D, blocks, W], whose loss or update was not finite; None
       where the cohort trained as a whole.
+    told: what the host has asked of each slot.
   """
 
   train: MetricSums
@@ -97,6 +102,7 @@ class RoundOutputs(NamedTuple):
   bits_up: jax.Array | None = None
   bits_down: jax.Array | None = None
   faults: Faults | None = None
+  told: Told = Told()
 
 
 class Walked(NamedTuple):
@@ -104,6 +110,8 @@ class Walked(NamedTuple):
 
   Attributes:
     message: the client's, before the transforms.
+    broadcast: the server's, as clients receive it, or what they are sent parts
+      of.
     down: bits that it receives, a Python number unless it varies.
     up: bits that it sends, likewise.
     nominal: of both what is known beforehand: where it varies, the bits of the
@@ -111,6 +119,7 @@ class Walked(NamedTuple):
   """
 
   message: Message
+  broadcast: PyTree
   down: float | jax.Array
   up: float | jax.Array
   nominal: tuple[float, float]
@@ -128,7 +137,10 @@ class Rounds:
     ragged: whether clients differ in their number of local steps.
     cohort_size: M, most clients of a round.
     num_states: clients whose state a device holds.
+    versions: how many of the newest versions of the model clients may have
+      begun with; None where all begin with the newest one.
     evaluate: an `Evaluate`, run after the rounds that the plan marks.
+    asked: what is told of each slot.
   """
 
   algorithm: FederatedAlgorithm
@@ -138,14 +150,16 @@ class Rounds:
   ragged: bool
   cohort_size: int
   num_states: int
+  versions: int | None = None
   evaluate: Evaluate = no_evaluation
+  asked: Asked = Asked()
 
   @property
   def exchanges(self) -> list[Exchange]:
     """Those of a round, in order."""
     return exchange.exchanges(
-        self.algorithm, num_clients=self.num_clients, devices=self.devices,
-        max_size=self.max_size, ragged=self.ragged,
+        self.algorithm, self.asked, num_clients=self.num_clients,
+        devices=self.devices, max_size=self.max_size, ragged=self.ragged,
         cohort_size=self.cohort_size, num_states=self.num_states)
 
   @property
@@ -172,12 +186,17 @@ class Rounds:
     server = self.algorithm.init(
         variables, random.named(key, 'algorithm'), num_with_examples)
     client_state = self.algorithm.client_init(variables)
-    messages = jax.eval_shape(
-        lambda examples: [w.message for w in self.walk(
+    walked = jax.eval_shape(
+        lambda examples: [(w.message, w.broadcast) for w in self.walk(
             examples, server, client_state, variables.frozen)], examples)
+    messages, broadcasts = zip(*walked, strict=True)
     first = [one.init(message, random.named(key, 'aggregator'))
              for one, message in zip(self.exchanges, messages, strict=True)]
     aggregators, memories = zip(*first, strict=True)
+    if self.versions is not None:
+      aggregators = tuple(
+          one._replace(versions=versions.empty(sent, self.versions))
+          for one, sent in zip(aggregators, broadcasts, strict=True))
     rows = self.num_states * self.devices
     stack = lambda x: jnp.broadcast_to(x, (rows, *x.shape))
     copies = lambda tree: jax.tree.map(lambda x: stack(jnp.asarray(x)), tree)
@@ -203,16 +222,17 @@ class Rounds:
         message = downward.part(one.receive, around.key, said, slot)
       whole = (8 * trees.num_bytes(frozen.without(message)),
                8 * trees.num_bytes(sent.update) + costs.beside_update(sent))
-      down = downward.delivered(
-          *one.down(around, message, state.transform))[2]
+      arrived, _, down = downward.delivered(
+          *one.down(around, message, state.transform))
       if one.receive is not None:
+        arrived = said
         downward.check_fixed(one.aggregator.transform, down)
       bits = (down, one.transformed(
           sent, state.transform, memory, key, slot, cohort)[2])
       bits = [y if x is None else x for x, y in zip(bits, whole, strict=True)]
       nominal = tuple(y if isinstance(x, jax.Array) else x
                       for x, y in zip(bits, whole, strict=True))
-      walked.append(Walked(sent, *bits, nominal))
+      walked.append(Walked(sent, arrived, *bits, nominal))
       if len(walked) < len(alone.exchanges):
         held = jax.tree.map(
             lambda x: jnp.asarray(x)[None], Held(client_state, memory))
@@ -272,6 +292,9 @@ class Rounds:
       self, around: Surroundings, state: SimulationState, evaluate, eval_data
   ):
     """One round and what is reported of it."""
+    if self.asked.squares is not None:
+      around = around._replace(
+          variables=self.algorithm.evaluated(state.server))
     heard, clients, results, memories = Heard(), state.clients, [], []
     for one, own, memory in zip(
         self.exchanges, state.aggregator, state.transforms, strict=True):
@@ -290,14 +313,22 @@ class Rounds:
           (frozen.without(state.server), state.aggregator))
     server = frozen.put(server, around.frozen)._replace(
         round=state.server.round + 1)
+    told = {}
+    if self.algorithm.gossip is not None:
+      clients, told = gossip.mixed(
+          self.algorithm.gossip, clients, state.server.round,
+          self.num_clients, self.devices)
     state = SimulationState(server, aggregators, clients, tuple(memories))
     return state, self.outputs(
-        state, results, evaluate, eval_data)
+        state, results, told, evaluate, eval_data)
 
   def outputs(
-      self, state, results, evaluate, eval_data
+      self, state, results, told, evaluate, eval_data
   ) -> RoundOutputs:
-    """What is reported; evaluates where the plan says so."""
+    """What is reported; evaluates where the plan says so.
+
+    `told` are metrics by part, of what follows the exchanges.
+    """
     variables = self.algorithm.evaluated(state.server)
     sums = lambda: self.total(self.evaluate.sums(variables, eval_data))
     # All devices go the same way, so only rounds that evaluate add up.
@@ -308,11 +339,12 @@ class Rounds:
         train=last.totals.metrics, test=self.evaluate.finish(test),
         count=last.heard.aggregates[-1].count,
         finite=trees.all_finite(state.server.variables),
-        aggregation=_metrics(self.exchanges, results),
+        aggregation=_metrics(self.exchanges, results) | _named(told),
         started=last.totals.started,
         bits_up=_sum_of([r.totals.bits for r in results]),
         bits_down=_sum_of([r.bits_down for r in results]),
-        faults=_any_of([r.faults for r in results]))
+        faults=_any_of([r.faults for r in results]),
+        told=last.told._replace(bits=_sum_of([r.told.bits for r in results])))
 
   def total(self, tree):
     """The sum over devices."""
@@ -321,9 +353,18 @@ class Rounds:
 
 def _metrics(exchanges, results) -> dict[str, jax.Array]:
   """'part/name' -> value, of all exchanges."""
-  return {f'{part}{one.name}/{name}': value
-          for one, result in zip(exchanges, results, strict=True)
-          for part, values in result.metrics.items()
+  found = {}
+  for one, result in zip(exchanges, results, strict=True):
+    found |= _named(result.metrics, one.name)
+  return found
+
+
+def _named(
+    metrics: dict[str, dict[str, jax.Array]], of: str = ''
+) -> dict[str, jax.Array]:
+  """'part/name' -> value; `of` tells the parts of a round's exchanges apart."""
+  return {f'{part}{of}/{name}': value
+          for part, values in metrics.items()
           for name, value in values.items()}
 
 

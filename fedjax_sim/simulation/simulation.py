@@ -4,7 +4,6 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -21,7 +20,7 @@ from fedjax_sim.core.types import (
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.simulation import engine as engine_lib
-from fedjax_sim.simulation import evaluation, in_time, traffic
+from fedjax_sim.simulation import evaluation, in_time, round_notes, traffic
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation.placement import (
   client_owners,
@@ -35,34 +34,8 @@ from fedjax_sim.simulation.placement.stored_states import StoredStates
 from fedjax_sim.simulation.program import Program
 from fedjax_sim.simulation.records import Record
 from fedjax_sim.simulation.rounds import SimulationState
-from fedjax_sim.systems.timeline import Timeline
-
-
-class Window(NamedTuple):
-  """The planned rounds `start` to `stop` - 1, and the examples they take.
-
-  Attributes:
-    start: the first round, from 0.
-    stop: one after the last.
-    plan: on the host.
-    placed: the plan on the devices.
-    examples: on the devices: of all clients, or of this window's.
-    clients: where their states are stored, for each device those whose it
-      holds in this window, int [·], in the order of their places; else None.
-    evaluate: for each round.
-    padded_share: for each round, see `plan.padded_share`.
-    imbalance: for each round, see `plan.imbalance`.
-  """
-
-  start: int
-  stop: int
-  plan: plan_lib.Plan
-  placed: plan_lib.Plan
-  examples: PyTree
-  clients: list[np.ndarray] | None
-  evaluate: list[bool]
-  padded_share: np.ndarray
-  imbalance: np.ndarray
+from fedjax_sim.simulation.selecting import Chosen, Selecting
+from fedjax_sim.simulation.window import Window
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,6 +68,9 @@ class Simulation:
       are stored on disk; else None.
     eval_data: evaluation sets by name, on the devices.
     timeline: rounds in simulated time; None where nobody asks for them.
+    selecting: how a selector's cohorts are chosen; None for other samplers.
+    measure: as `client_losses.measuring` gives it; None if nothing is measured.
+    recounts: whether simulated time is told by what messages have cost.
   """
 
   model: Model
@@ -116,7 +92,14 @@ class Simulation:
   example_buffer: int
   state_buffer: int | None
   eval_data: dict[str, evaluation.EvalData]
-  timeline: Timeline | None = None
+  timeline: in_time.Known | None = None
+  selecting: Selecting | None = None
+  measure: Callable | None = None
+  recounts: bool = False
+
+  @property
+  def looks_ahead(self) -> bool:
+    return self.selecting is None
 
   @functools.cached_property
   def frozen(self) -> PyTree:
@@ -136,7 +119,8 @@ class Simulation:
       variables: to begin with, without frozen weights; None are the model's
         own, drawn from the seed.
     """
-    state = self.init_on_devices(variables)
+    state = self.init_on_devices(variables)._replace(
+        host=round_notes.first_host_state(self))
     if self.state_buffer is None:
       return state
     first = jax.device_get(jax.tree.map(
@@ -158,16 +142,27 @@ class Simulation:
     return self.engine.init(
         sharding.to_devices(variables, self.placement.everywhere), self.key)
 
-  def plan(self, start: int, evaluate: list[bool]) -> plan_lib.Plan:
-    """Plans rounds from number `start` (from 0), one for each flag."""
-    cohorts = [self.sampler.sample(start + i) for i in range(len(evaluate))]
+  def plan(
+      self, start: int, evaluate: list[bool], chosen: Chosen | None = None
+  ) -> plan_lib.Plan:
+    """Plans rounds from number `start` (from 0), one for each flag.
+
+    `chosen` is the one round, where a selector has chosen it.
+    """
+    timed = None
+    if self.selecting is None:
+      cohorts = [self.sampler.sample(start + i) for i in range(len(evaluate))]
+    else:
+      some = [] if chosen is None else [chosen]
+      cohorts, timed = [x.cohort for x in some], [x.timed for x in some]
     plan = plan_lib.plan_rounds(
         cohorts, evaluate, self.local_steps, self.train.offsets,
         lanes=self.lanes, num_blocks=self.num_blocks,
         num_rounds=self.capacity, devices=self.placement.size,
         owners=self.engine.owners, start=start,
         once=bool(jax.tree.leaves(self.engine.states)),
-        **in_time.outcomes(self.timeline, start, len(evaluate)))
+        **in_time.outcomes(
+            self.timeline, start, len(evaluate), rounds=timed))
     return client_owners.rebase(plan, self.train) if self.owned else plan
 
   def window(
@@ -175,11 +170,17 @@ class Simulation:
       evaluate: Callable[[int], bool] = lambda r: False, *,
       state: SimulationState | None = None, active: set[int] | None = None,
   ) -> Window:
-    """Plans as many rounds from `start` as the program can take at once."""
-    del state, active  # It is the same for whatever state.
+    """Plans as many rounds from `start` as the program can take at once.
+
+    Those of a selector depend on the state; without one they are planned as if
+    nothing was known of any client.
+    """
+    del active
     stop = min(start + self.capacity, stop)
     flags = [evaluate(r) for r in range(start, stop)]
-    plan, examples, clients = self.plan(start, flags), self.examples, None
+    chosen, examples, clients = self.chosen(state, start), self.examples, None
+    plan = (self.plan(start, flags) if chosen is None
+            else self.plan(start, flags, chosen))
     count = stop - start
     if self.state_buffer is not None:
       loads = streamed_examples.load(
@@ -195,7 +196,18 @@ class Simulation:
     return Window(start, start + count, plan, self.place(plan), examples,
                   clients, flags[:count],
                   plan_lib.padded_share(plan, self.local_steps),
-                  plan_lib.imbalance(plan, self.local_steps))
+                  plan_lib.imbalance(plan, self.local_steps), chosen)
+
+  def chosen(
+      self, state: SimulationState | None, number: int) -> Chosen | None:
+    """The round that a selector chooses; None where there is none."""
+    if self.selecting is None:
+      return None
+    if state is None:
+      return self.selecting.knowing_nothing()
+    return self.selecting.choose(state.host, number, lambda clients: (
+        self.measure(self.examples, self.frozen, self.key, state.server,
+                     number, clients)))
 
   def place(self, plan: plan_lib.Plan) -> plan_lib.Plan:
     """A plan on the devices."""
@@ -252,7 +264,7 @@ class Simulation:
     del turn
     clients, transforms = client_states.of(state).load(
         window.plan, window.clients)
-    state = state._replace(clients=clients, transforms=transforms)
+    state = state._replace(clients=clients, transforms=transforms, host=())
     return self.call(window.examples, state, window.placed, first, last)
 
   def call(self, examples, state: SimulationState, plan, first, last):
@@ -261,10 +273,17 @@ class Simulation:
         examples, state, plan, np.int32(first), np.int32(last), self.key,
         self.eval_data, self.frozen)
 
-  def commit(self, state, advanced, window: Window, turn, first, last):
+  def commit(
+      self, state, advanced, window: Window, turn, first, last, outputs):
     del turn
-    return client_states.of(state).commit(
+    after = client_states.of(state).commit(
         advanced, window.plan, window.clients, slice(first, last))
+    host, notes = state.host, []
+    for i in range(first, last):
+      one = jax.tree.map(lambda x, i=i: x[i], outputs)
+      host, note = round_notes.after(self, host, window, i, one)
+      notes.append(note)
+    return after._replace(host=host), {0: notes}
 
   def outputs_of(self, state, outputs, member):
     del state, member
@@ -272,8 +291,9 @@ class Simulation:
 
   def state_of(self, state: SimulationState, member: int) -> SimulationState:
     del member
-    state = sharding.gather(state)
-    return state._replace(server=frozen.put(state.server, self.frozen))
+    host, state = state.host, sharding.gather(state._replace(host=()))
+    return state._replace(
+        server=frozen.put(state.server, self.frozen), host=host)
 
   def evaluate(
       self, state: SimulationState, member: int
@@ -285,16 +305,6 @@ class Simulation:
         self.model, self.algorithm.evaluated, self.placement)
     return jax.device_get(run(state.server, self.eval_data, self.frozen))
 
-  def notes(self, window: Window, member: int, i: int) -> Record:
-    del member
-    return {
-        'padded_steps': float(window.padded_share[i]),
-        'imbalance': float(window.imbalance[i]),
-        'devices': self.placement.size,
-        'lanes': self.lanes,
-        **in_time.fields(self.timeline, window.start + i),
-    }
-
   def first_notes(self, member: int) -> Record:
     del member
     return in_time.first_fields(self.timeline)
@@ -305,6 +315,10 @@ class Simulation:
 
   def bytes_per_client(self) -> traffic.Traffic:
     """Bytes that a client receives and sends in a round, uncompressed."""
+    return self._traffic
+
+  @functools.cached_property
+  def _traffic(self) -> traffic.Traffic:
     variables = jax.eval_shape(
         self.model.init, jax.random.key(0), first_inputs(self.train))
     return traffic.per_client(self.algorithm, self.train.examples, variables)

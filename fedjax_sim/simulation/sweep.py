@@ -22,8 +22,10 @@ from fedjax_sim.core.types import (
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.simulation import (
+  asynchronous,
   check_examples,
   check_model,
+  check_topology,
   evaluation,
   fitting,
   in_time,
@@ -31,6 +33,7 @@ from fedjax_sim.simulation import (
 )
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation import traffic as traffic_lib
+from fedjax_sim.simulation.exchange_types import Asked
 from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.program import Program
 from fedjax_sim.simulation.rounds import (
@@ -39,7 +42,6 @@ from fedjax_sim.simulation.rounds import (
   no_evaluation,
 )
 from fedjax_sim.simulation.sweep_types import Member, SweepState
-from fedjax_sim.systems.timeline import Timeline
 
 _CAPACITY = 128
 
@@ -104,7 +106,8 @@ class Sweep:
     owner = np.where(places < len(members), places, -1).astype(np.int32)
     states = self.on_devices(
         self.numbers(members, owner), self._differing_counts(members, owner))
-    return SweepState(states, owner, np.zeros(self.size, np.int32))
+    return SweepState(states, owner, np.zeros(self.size, np.int32),
+                      np.zeros(len(members)) if self.systems else ())
 
   def on_devices(
       self, numbers: tuple[jax.Array, dict[str, jax.Array]],
@@ -169,11 +172,11 @@ class Sweep:
     return bool(jax.tree.leaves((state.clients, state.transforms)))
 
   @functools.cached_property
-  def timelines(self) -> dict[tuple[int, int], Timeline]:
+  def timelines(self) -> dict[tuple[int, int], in_time.Known]:
     """(seed, federation) -> rounds in simulated time, of those asked for."""
     return {}
 
-  def timeline(self, seed: int, federation: int) -> Timeline | None:
+  def timeline(self, seed: int, federation: int) -> in_time.Known | None:
     """Rounds in simulated time of members with a seed and a federation."""
     if self.systems is None:
       return None
@@ -277,7 +280,7 @@ def build(
                       ('together', together)):
     checks.positive_int_or_auto(name, value)
   checks.positive_int('num_members', num_members)
-  _check_federations(federations)
+  check_examples.check_federations(federations)
   sets = {} if test is None else {'test': check_examples.as_set('test', test)}
   for data in federations:
     check_examples.check_examples(model, data, sets)
@@ -293,6 +296,8 @@ def build(
   if systems is not None:
     cohort_size = min(systems.reporting.chosen(cohort_size),
                       max(cohort_size, federations[0].num_clients))
+  check_topology.check(
+      make_algorithm(**example), federations[0].num_clients, wanted)
   if lanes == 'auto':
     lanes = 1 if cpu else cohort_size
   lanes = min(lanes, cohort_size)
@@ -305,8 +310,10 @@ def build(
   examples = sharding.to_devices(jax.tree.map(
       lambda *x: np.concatenate(x), *(f.examples for f in federations)),
       everywhere)
+  asynchronous.check(make_algorithm(**example), systems, wanted)
   make_rounds = _make_rounds(
-      make_algorithm, federations, cohort_size, lanes, evaluate)
+      make_algorithm, federations, cohort_size, lanes, evaluate,
+      in_time.versions(systems), Asked(bits=systems is not None))
 
   def make(together: int) -> Sweep:
     sweep = Sweep(
@@ -324,7 +331,7 @@ def build(
 
   if together != 'auto' or cpu:
     return make(1 if together == 'auto' else together)
-  return _widest(make, size // devices, say)
+  return fitting.most_together(make, size // devices, say)
 
 
 def _num_with_examples(data: FederatedData) -> int:
@@ -332,7 +339,8 @@ def _num_with_examples(data: FederatedData) -> int:
 
 
 def _make_rounds(
-    make_algorithm, federations, cohort_size: int, lanes: int, evaluate
+    make_algorithm, federations, cohort_size: int, lanes: int, evaluate,
+    versions: int | None, asked: Asked,
 ) -> Callable[[Mapping[str, float]], Rounds]:
   """Hyperparameters -> the rounds of one member."""
   sizes = np.concatenate([f.sizes for f in federations])
@@ -341,22 +349,8 @@ def _make_rounds(
       algorithm=make_algorithm(**hyperparameters), num_clients=num_clients,
       devices=1, max_size=int(sizes.max()),
       ragged=bool(np.ptp(sizes) > 0 or cohort_size % lanes),
-      cohort_size=cohort_size, num_states=num_clients,
-      evaluate=evaluate)
-
-
-def _widest(
-    make: Callable[[int], Sweep], most: int, say: Callable[[str], None]
-) -> Sweep:
-  """The sweep with as many members side by side as the memory holds."""
-  widths = [most]
-  while widths[-1] > 1:
-    widths.append(-(-widths[-1] // 2))
-  sweep = fitting.widest(make, widths)
-  if sweep.together < most:
-    say(f'{most} runs side by side need more memory than a device has, so they '
-        f'go {sweep.together} at a time')
-  return sweep
+      cohort_size=cohort_size, num_states=num_clients, versions=versions,
+      evaluate=evaluate, asked=asked)
 
 
 def _trace(sweep: Sweep) -> jax.stages.Traced:
@@ -386,12 +380,3 @@ def _arguments(sweep: Sweep, states: SimulationState) -> tuple:
           put(np.zeros(sweep.capacity, bool), sweep.placement.everywhere),
           put(turn, split), np.int32(0), np.int32(0), sweep.eval_data,
           sweep.frozen)
-
-
-def _check_federations(federations: Sequence[FederatedData]) -> None:
-  if not federations:
-    raise ValueError('there must be at least one federation, got none.')
-  counts = {f.num_clients for f in federations}
-  if len(counts) > 1:
-    raise ValueError('federations must have the same number of clients, got '
-                     f'{sorted(counts)}.')

@@ -17,6 +17,7 @@ from fedjax_sim.core.types import MetricSums, Slot
 from fedjax_sim.simulation import (
   evaluation,
   in_time,
+  round_notes,
   simulation,
   sweep_program,
 )
@@ -26,7 +27,6 @@ from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.records import Record
 from fedjax_sim.simulation.rounds import SimulationState
 from fedjax_sim.simulation.sweep import Member, Sweep, SweepState
-from fedjax_sim.systems.timeline import Timeline
 
 # Where rounds are long, a dispatch takes no more members than this allows.
 _LONGEST_SECONDS = 15.0
@@ -42,6 +42,7 @@ class Window(NamedTuple):
     evaluate: for each round.
     padded_share: member -> for each round, see `plan.padded_share`.
     clients: member -> int [R, 1, blocks, W], the client in each slot.
+    places: member -> int [R, 1, blocks, W], its place in the cohort.
   """
 
   start: int
@@ -50,6 +51,7 @@ class Window(NamedTuple):
   evaluate: list[bool]
   padded_share: dict[int, np.ndarray]
   clients: dict[int, np.ndarray]
+  places: dict[int, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,6 +65,16 @@ class SweepRuns:
 
   sweep: Sweep
   members: Sequence[Member]
+
+  looks_ahead = True
+
+  def __post_init__(self):
+    if any(self.sweep.make_sampler(one.seed).selector for one in self.members):
+      raise ValueError(
+          'sampler must not choose by losses in a sweep of runs that share a '
+          'program, since each run would have to wait for all others: run them '
+          'one after the other. Mark a builder of your own with '
+          'data.selector.by_losses, and a sweep of a config does so.')
 
   @property
   def capacity(self) -> int:
@@ -83,7 +95,8 @@ class SweepRuns:
     moved = jax.jit(
         lambda tree: jax.tree.map(lambda x: x[order], tree),
         out_shardings=placement.split())(state.states)
-    return SweepState(moved, state.members[order], state.done[order])
+    return SweepState(
+        moved, state.members[order], state.done[order], state.clock)
 
   def turn(
       self, state: SweepState, members: Sequence[int], seconds: float | None
@@ -118,7 +131,8 @@ class SweepRuns:
         start, stop,
         sharding.to_devices(stacked, self.sweep.placement.split()),
         [evaluate(r) for r in range(start, stop)], padded,
-        {i: one.client for i, one in slots.items()})
+        {i: one.client for i, one in slots.items()},
+        {i: one.place for i, one in slots.items()})
 
   def advance(
       self, state: SweepState, window: Window, turn, first: int, last: int):
@@ -137,12 +151,25 @@ class SweepRuns:
 
   def commit(
       self, state: SweepState, advanced: SimulationState, window, turn,
-      first: int, last: int,
-  ) -> SweepState:
-    del window
+      first: int, last: int, outputs,
+  ) -> tuple[SweepState, dict[int, list[Record]]]:
     ran = np.isin(state.members, turn)
-    return SweepState(advanced, state.members, (
-        state.done + (last - first) * ran).astype(np.int32))
+    notes = {member: [self.notes(window, member, i)
+                      for i in range(first, last)] for member in turn}
+    clock = state.clock
+    if self.recounts:
+      clock = clock.copy()
+      for member in turn:
+        own = self.outputs_of(state, outputs, member)
+        for i, note in zip(range(first, last), notes[member], strict=True):
+          clock[member], more = round_notes.recounted(
+              self._timeline(member), self._traffic, float(clock[member]),
+              window.start + i, window.places[member][i],
+              jax.tree.map(lambda x, i=i: x[i], own))
+          note |= more
+    after = SweepState(advanced, state.members, (
+        state.done + (last - first) * ran).astype(np.int32), clock)
+    return after, notes
 
   def outputs_of(self, state: SweepState, outputs, member: int):
     (place,) = np.flatnonzero(state.members == member)
@@ -173,6 +200,7 @@ class SweepRuns:
     return jax.jit(run)
 
   def notes(self, window: Window, member: int, i: int) -> Record:
+    """What else a record says of round i of a window."""
     return {'padded_steps': float(window.padded_share[member][i]),
             'imbalance': 0.0, 'devices': 1, 'lanes': self.sweep.lanes,
             **in_time.fields(self._timeline(member), window.start + i)}
@@ -185,7 +213,19 @@ class SweepRuns:
     return simulation.ids(data, window.clients[member][i])
 
   def bytes_per_client(self) -> traffic_lib.Traffic:
+    return self._traffic
+
+  @functools.cached_property
+  def _traffic(self) -> traffic_lib.Traffic:
     return self.sweep.bytes_per_client()
+
+  @functools.cached_property
+  def recounts(self) -> bool:
+    """Whether simulated time is told by what messages have cost."""
+    sweep = self.sweep
+    return in_time.recounts(
+        self._timeline(0), sweep.make_algorithm(**sweep.example),
+        sweep.federations[0].examples, sweep.variables)
 
   def cohort(self, member: int, round_number: int) -> list[str]:
     """The ids of a member's clients in a round, from 0."""
@@ -195,6 +235,6 @@ class SweepRuns:
     data = self.sweep.federations[one.federation]
     return [data.client_ids[k] for k in sampler.sample(round_number)]
 
-  def _timeline(self, member: int) -> Timeline | None:
+  def _timeline(self, member: int) -> in_time.Known | None:
     one = self.members[member]
     return self.sweep.timeline(one.seed, one.federation)

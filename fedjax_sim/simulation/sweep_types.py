@@ -32,11 +32,14 @@ class SweepState(NamedTuple):
     states: SimulationState [places, ...] on the devices.
     members: int32 [places], whose state is there; -1 in an empty place.
     done: int32 [places], the rounds that it has done.
+    clock: float64 [members], the simulated time by what messages have really
+      cost; `()` where rounds take no time.
   """
 
   states: SimulationState
   members: np.ndarray
   done: np.ndarray
+  clock: np.ndarray | tuple[()] = ()
 
   def of(self, member: int) -> SimulationState:
     """The state of one member."""

@@ -1,11 +1,14 @@
 """How many bytes a client receives and sends in a round."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 
+from fedjax_sim.core import frozen, trees
+from fedjax_sim.core.topology import Edges
 from fedjax_sim.core.types import FederatedAlgorithm, PyTree, Variables
+from fedjax_sim.simulation import gossip
 from fedjax_sim.simulation.rounds import Rounds, Walked
 
 
@@ -14,10 +17,17 @@ class Traffic(NamedTuple):
 
   Of the exchanges of a round these are the ones in which they are the same for
   all clients in every round. Of the others `RoundOutputs` has the bits.
+
+  Attributes:
+    down: see above.
+    up: see above.
+    besides: `(record) -> fields of bytes`, what travels in its round between
+      others than a client and a server of clients; None for nothing.
   """
 
   down: float
   up: float
+  besides: Callable[[Mapping[str, Any]], dict[str, float]] | None = None
 
   def add(self, record: dict) -> None:
     """Completes the bytes of a round's record.
@@ -26,13 +36,17 @@ class Traffic(NamedTuple):
     simulated time `in_time` adds what others sent in vain.
 
     Args:
-      record: with `clients` whose messages arrived, `started` where some did
-        not, and the bytes that vary.
+      record: with its `round`, from 1, `clients` whose messages arrived,
+        `started` where some did not, and the bytes that vary: `bytes_up` of
+        all, and `bytes_down_each`.
     """
     clients = record['clients']
     record['bytes_up'] = record.get('bytes_up', 0) + clients * self.up
-    record['bytes_down'] = record.get('bytes_down', 0) + self.down * (
-        record.get('started', clients))
+    down = self.down + record.pop('bytes_down_each', 0)
+    record['bytes_down'] = down * record.get('started', clients)
+    if self.besides is not None:
+      for name, value in self.besides(record).items():
+        record[name] = record.get(name, 0) + value
 
 
 def per_client(
@@ -41,17 +55,39 @@ def per_client(
   """Counts what an algorithm's messages hold, in all exchanges of a round.
 
   That is what `broadcast` gives, or what `receive` leaves of it; of a message
-  its update, as the aggregator's transforms send it, weight and sums.
+  its update, as the aggregator's transforms send it, weight and sums. Where
+  clients gossip, nothing goes to a server and back.
 
   Args:
     algorithm: the algorithm.
     examples: PyTree [E, ...]; only shapes and dtypes matter.
     variables: of the model; likewise.
   """
+  size = trees.num_bytes(frozen.without(variables))
+  if algorithm.gossip is not None:
+    return Traffic(0, 0, lambda record: gossip.sent(record, size))
   down, up = read_walk(algorithm, examples, variables, lambda walked: [
       sum(x for x in every if not isinstance(x, jax.Array))
       for every in ([w.down for w in walked], [w.up for w in walked])])
-  return Traffic(_bytes(down), _bytes(up))
+  besides = None
+  if algorithm.edges is not None:
+    besides = lambda record: _of_edges(algorithm.edges, size, record)
+  return Traffic(_bytes(down), _bytes(up), besides)
+
+
+def _of_edges(
+    edges: Edges, size: int, record: Mapping[str, Any]
+) -> dict[str, float]:
+  """Bytes between edges and the cloud: a model each way, in its rounds.
+
+  Args:
+    edges: how many, and how often.
+    size: of a model, in bytes.
+    record: of a round. In a failed one the cloud does nothing.
+  """
+  talks = record['round'] % edges.every == 0 and not record.get('failed')
+  total = edges.count * size if talks else 0
+  return {'bytes_edge_up': total, 'bytes_edge_down': total}
 
 
 def read_walk(

@@ -20,14 +20,21 @@ from fedjax_sim.systems.populations import (
   phones,
 )
 from fedjax_sim.systems.profiles import Failures, Population, failures
-from fedjax_sim.systems.report_window import Reporting, window
+from fedjax_sim.systems.report_window import (
+  Asynchrony,
+  Reporting,
+  asynchronous,
+  window,
+)
 
 __all__ = [
+  'Asynchrony',
   'Availability',
   'Failures',
   'Population',
   'Reporting',
   'all_of',
+  'asynchronous',
   'day_and_night',
   'failures',
   'identical',

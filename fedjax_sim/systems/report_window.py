@@ -1,9 +1,13 @@
-"""When a round ends, and what it takes to count.
+"""When the server makes a step, and what it takes to count.
 
-Bonawitz et al., "Towards federated learning at scale: system design" (2019),
-section 2.2 and figure 2: the server chooses more clients than it needs, takes
-the first reports until it has enough or a deadline has passed, and gives the
-round up if there are too few.
+In rounds: Bonawitz et al., "Towards federated learning at scale: system design"
+(2019), section 2.2 and figure 2: the server chooses more clients than it needs,
+takes the first reports until it has enough or a deadline has passed, and gives
+the round up if there are too few.
+
+Asynchronously: Nguyen et al., "Federated Learning with Buffered Asynchronous
+Aggregation" (2022), section 3: a number of clients is at work at any time, and
+the server makes a step whenever it has enough reports.
 """
 
 from typing import NamedTuple
@@ -13,20 +17,39 @@ import numpy as np
 from fedjax_sim.core import checks
 
 
+class Asynchrony(NamedTuple):
+  """What an asynchronous server goes by.
+
+  Attributes:
+    concurrency: clients that are at work at any time.
+    max_lag: the most server steps that a report may be behind.
+  """
+
+  concurrency: int
+  max_lag: int
+
+
 class Reporting(NamedTuple):
-  """The server's rule; `window` makes one.
+  """The server's rule; `window` and `asynchronous` make one.
 
   Attributes:
     deadline: seconds after a round's start; None for no end.
     over_selection: clients chosen for each that is wanted, at least 1.
     min_reports: of the clients that are wanted, the share that must report.
     late: 'drop' or 'partial'.
+    asynchrony: None for rounds, which the fields above are about.
   """
 
   deadline: float | None = None
   over_selection: float = 1.0
   min_reports: float = 0.0
   late: str = 'drop'
+  asynchrony: Asynchrony | None = None
+
+  @property
+  def last_moment(self) -> float:
+    """Seconds after a round's start at which it has ended in any case."""
+    return np.inf if self.deadline is None else self.deadline
 
   @property
   def is_partial(self) -> bool:
@@ -76,3 +99,23 @@ def window(
     raise ValueError("late='partial' needs a deadline, without which nobody is "
                      'late.')
   return Reporting(deadline, over_selection, min_reports, late)
+
+
+def asynchronous(concurrency: int, *, max_lag: int = 20) -> Reporting:
+  """No rounds: a step of the server whenever enough clients have reported.
+
+  That is `clients_per_round` reports, which fill a buffer. Whoever reports, or
+  is lost, makes place for another client, which begins from the newest model.
+
+  Args:
+    concurrency: clients that are at work at any time, at least
+      `clients_per_round`.
+    max_lag: reports of clients whose model is more server steps old than this
+      are discarded. As many models, and one, are kept on the devices.
+
+  Raises:
+    ValueError: an argument is out of range.
+  """
+  checks.positive_int('concurrency', concurrency)
+  checks.at_least('max_lag', max_lag, 0)
+  return Reporting(asynchrony=Asynchrony(int(concurrency), int(max_lag)))

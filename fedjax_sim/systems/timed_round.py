@@ -61,9 +61,29 @@ class TimedRound(NamedTuple):
   sent: np.ndarray
   joules: float | None
 
+  @property
+  def lag(self) -> None:
+    """All of a round begin with the same model."""
+    return None
 
-class _Times(NamedTuple):
-  """Float64 [S] seconds, and the steps that are done."""
+  @property
+  def started(self) -> int:
+    """How many began."""
+    return len(self.cohort)
+
+  @property
+  def spared(self) -> float:
+    """Downloads that did not take place."""
+    return float((1 - self.received).sum())
+
+  @property
+  def wasted(self) -> float:
+    """Messages that were sent and did not count."""
+    return float(self.sent[~self.arrives].sum())
+
+
+class Times(NamedTuple):
+  """How long each part takes: float64 [S] seconds; and the steps, int [S]."""
 
   down: np.ndarray
   training: np.ndarray
@@ -92,34 +112,74 @@ def hold(
     seed: of the failures.
     number: the round's, from 0.
   """
-  times = _times(profiles, reporting, costs, cohort)
-  stops = _stops(profiles, times, cohort, start, seed, number)
+  times = times_of(profiles, reporting, costs, cohort)
+  stops = stops_of(profiles, times, cohort, start, seed, number)
   report = times.report
   # Who has no examples has nothing to report.
   reports = (report <= stops) & (times.steps > 0)
-  deadline = np.inf if reporting.deadline is None else reporting.deadline
-  in_time = np.where(reports & (report <= deadline), report, np.inf)
+  in_time = np.where(
+      reports & (report <= reporting.last_moment), report, np.inf)
   first = np.argsort(in_time, kind='stable')[:wanted]
   first = first[np.isfinite(in_time[first])]
   if len(first) == wanted:
     end = float(in_time[first[-1]])
-  else:  # Until nobody is left who may still report.
-    left = np.where(times.steps > 0, np.minimum(stops, report), 0.0)
-    end = float(min(deadline, left.max(initial=0.0)))
+  else:
+    end = _end_of_all(reporting, times, np.minimum(stops, report))
   arrives = np.zeros(len(cohort), bool)
   failed = len(first) < reporting.least(wanted)
   if not failed:
     arrives[first] = True
   busy = np.minimum(end, np.minimum(stops, report))
-  received = np.where(reports & (busy >= report), 1.0,
-                      np.clip(busy / times.down, 0, 1))
-  begun = times.down + times.training
-  sent = np.where(reports & (busy >= report), 1.0,
-                  np.clip((busy - begun) / times.up, 0, 1))
-  sent = np.where(times.steps > 0, sent, 0.0)
+  received, sent, used = travelled(
+      profiles, times, cohort, busy, reports & (busy >= report))
   return TimedRound(
       start, end, cohort, arrives, times.steps, failed, len(first), received,
-      sent, _joules(profiles, times, cohort, busy, received, sent))
+      sent, used)
+
+
+def recorded(
+    profiles: Profiles, reporting: Reporting, held: TimedRound, wanted: int,
+    down_bits: float, up_bits: np.ndarray, seed: int, number: int,
+) -> TimedRound:
+  """A round once it is known what its messages have cost.
+
+  Who reports, and with how many steps, stays as it was decided.
+
+  Args:
+    profiles: of all clients.
+    reporting: the server's rule.
+    held: the round as it was decided.
+    wanted: as in `hold`.
+    down_bits: what each client was sent in this round.
+    up_bits: float64 [S], what each has sent, or would have.
+    seed: as in `hold`.
+    number: the round's, from 0.
+  """
+  cohort, heard = held.cohort, held.arrives
+  times = Times(
+      down_bits / profiles.down_bps[cohort],
+      held.work * profiles.step_seconds[cohort],
+      up_bits / profiles.up_bps[cohort], held.work)
+  stops = stops_of(profiles, times, cohort, held.start, seed, number)
+  report = times.report
+  stops = np.where(heard, np.inf, stops)
+  if heard.sum() == wanted:
+    end = float(report[heard].max())
+  else:
+    end = _end_of_all(reporting, times, np.minimum(stops, report))
+  end = min(end, reporting.last_moment)
+  busy = np.minimum(end, np.minimum(stops, report))
+  received, sent, used = travelled(
+      profiles, times, cohort, busy,
+      (report <= stops) & (times.steps > 0) & (busy >= report))
+  return held._replace(
+      seconds=end, received=received, sent=sent, joules=used)
+
+
+def _end_of_all(reporting: Reporting, times: Times, ends) -> float:
+  """When nobody is left who may still report, or the deadline has passed."""
+  left = np.where(times.steps > 0, ends, 0.0)
+  return float(min(reporting.last_moment, left.max(initial=0.0)))
 
 
 def needed(profiles: Profiles, costs: Costs, steps: np.ndarray) -> np.ndarray:
@@ -130,9 +190,9 @@ def needed(profiles: Profiles, costs: Costs, steps: np.ndarray) -> np.ndarray:
   return np.where(steps > 0, seconds, np.inf)
 
 
-def _times(
+def times_of(
     profiles: Profiles, reporting: Reporting, costs: Costs, cohort: np.ndarray
-) -> _Times:
+) -> Times:
   """How long each part takes, if nothing comes between."""
   down = costs.down_bits / profiles.down_bps[cohort]
   up = costs.up_bits / profiles.up_bps[cohort]
@@ -143,11 +203,11 @@ def _times(
     fitting = np.floor(np.clip(room / step, 0, steps)).astype(steps.dtype)
     fitting -= down + fitting * step + up > reporting.deadline  # Rounding.
     steps = np.clip(fitting, np.minimum(steps, 1), steps)
-  return _Times(down, steps * step, up, steps)
+  return Times(down, steps * step, up, steps)
 
 
-def _stops(
-    profiles: Profiles, times: _Times, cohort: np.ndarray, start: float,
+def stops_of(
+    profiles: Profiles, times: Times, cohort: np.ndarray, start: float,
     seed: int, number: int,
 ) -> np.ndarray:
   """float64 [S], seconds after which clients are lost; infinity for never."""
@@ -157,16 +217,46 @@ def _stops(
         cohort, start, times.report.max(initial=0.0))
   if profiles.failures is None:
     return stops
-  at = {'before': lambda share: times.down,
-        'training': lambda share: times.down + share * times.training,
-        'after': lambda share: times.down + times.training + share * times.up}
+  moments = {
+      'before': (times.down, 0.0), 'training': (times.down, times.training),
+      'after': (times.down + times.training, times.up)}
   for name, probability in profiles.failures._asdict().items():
     if np.ndim(probability):
       probability = probability[cohort]
+    if not np.any(probability):
+      continue
     fails = draws.uniforms(seed, f'fails {name}', number, cohort) < probability
     share = draws.uniforms(seed, f'moment {name}', number, cohort)
-    stops = np.where(fails, np.minimum(stops, at[name](share)), stops)
+    begin, length = moments[name]
+    stops = np.where(fails, np.minimum(stops, begin + share * length), stops)
   return stops
+
+
+def travelled(
+    profiles: Profiles, times: Times, cohort: np.ndarray, busy: np.ndarray,
+    whole: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, float | None]:
+  """What clients have received and sent, and used.
+
+  Args:
+    profiles: of all clients.
+    times: of these.
+    cohort: int [S], who they are.
+    busy: float64 [S], seconds after which each stopped.
+    whole: bool [S], whether it had sent all by then.
+
+  Returns:
+    (float64 [S], float64 [S], joules), shares of what there is to be received
+    and sent, and the energy of all of them, None if it is not known.
+  """
+  begun = times.down + times.training
+  received, sent = (np.where(whole, 1.0, np.clip(np.divide(
+      seconds, needed, out=np.ones_like(needed), where=needed > 0), 0, 1))
+                    for seconds, needed in (
+                        (busy, times.down), (busy - begun, times.up)))
+  sent = np.where(times.steps > 0, sent, 0.0)
+  return received, sent, _joules(
+      profiles, times, cohort, busy, received, sent)
 
 
 def _joules(profiles, times, cohort, busy, received, sent) -> float | None:

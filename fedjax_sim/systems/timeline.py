@@ -9,11 +9,13 @@ fraction of a millisecond each.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import numpy as np
 
 from fedjax_sim.data.sampling import Sampler
 from fedjax_sim.systems import timed_round
+from fedjax_sim.systems.eligible_now import EligibleNow
 from fedjax_sim.systems.profiles import Population, Profiles
 from fedjax_sim.systems.report_window import Reporting
 from fedjax_sim.systems.timed_round import Costs, TimedRound
@@ -34,6 +36,8 @@ class Timeline:
     sampler: chooses the clients.
     costs: of a client in a round.
     seed: of failures.
+    after: the round's number, from 0 -> seconds from the last report to the end
+      of a round that has not failed, such as those of a cloud above edges.
   """
 
   profiles: Profiles
@@ -41,9 +45,14 @@ class Timeline:
   sampler: Sampler
   costs: Costs
   seed: int
+  after: Callable[[int], float] = lambda number: 0.0
   # The time after each of the rounds that are known, and the latest of these.
   _clock: list[float] = dataclasses.field(default_factory=lambda: [0.0])
   _rounds: dict[int, TimedRound] = dataclasses.field(default_factory=dict)
+
+  @functools.cached_property
+  def _eligible_now(self) -> EligibleNow:
+    return EligibleNow(self.profiles.windows, self.sampler.num_clients)
 
   @functools.cached_property
   def may_be_late(self) -> bool:
@@ -69,6 +78,8 @@ class Timeline:
 
   def as_sampler(self) -> Sampler:
     """A sampler of all clients that are chosen, also of those who are lost."""
+    if self.sampler.selector is not None:
+      return self.sampler._replace(max_cohort=self.max_cohort)
     return Sampler(lambda number: self.round(number).cohort, self.max_cohort,
                    self.sampler.num_clients)
 
@@ -90,32 +101,71 @@ class Timeline:
       self.round(number)
     return self._clock[number + 1]
 
+  def eligible(self, time: float) -> tuple[float, np.ndarray | None]:
+    """When a round can begin from `time` on, and int [n], who can be chosen.
+
+    That is None where all can.
+    """
+    if self.profiles.windows is None:
+      return time, None
+    time, is_open = self._wait(self.sampler.max_cohort, time)
+    return time, np.flatnonzero(is_open)
+
+  def hold(
+      self, number: int, cohort: np.ndarray, start: float,
+      has_model: bool = False,
+  ) -> TimedRound:
+    """A round of clients that were chosen.
+
+    Args:
+      number: the round's, from 0.
+      cohort: int [S], clients.
+      start: float64 seconds of simulated time.
+      has_model: whether they have received the model before.
+    """
+    wanted = self.sampler.max_cohort
+    if self.profiles.windows is None and (
+        self.reporting.chosen(wanted) == wanted):
+      wanted = len(cohort)
+    costs = self.costs._replace(down_bits=0.0) if has_model else self.costs
+    return self._ended(number, timed_round.hold(
+        self.profiles, self.reporting, costs, cohort, wanted, start, self.seed,
+        number))
+
+  def recorded(
+      self, number: int, held: TimedRound, down_bits: float,
+      up_bits: np.ndarray,
+  ) -> TimedRound:
+    """A round with what its messages have cost; see `timed_round.recorded`."""
+    wanted = min(self.sampler.max_cohort, len(held.cohort))
+    return self._ended(number, timed_round.recorded(
+        self.profiles, self.reporting, held, wanted, down_bits, up_bits,
+        self.seed, number))
+
+  def _ended(self, number: int, held: TimedRound) -> TimedRound:
+    """The round with what comes after the last report."""
+    return held if held.failed else held._replace(
+        seconds=held.seconds + self.after(number))
+
   def _hold(self, number: int) -> TimedRound:
-    cohort, wanted, start = self._choose(number, self._clock[number])
-    held = timed_round.hold(
-        self.profiles, self.reporting, self.costs, cohort, wanted, start,
-        self.seed, number)
+    held = self.hold(number, *self._choose(number, self._clock[number]))
     if number + 1 == len(self._clock):
-      self._clock.append(start + held.seconds)
+      self._clock.append(held.start + held.seconds)
     self._rounds[number] = held
     if len(self._rounds) > _KEPT:
       del self._rounds[next(iter(self._rounds))]
     return held
 
-  def _choose(
-      self, number: int, time: float
-  ) -> tuple[np.ndarray, int, float]:
-    """Who is chosen, how many reports are wanted, and when it begins."""
+  def _choose(self, number: int, time: float) -> tuple[np.ndarray, float]:
+    """Who is chosen, and when the round begins."""
     among, most = self.sampler.among, self.sampler.max_cohort
-    windows, chosen = self.profiles.windows, self.reporting.chosen(most)
-    if windows is None:
-      if chosen == most:
-        cohort = np.asarray(self.sampler.sample(number))
-        return cohort, len(cohort), time
-      return among(number, None, self.max_cohort), most, time
-    time, is_open = self._wait(most, time)
-    pool = np.flatnonzero(is_open)
-    return among(number, pool, min(chosen, len(pool))), most, time
+    time, pool = self.eligible(time)
+    if pool is not None:
+      chosen = min(self.reporting.chosen(most), len(pool))
+      return among(number, pool, chosen), time
+    if self.reporting.chosen(most) == most:
+      return np.asarray(self.sampler.sample(number)), time
+    return among(number, None, self.max_cohort), time
 
   def _wait(self, wanted: int, time: float) -> tuple[float, np.ndarray]:
     """When enough clients are eligible, and bool [N], who is so then.
@@ -125,7 +175,7 @@ class Timeline:
     windows, begun = self.profiles.windows, time
     everyone = np.arange(self.sampler.num_clients)
     while np.count_nonzero(
-        is_open := windows.is_open(everyone, time)) < wanted:
+        is_open := self._eligible_now.at(time)) < wanted:
       waits = np.sort(windows.until(everyone, time))
       following = time + waits[wanted - 1]
       # A little later at least, or rounding could stand still.
@@ -141,6 +191,7 @@ class Timeline:
 def timeline(
     population: Population, reporting: Reporting, sampler: Sampler,
     costs: Costs, seed: int, counts_steps: bool = True,
+    after: Callable[[int], float] = lambda number: 0.0,
 ) -> Timeline:
   """The timeline of a run, if there can be one.
 
@@ -152,14 +203,15 @@ def timeline(
     costs: of a client in a round.
     seed: of the population and of failures.
     counts_steps: whether `costs.steps` are local steps that can be cut short.
+    after: as in `Timeline`.
 
   Raises:
     ValueError: clients can't be chosen as they must, or no round can succeed.
   """
   made = Timeline(
       profiles=population.make(sampler.num_clients, seed), reporting=reporting,
-      sampler=sampler, costs=costs, seed=seed)
-  if sampler.among is None and (
+      sampler=sampler, costs=costs, seed=seed, after=after)
+  if sampler.among is None and sampler.selector is None and (
       reporting.over_selection > 1 or made.profiles.windows is not None):
     raise ValueError(
         'sampler must be able to choose any number of clients among those that '
@@ -171,13 +223,20 @@ def timeline(
         "reporting: late='partial' needs an algorithm whose work is counted in "
         'local steps that can be cut short, such as fedavg with a batch_size.')
   _check_deadline(made)
-  made.round(0)  # Raises where too few are ever eligible.
+  made.eligible(0.0)  # Raises where too few ever are.
   return made
 
 
 def _check_over_selection(reporting: Reporting, sampler: Sampler) -> None:
   """ValueError where there are not as many clients as would be chosen."""
   wanted, count = sampler.max_cohort, sampler.num_clients
+  selector, chosen = sampler.selector, reporting.chosen(wanted)
+  if selector is not None and selector.candidates and (
+      selector.candidates < chosen):
+    raise ValueError(
+        f'over_selection must not choose more clients, {chosen}, than the '
+        f"sampler's {selector.candidates} candidates, got "
+        f'{reporting.over_selection}.')
   if reporting.over_selection > 1 and reporting.chosen(wanted) > count:
     raise ValueError(
         f'over_selection must be at most {count} / {wanted}, the number of '

@@ -21,7 +21,8 @@ COHORTS = [[0, 3, 1, 2], [2, 0], [3, 1, 0]]
 @pytest.mark.parametrize('name', NAMES)
 def test_it_uses_the_aggregator_that_it_is_given(name):
   aggregator = aggregation.aggregator(aggregation.clip(1.0))
-  assert with_aggregator(name, MODEL, aggregator).aggregator is aggregator
+  made = with_aggregator(name, MODEL, aggregator).aggregator
+  assert made.transform is aggregator.transform
 
 
 def test_all_algorithms_of_the_package_are_in_the_list():

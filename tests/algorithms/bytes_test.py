@@ -111,8 +111,9 @@ def test_bytes_are_the_sum_over_clients(name):
   alone = traffic.per_client(
       with_aggregator(name, MODEL, None), DATA.examples,
       MODEL.init(jax.random.key(0), None))
-  uncompressed = [{'clients': a, 'started': s} for a, s in zip(
-      arrived, started, strict=True)]
+  uncompressed = [
+      {'round': i, 'clients': a, 'started': s}
+      for i, (a, s) in enumerate(zip(arrived, started, strict=True), 1)]
   for record in uncompressed:
     alone.add(record)
   assert 8 * sum(record['bytes_up'] for record in uncompressed) == plain

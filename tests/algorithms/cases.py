@@ -7,7 +7,7 @@ import optax
 import pytest
 from jax import numpy as jnp
 
-from fedjax_sim import algorithms, fedjax, restrictions
+from fedjax_sim import algorithms, fedjax, restrictions, topologies
 from fedjax_sim.core.types import FederatedAlgorithm
 from tests.algorithms import tutorial
 
@@ -30,6 +30,11 @@ def sgd_in_steps(model, rate=0.1, batch_size=4, **options):
       batch_size=batch_size, **options)
 
 
+def in_rounds(algorithm: FederatedAlgorithm) -> FederatedAlgorithm:
+  """An asynchronous algorithm where nobody is late, which it else refuses."""
+  return algorithm._replace(asynchronous=None)
+
+
 # name -> (model, client learning rate, which may be traced) -> algorithm.
 Case = Callable[..., FederatedAlgorithm]
 CASES: dict[str, Case] = {
@@ -42,11 +47,17 @@ CASES: dict[str, Case] = {
         model, optax.sgd(rate), adaptive=True, epochs=2, batch_size=4),
     'ditto': lambda model, rate=0.1: algorithms.ditto(
         model, optax.sgd(rate), lam=0.5, batch_size=4),
+    'dpsgd': lambda model, rate=0.1: algorithms.dpsgd(
+        model, optax.sgd(rate), graph=topologies.ring(), batch_size=4),
+    'fedasync': lambda model, rate=0.1: in_rounds(algorithms.fedasync(
+        model, optax.sgd(rate), alpha=0.5, rho=0.1, batch_size=4)),
     'fedavg': lambda model, rate=0.1: algorithms.fedavg(
         model, optax.sgd(rate), epochs=2, batch_size=4),
     'fedavg, restricted': lambda model, rate=0.1: algorithms.fedavg(
         model, optax.sgd(rate, momentum=0.5), epochs=2, batch_size=4,
         restrict=restrictions.random_mask(0.5)),
+    'fedbuff': lambda model, rate=0.1: in_rounds(algorithms.fedbuff(
+        model, optax.sgd(rate), epochs=2, batch_size=4)),
     'feddyn': lambda model, rate=0.1: algorithms.feddyn(
         model, optax.sgd(rate), alpha=0.5, epochs=2, batch_size=4),
     'fedexp': lambda model, rate=0.1: algorithms.fedexp(
@@ -62,6 +73,9 @@ CASES: dict[str, Case] = {
         model, optax.sgd(rate), personal='/b$', head_epochs=2, batch_size=4),
     'fedsgd': lambda model, rate=0.1: algorithms.fedsgd(model, rate),
     'from_steps': sgd_in_steps,
+    'hierfavg': lambda model, rate=0.1: algorithms.hierfavg(
+        model, optax.sgd(rate), algorithms.fedavgm(0.9), edges=2, kappa2=2,
+        batch_size=4),
     'ifca': lambda model, rate=0.1: algorithms.ifca(
         model, optax.sgd(rate), clusters=2, batch_size=4),
     'lasting_momentum of docs/own_algorithm.md':
@@ -84,9 +98,10 @@ CASES: dict[str, Case] = {
         model, rate, option=1, weighting='examples', batch_size=4),
 }
 
-# The same algorithms with other arguments, and one of docs/.
+# The same algorithms with other arguments, one of docs/, and one in which no
+# message goes to a server.
 _WITHOUT = {'apfl, adaptive', 'fedavg, restricted', 'scaffold, option 1',
-            'lasting_momentum of docs/own_algorithm.md'}
+            'lasting_momentum of docs/own_algorithm.md', 'dpsgd'}
 AGGREGATED = sorted(set(CASES) - _WITHOUT)
 
 

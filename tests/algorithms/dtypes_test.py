@@ -31,8 +31,13 @@ COHORTS = [[0, 3, 1, 2], [2], [3, 1]]
 # control variates, with its own inner steps, of users' functions.
 ALWAYS = {'fedavg', 'scaffold', 'fedper', 'apfl, adaptive', 'from_steps'}
 ALWAYS |= {'chain', 'buffered', 'masked_mean'}
-NAMES = [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.slow)
-         for name in (*sorted(CASES), *AGGREGATORS)]
+NAMES = (*sorted(CASES), *AGGREGATORS)
+HALVES = (jnp.bfloat16, jnp.float16)
+
+
+def slow_but_always(name, *values):
+  return pytest.param(
+      name, *values, marks=[] if name in ALWAYS else pytest.mark.slow)
 
 
 def model_of(dtype, start=jnp.bfloat16):
@@ -62,13 +67,17 @@ def make(name, model):
 
 
 def run(name, dtype, start=jnp.bfloat16):
-  """The states before and after three rounds, and the records."""
+  """The states before and after three rounds, and the records.
+
+  Some are also evaluated, and have more than one lane.
+  """
   model, data = model_of(dtype, start), toys.softmax_data(SIZES)
   sampler = sampling.Sampler(
       lambda r: np.array(COHORTS[r]), len(SIZES), len(SIZES))
   simulation = build_lib.build(
-      model, make(name, model), data, sampler, test=data.examples, lanes=2,
-      devices=1)
+      model, make(name, model), data, sampler, devices=1,
+      **{'test': data.examples, 'lanes': 2} if name in ALWAYS
+      else {'lanes': 1})
   first = simulation.init()
   before = jax.device_get(first)
   *_, last = drive(simulation, first, len(COHORTS))
@@ -97,8 +106,9 @@ def dtypes(tree):
 JUMPS = {'sign_sgd', 'majority_vote', 'eden'}
 
 
-@pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name, dtype', [  # Of most, one or the other.
+    slow_but_always(name, dtype) for i, name in enumerate(NAMES)
+    for j, dtype in enumerate(HALVES) if name in ALWAYS or i % 2 == j])
 def test_half_precision_is_float32_up_to_its_rounding(name, dtype):
   """Over three rounds of at most 12 steps each, of weights of about one."""
   before, got, records = run(name, dtype)
@@ -127,7 +137,7 @@ def test_half_precision_is_float32_up_to_its_rounding(name, dtype):
 DRAWN_ANEW = {'noise', 'random_mask'}
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', list(map(slow_but_always, NAMES)))
 def test_double_precision_is_float32_up_to_its_rounding(name):
   with jax.enable_x64(True):
     before, got, records = run(name, jnp.float64)

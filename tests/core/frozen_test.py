@@ -54,16 +54,16 @@ ALGORITHMS = {
 }
 
 
-@pytest.mark.parametrize('name', [
-    name if name in ('fedavg', 'scaffold', 'ifca')
-    else pytest.param(name, marks=pytest.mark.slow) for name in ALGORITHMS])
-def test_they_are_constants_and_in_no_state(name):
+@pytest.mark.parametrize('name, lanes', [
+    (name, 2) if name in ('fedavg', 'scaffold', 'ifca')
+    else pytest.param(name, 1, marks=pytest.mark.slow) for name in ALGORITHMS])
+def test_they_are_constants_and_in_no_state(name, lanes):
   results = []
   for model in (constant(), with_frozen()):
     algorithm = ALGORITHMS[name](model)
     result = fedjax_sim.simulate(
         model, algorithm, DATA, rounds=3, client_fraction=0.75, devices=1,
-        lanes=2, test=DATA.examples)
+        lanes=lanes, test=DATA.examples)
     clients = evaluation.evaluate_clients(
         model, algorithm, result.state, DATA, DATA, key=jax.random.key(0))
     results.append((result, clients.values))

@@ -48,14 +48,13 @@ MODEL = toys.softmax_model()
 FEDAVG = fs.algorithms.fedavg(MODEL, optax.sgd(0.1), batch_size=5)
 
 
-@pytest.mark.parametrize('change', [
-    {}, {'seed': 3}, {'rounds': 5}, {'eval_every': 2},
-    {'sizes': (4, 17, 30, 30)}])
-def test_the_same_job_again_compiles_nothing(change):
+def test_the_same_job_again_compiles_nothing():
   simulate(MODEL, FEDAVG)
-  with compilations() as names:
-    simulate(MODEL, FEDAVG, **change)
-  assert names == []
+  for change in ({}, {'seed': 3}, {'rounds': 5}, {'eval_every': 2},
+                 {'sizes': (4, 17, 30, 30)}):
+    with compilations() as names:
+      simulate(MODEL, FEDAVG, **change)
+    assert names == [], change
 
 
 def test_the_same_program_gives_the_same_bits():
@@ -66,14 +65,14 @@ def test_the_same_program_gives_the_same_bits():
   assert (w(first) != w(other)).any()
 
 
-@pytest.mark.parametrize('change', [
-    {'lanes': 2}, {'devices': 1}, {'sizes': (30, 30, 5, 17)},
-    {'algorithm': fs.algorithms.fedavg(MODEL, optax.sgd(0.2), batch_size=5)}])
-def test_another_program_is_compiled(change):
+def test_another_program_is_compiled():
   simulate(MODEL, FEDAVG)
-  with compilations() as names:
-    simulate(**{'model': MODEL, 'algorithm': FEDAVG} | change)
-  assert 'jit(run)' in names
+  other = fs.algorithms.fedavg(MODEL, optax.sgd(0.2), batch_size=5)
+  for change in ({'lanes': 2}, {'devices': 1}, {'sizes': (30, 30, 5, 17)},
+                 {'algorithm': other}):
+    with compilations() as names:
+      simulate(**{'model': MODEL, 'algorithm': FEDAVG} | change)
+    assert 'jit(run)' in names, change
 
 
 def test_a_short_job_compiles_its_rounds_once_and_measures_nothing(

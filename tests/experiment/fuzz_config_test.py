@@ -338,6 +338,7 @@ LINES = [  # (flags, what the one line says)
     ([QUICK, '--config.client_lr='], 'config.client_lr must be a number'),
     ([QUICK, '--config.client_lr=nan'], 'config.client_lr must be positive'),
     ([QUICK, '--config.rounds=1.5'], 'config.rounds must be a whole number'),
+    ([QUICK, '--config.rounds=many'], 'config.rounds must be a whole number'),
     ([QUICK, '--config.rounds=1' + '0' * 30], 'config.rounds must be a whole'),
     ([QUICK, '--config.full_batch=maybe'], 'config.full_batch must be True or'),
     ([QUICK, '--config.local_epochs=[1]'], 'config.local_epochs must be pos'),
@@ -346,11 +347,18 @@ LINES = [  # (flags, what the one line says)
     ([QUICK, '--config.algorithm=fedavg('], 'config.algorithm must be a name'),
     ([QUICK, '--config.model=('], 'config.model must be a name'),
     ([QUICK, '--config.uplink=clip(-1)'], 'config.uplink=clip'),
+    ([QUICK, '--config.algorithm=fedprox', '--config.proximal=0.5'],
+     "Write --config.algorithm='fedprox(mu=0.5)'"),
+    ([QUICK, '--config.client_fraction=1.5', '--dry_run'],
+     'error: config.client_fraction must lie in [0, 1]'),
     ([QUICK, '--processes=x'], 'processes'),
     ([QUICK, '--processes=0'], 'processes must be a whole number >= 1'),
     ([QUICK, '--processes=-3'], 'processes must be a whole number >= 1'),
     ([QUICK, '--process=1'], '--process and --coordinator go together'),
+    ([QUICK, '--coordinator=127.0.0.1:1234'],
+     '--process and --coordinator go together'),
     ([QUICK, '--workdir=/dev/null/x'], "workdir '/dev/null/x' can't be"),
+    ([QUICK, '--workdir={folder}/run'], '/run/.lock: Is a directory. '),
     ([QUICK, '--sweep=client_lr'], 'sweep must be field=value'),
     ([QUICK, '--sweep=client_lr='], 'sweep must be field=value'),
     ([QUICK, '--sweep=client_lr=a'], 'client_lr must be'),
@@ -401,6 +409,7 @@ def test_the_command_line_says_it_in_one_line(tmp_path):
       ('wrong', "config.client_lr = 'abc'"), ('name', 'config.rounds = nope'),
       ('syntax', 'config.rounds = = 3'), ('field', 'config.client_rl = 0.1')):
     (tmp_path / f'{name}.py').write_text(body.format(line))
+  (tmp_path / 'run' / '.lock').mkdir(parents=True)
   lines = [[flag.replace('{folder}', str(tmp_path)) for flag in flags]
            for flags, _ in LINES]
   result = subprocess.run(

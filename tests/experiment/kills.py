@@ -168,7 +168,7 @@ def content(folder: Path) -> dict[str, Any]:
 def moments(times: list[float], count: int) -> list[int]:
   """Numbers of writes, from 1: half of all, half of those of a last second."""
   late = np.searchsorted(times, times[-1] - 1.0) + 1
-  half = count // 2
+  half = -(-count // 2)
   everywhere = np.linspace(1, len(times), count - half)
   return sorted(int(round(n)) for n in [
       *everywhere, *np.linspace(late, len(times), half)])

@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from configs import digits_quickstart
+from fedjax_sim.experiment import run as run_lib
+
 ROOT = Path(__file__).parents[2]
 LOAD = '''
 import sys
@@ -21,16 +24,11 @@ print(loaded.round)
 
 
 def test_a_run_of_two_devices_is_loaded_by_a_process_with_one(tmp_path):
-  environment = os.environ | {'PYTHONPATH': str(ROOT), 'XLA_FLAGS': ''}
-  subprocess.run(
-      [sys.executable, ROOT / 'run.py',
-       f'--config={ROOT / "configs" / "digits_quickstart.py"}',
-       '--config.rounds=1', '--config.devices=2', '--config.lanes=1',
-       '--config.model=logistic_regression', f'--workdir={tmp_path}'],
-      env=environment | {
-          'XLA_FLAGS': '--xla_force_host_platform_device_count=2'},
-      check=True, capture_output=True)
+  config = digits_quickstart.get_config()
+  config.update(rounds=1, devices=2, lanes=1, model='logistic_regression')
+  assert run_lib.run(config.lock(), 'test', workdir_path=tmp_path) == 0
   loaded = subprocess.run(
-      [sys.executable, '-c', LOAD, tmp_path], env=environment, check=True,
+      [sys.executable, '-c', LOAD, tmp_path],
+      env=os.environ | {'PYTHONPATH': str(ROOT), 'XLA_FLAGS': ''}, check=True,
       capture_output=True, text=True)
   assert loaded.stdout.split()[-1] == '1'

@@ -227,11 +227,3 @@ def test_nobody_at_the_coordinator(monkeypatch):
 def test_numbers_that_do_not_fit(arguments, message):
   with pytest.raises(ValueError, match=message):
     processes.join(*arguments)
-
-
-@pytest.mark.parametrize(
-    'flag', ['--process=1', '--coordinator=127.0.0.1:1234'])
-def test_process_and_coordinator_go_together(tmp_path, flag):
-  done = run(tmp_path, flag)
-  assert done.returncode == 1
-  assert '--process and --coordinator go together' in done.stderr

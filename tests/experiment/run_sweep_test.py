@@ -8,6 +8,7 @@ import pytest
 from fedjax_sim.experiment import (
   loop,
   metrics,
+  plots,
   run_sweep,
   sweep_report,
   sweep_settings,
@@ -17,6 +18,14 @@ from fedjax_sim.experiment import run as run_lib
 from fedjax_sim.experiment.checkpoints import Checkpoints
 from fedjax_sim.simulation import drive
 from tests.experiment.run_test import assert_same_run, small_config
+
+
+@pytest.fixture(autouse=True)
+def _one_figure(monkeypatch):
+  """They take much of short runs: that of all runs is drawn."""
+  save = plots._save
+  monkeypatch.setattr(plots, '_save', lambda figure, path: (
+      save(figure, path) if path.name == 'sweep.png' else path.touch()))
 
 
 @pytest.fixture(autouse=True)

@@ -26,6 +26,16 @@ def test_bytes_are_told_where_they_vary():
   assert sweep_costs.columns([varying]) == {'bytes down': ['500 B']}
 
 
+def test_graphs_and_edges():
+  ring, edges = (run(5, **{'consensus/spectral_gap': 0.25,
+                           'consensus/distance': 1.5}),
+                 run(5, bytes_edge_up=0.0))
+  edges[-1]['bytes_edge_up'] = 70.0
+  assert sweep_costs.columns([ring, edges]) == {
+      'bytes edge up': ['-', '70 B'], 'spectral gap': ['0.25', '-'],
+      'distance from consensus': ['1.5', '-']}
+
+
 def test_a_run_that_does_not_tell():
   old = [{'round': r} for r in range(3)]
   assert sweep_costs.columns([run(5), run(6), old, []])['bytes up'] == [

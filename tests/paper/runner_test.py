@@ -160,11 +160,11 @@ def test_what_begins_again_takes_nothing_away(tmp_path, monkeypatch):
   monkeypatch.setattr(drive, '_DISPATCH_SECONDS', 0.0)  # A round each.
   monkeypatch.setattr(runner, 'Budget', OneDispatch)
   search = {'seeds': 1, 'rates': [0.003]}
-  for _ in range(5):
+  for _ in range(2):
     runner.run([CELL], **search)
   before = store.read(store.STORE)[CELL.key]
   assert before['state'] == 'partial' and before['rates']['0.003'][
-      'rounds'] == 5
+      'rounds'] == 2
   monkeypatch.setattr(store, 'WORK', tmp_path / 'another')
   runner.run([CELL], **search)  # A clone without the checkpoint.
   runner.run([CELL], **search | {'seeds': 2})

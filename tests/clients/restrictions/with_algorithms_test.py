@@ -23,6 +23,8 @@ BUILDERS = {
     'fednova': lambda model, **kw: algorithms.fednova(model, 0.1, **kw),
     'fedprox': lambda model, **kw: algorithms.fedprox(
         model, SGD, mu=0.1, **kw),
+    'hierfavg': lambda model, **kw: algorithms.hierfavg(
+        model, SGD, edges=2, kappa2=2, **kw),
     'ifca': lambda model, **kw: algorithms.ifca(
         model, SGD, clusters=2, **kw),
     'per_fedavg': lambda model, **kw: algorithms.per_fedavg(
@@ -86,8 +88,9 @@ def test_a_submodel_goes_both_ways(name):
     with pytest.raises(ValueError, match='ditto, whose clients keep a state'):
       counted(build, DROPOUT)
     return
-  if name == 'ifca':
-    with pytest.raises(ValueError, match='whose messages are of one model'):
+  if name in ('ifca', 'hierfavg'):
+    with pytest.raises(ValueError, match='whose messages are of one model|'
+                                         'must be sent one message'):
       counted(build, DROPOUT)
     return
   plain, got = counted(build, None), counted(build, DROPOUT)
