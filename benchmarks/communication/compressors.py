@@ -27,6 +27,9 @@ ENTRIES = (
     _entry('rotate, subsample, quantize(2), down eden(4)', _DOWN,
            uplink=_KONECNY, downlink='eden(4)'),
     _entry('drive', _SIGNS, uplink='drive'),
+    # Of Konečný et al.'s figures, for two orders of magnitude.
+    _entry('rotate, subsample(0.0625), quantize(2)', _SOME,
+           uplink='rotate | subsample(0.0625) | quantize(2)'),
     _entry('low_rank(4)', _LESS, _LARGER, restrict='low_rank(4)'),
     _entry('qsgd(15)', _LEVELS, uplink='qsgd(15)'),
     _entry('rotate, quantize(1)', _LEVELS, uplink='rotate | quantize(1)'),
