@@ -65,9 +65,10 @@ def problem(parameter: inspect.Parameter, value: Any) -> str:
   """What is wrong with an argument: 'must be a float, got True'.
 
   Numbers, bool, str, None, callables and NamedTuples are checked, and unions of
-  these; whatever other annotations say is not. A bool is no number, and a
-  traced number is one. A function must take as many arguments as the function
-  that is the default.
+  these; whatever other annotations say is not. A bool is no number, no list and
+  no tuple, and a traced number is one. Without an annotation the default says
+  whether a number is meant. A function must take as many arguments as the
+  function that is the default.
 
   Args:
     parameter: with its annotation evaluated.
@@ -91,6 +92,9 @@ def _wrong_kind(parameter: inspect.Parameter, value: Any) -> str:
   if value is parameter.default:
     return ''
   kinds = _members(parameter.annotation)
+  if parameter.annotation is parameter.empty and checks.is_number(
+      parameter.default):
+    kinds = [float, Callable]  # Or what makes numbers, such as a schedule.
   if not any(_fits(kind, value, kinds) for kind in kinds):
     shown = [x for x in kinds if float not in kinds or x not in (bool, int)]
     wanted = ' or '.join(dict.fromkeys(map(_shown, shown))).rstrip(',')
@@ -141,6 +145,8 @@ def _fits(kind: Any, value: Any, kinds: list[Any]) -> bool:
         and not isinstance(value, str | bytes))
   if typing.get_origin(kind) is collections.abc.Mapping:
     return isinstance(value, collections.abc.Mapping)
+  if typing.get_origin(kind) in (list, tuple, typing.Literal):
+    return not isinstance(value, bool)
   if _is_checked_class(kind):
     return isinstance(value, kind)
   return True

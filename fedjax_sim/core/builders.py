@@ -20,6 +20,9 @@ from fedjax_sim.core import argument_kinds, specs
 from fedjax_sim.core.namespaces import Builder, Namespace, hint, look_up
 from fedjax_sim.core.signatures import signature
 
+# Of a text that an error shows beside the part that it is about.
+_LONGEST = 500
+
 
 @dataclasses.dataclass(frozen=True)
 class Function:
@@ -82,7 +85,15 @@ def bind(text: str, namespace: Namespace) -> AnyBound:
       and the builder's signature.
   """
   spec = specs.parse(namespace.field, text)
-  return _bind(spec, namespace, namespace.functions, True)
+  field, whole = namespace.field, specs.text_of(spec)
+  with naming_whole(field, whole):
+    try:
+      return _bind(spec, namespace, namespace.functions, True)
+    except ValueError as error:  # Of a name, which may be all there is.
+      told = str(error).startswith(f'{field}=') or whole.isidentifier()
+      if told or len(whole) > _LONGEST:
+        raise
+      raise ValueError(f'{field}={whole}: {error}') from error
 
 
 def build(bound: AnyBound, context: Mapping[str, Any]) -> Any:
@@ -286,6 +297,19 @@ def _of_field(bound: Bound, error: ValueError) -> _OfFieldError | None:
   field = bound.fields[found[1]].split(' (')[0]
   return _OfFieldError(f'{field}{_sentence(str(error)[found.end():])}, for '
                        f'{bound.field}={text_of(bound)}.')
+
+
+@contextlib.contextmanager
+def naming_whole(field: str, text: str) -> Iterator[None]:
+  """Puts all of a field's text before what is said of a part of it."""
+  try:
+    yield
+  except ValueError as error:
+    start, whole, said = f'{field}=', f'{field}={text}', str(error)
+    told = not said.startswith(start) or said.startswith(whole)
+    if told or len(text) > _LONGEST:
+      raise
+    raise type(error)(f'{whole}: {said.removeprefix(start)}') from error
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from fedjax_sim.core import builders, checks, products, random
+from fedjax_sim.core import builders, checks, compilation, products, random
 from fedjax_sim.core.builders import AnyBound
 from fedjax_sim.data import sampling
 from fedjax_sim.experiment import best, field_names, moved_fields, spec_fields
@@ -137,6 +137,7 @@ def validate(config: ConfigDict) -> None:
       its builder, or a field would have no effect.
   """
   _check_names(config)
+  compilation.graphs()  # Raises for a value that the variable can't have.
   with field_names.in_errors(config):
     _validate(config)
 

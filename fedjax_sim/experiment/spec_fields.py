@@ -240,14 +240,8 @@ def make(field: str, bound: AnyBound, context: Mapping[str, Any]) -> Any:
     ValueError: a builder refuses an argument, or makes something else than the
       field holds; names the field and all of its spec.
   """
-  whole = f'{field}={builders.text_of(bound)}'
-  try:
+  with builders.naming_whole(field, builders.text_of(bound)):
     return _made(field, bound, context)
-  except ValueError as error:
-    start, text = f'{field}=', str(error)
-    if not text.startswith(start) or text.startswith(whole):
-      raise
-    raise type(error)(f'{whole}: {text.removeprefix(start)}') from error
 
 
 def _made(field: str, bound: AnyBound, context: Mapping[str, Any]) -> Any:

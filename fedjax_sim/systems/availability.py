@@ -24,7 +24,7 @@ _MOST_SLOTS = 24 * 28
 class Windows(NamedTuple):
   """When each of N clients is eligible.
 
-  All three are functions `(clients int [n], seconds) -> [n]`, with float64
+  All are functions `(clients int [n], seconds) -> [n]`, with float64
   seconds of simulated time: one number, or [n].
 
   Attributes:
@@ -33,11 +33,13 @@ class Windows(NamedTuple):
       argument says how far to look ahead: what is more may be told as infinite.
     until: float64, the seconds until they are; 0 for who is, and infinity for
       who never is.
+    steady: float64, seconds for which that does not change, at least; cheap.
   """
 
   is_open: Callable[..., np.ndarray]
   left: Callable[..., np.ndarray]
   until: Callable[..., np.ndarray]
+  steady: Callable[..., np.ndarray]
 
 
 class Availability(NamedTuple):
@@ -103,7 +105,11 @@ def from_intervals(
     waits = np.where(counts[clients] > 0, start - time, np.inf)
     return np.where(left(clients, seconds) > 0, 0.0, waits)
 
-  return Windows(lambda *args: left(*args) > 0, left, until)
+  def steady(clients, seconds):
+    more = left(clients, seconds)
+    return np.where(more > 0, more, until(clients, seconds))
+
+  return Windows(lambda *args: left(*args) > 0, left, until, steady)
 
 
 def _at(values: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -173,7 +179,9 @@ def from_probabilities(
       lambda clients, seconds: is_on(clients, slots_of(seconds)),
       lambda clients, seconds, most=np.inf: to_change(
           clients, seconds, True, most),
-      lambda clients, seconds: to_change(clients, seconds, False))
+      lambda clients, seconds: to_change(clients, seconds, False),
+      lambda clients, seconds: np.broadcast_to(
+          (slots_of(seconds) + 1) * slot_seconds - seconds, len(clients)))
 
 
 def both(one: Windows, other: Windows) -> Windows:
@@ -203,4 +211,7 @@ def both(one: Windows, other: Windows) -> Windows:
   def left(*args):
     return np.minimum(one.left(*args), other.left(*args))
 
-  return Windows(is_open, left, until)
+  def steady(*args):
+    return np.minimum(one.steady(*args), other.steady(*args))
+
+  return Windows(is_open, left, until, steady)

@@ -5,6 +5,7 @@ what was drawn before. So any round's draws can be had at any time, and settings
 are compared on the same luck.
 """
 
+import functools
 import zlib
 
 import numpy as np
@@ -42,6 +43,7 @@ def generator(seed: int, purpose: str) -> np.random.Generator:
   return np.random.Generator(np.random.Philox(derived(seed, purpose)))
 
 
+@functools.lru_cache(maxsize=100)
 def _stream(seed: int, purpose: str) -> np.ndarray:
   """uint64 [1]."""
   return _mixed(_mixed(_words(seed)) ^ _words(zlib.crc32(purpose.encode())))

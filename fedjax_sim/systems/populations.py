@@ -198,4 +198,5 @@ def _windows_by_kind(
       return found
     return asked
 
-  return Windows(ask('is_open', True), ask('left', np.inf), ask('until', 0.0))
+  return Windows(ask('is_open', True), ask('left', np.inf), ask('until', 0.0),
+                 ask('steady', np.inf))

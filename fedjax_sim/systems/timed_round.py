@@ -217,15 +217,18 @@ def stops_of(
         cohort, start, times.report.max(initial=0.0))
   if profiles.failures is None:
     return stops
-  at = {'before': lambda share: times.down,
-        'training': lambda share: times.down + share * times.training,
-        'after': lambda share: times.down + times.training + share * times.up}
+  moments = {
+      'before': (times.down, 0.0), 'training': (times.down, times.training),
+      'after': (times.down + times.training, times.up)}
   for name, probability in profiles.failures._asdict().items():
     if np.ndim(probability):
       probability = probability[cohort]
+    if not np.any(probability):
+      continue
     fails = draws.uniforms(seed, f'fails {name}', number, cohort) < probability
     share = draws.uniforms(seed, f'moment {name}', number, cohort)
-    stops = np.where(fails, np.minimum(stops, at[name](share)), stops)
+    begin, length = moments[name]
+    stops = np.where(fails, np.minimum(stops, begin + share * length), stops)
   return stops
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from fedjax_sim.data.sampling import Sampler
 from fedjax_sim.systems import timed_round
+from fedjax_sim.systems.eligible_now import EligibleNow
 from fedjax_sim.systems.profiles import Population, Profiles
 from fedjax_sim.systems.report_window import Reporting
 from fedjax_sim.systems.timed_round import Costs, TimedRound
@@ -48,6 +49,10 @@ class Timeline:
   # The time after each of the rounds that are known, and the latest of these.
   _clock: list[float] = dataclasses.field(default_factory=lambda: [0.0])
   _rounds: dict[int, TimedRound] = dataclasses.field(default_factory=dict)
+
+  @functools.cached_property
+  def _eligible_now(self) -> EligibleNow:
+    return EligibleNow(self.profiles.windows, self.sampler.num_clients)
 
   @functools.cached_property
   def may_be_late(self) -> bool:
@@ -170,7 +175,7 @@ class Timeline:
     windows, begun = self.profiles.windows, time
     everyone = np.arange(self.sampler.num_clients)
     while np.count_nonzero(
-        is_open := windows.is_open(everyone, time)) < wanted:
+        is_open := self._eligible_now.at(time)) < wanted:
       waits = np.sort(windows.until(everyone, time))
       following = time + waits[wanted - 1]
       # A little later at least, or rounding could stand still.

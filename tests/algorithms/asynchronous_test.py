@@ -182,6 +182,20 @@ def lossy_fedavg():
                            aggregator=aggregation.aggregator(*parts))
 
 
+def test_bytes_down_are_those_of_whom_begin():
+  """Also where a coder's bits vary: each begins with the newest version."""
+  coded = aggregation.aggregator(
+      aggregation.downlink(aggregation.quantize(4, coder='entropy')))
+  algorithm = algorithms.fedavg(
+      MODEL, optax.sgd(0.1), batch_size=2, aggregator=coded)
+  result = run(algorithm, rounds=4)
+  first = run(algorithm, rounds=1, systems=None, reporting=None).records[0]
+  begun = [r['started'] for r in result.records]
+  each = [r['bytes_down'] / r['started'] for r in result.records]
+  assert begun[0] > 3 and len(set(each)) > 1
+  assert each[0] == first['bytes_down'] / first['clients']
+
+
 @pytest.mark.slow
 def test_devices_and_lanes_do_not_matter_with_memories_and_a_downlink():
   want = run(lossy_fedavg(), record_cohort=True)

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from typing import TypedDict, Unpack
+from typing import Literal, TypedDict, Unpack
 
 import optax
 import pytest
@@ -45,6 +45,10 @@ def kinds(*optimizers: optax.GradientTransformation, count: int = 1,
   return optimizers, count, flag, text, rate, loss
 
 
+def unsaid(eps=1e-6, sizes: int | list[int] = 3, mode: Literal['a'] = 'a'):
+  return eps, sizes, mode
+
+
 @specs.traceable('bound')
 def clip(bound, kind='l2'):
   if bound <= 0:
@@ -71,7 +75,8 @@ def several(*parts, name=''):
 CONTEXT = {'model': 'M', 'seed': 5, 'labels': [0], 'num_clients': 3}
 SPACE = namespaces.Namespace(
     'algorithm', {f.__name__: f for f in (
-        ditto, shards, clip, apply, alone, several, delayed, broken, kinds)},
+        ditto, shards, clip, apply, alone, several, delayed, broken, kinds,
+        unsaid)},
     context=frozenset(CONTEXT), parts={
         'twice': twice, 'sgd': optax.sgd, 'max_of': max_of},
     fields={'labels': 'data'},
@@ -80,6 +85,13 @@ SPACE = namespaces.Namespace(
 
 def build(text, space=SPACE):
   return builders.build(builders.bind(text, space), CONTEXT)
+
+
+@pytest.mark.parametrize('name', ['eps', 'sizes', 'mode'])
+def test_a_truth_value_is_no_number_list_or_word(name):
+  assert build('unsaid(2, [1], "a")') == (2, [1], 'a')
+  with pytest.raises(ValueError, match=f'{name} must be .*, got True'):
+    build(f'unsaid({name}=True)')
 
 
 @pytest.mark.parametrize('text, canonical', [
@@ -157,7 +169,11 @@ def test_spellings_have_one_canonical_text():
     ('shards(2, 3)', r'takes 1 argument .* shards\(per_client\)'),
     ('shards(2, per_client=2)', 'is given per_client twice'),
     ('clip(0)', r'algorithm=clip\(bound=0\): bound must be positive'),
-    ('ditto(lam=clipp(1))', "Did you mean 'clip'")])
+    ('ditto(lam=clipp(1))',
+     r"^algorithm=ditto\(lam=clipp\(1\)\): algorithm must be .*'clip'"),
+    ('alone | ditto', r'^algorithm=alone \| ditto: ditto: ditto needs lam'),
+    ('ditto(lam=1) | dito(2)',
+     r'^algorithm=ditto\(lam=1\) \| dito\(2\): algorithm must be one of')])
 def test_what_does_not_fit_is_told_with_what_would(text, message):
   with pytest.raises(ValueError, match=message):
     build(text)

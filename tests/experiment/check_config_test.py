@@ -3,6 +3,7 @@
 import pytest
 
 from configs import default
+from fedjax_sim.core import compilation
 from fedjax_sim.experiment.check_config import validate
 
 
@@ -88,3 +89,10 @@ def test_a_config_that_lacks_fields_is_told_which():
   del config['uplink']
   with pytest.raises(ValueError, match='the config has no uplink'):
     validate(config)
+
+
+def test_an_unknown_word_for_cuda_graphs_is_told_before_data_is_read(
+    monkeypatch):
+  monkeypatch.setenv(compilation.GRAPHS_VARIABLE, 'none')
+  with pytest.raises(ValueError, match='^FEDJAX_SIM_CUDA_GRAPHS must be'):
+    validate(default.get_config())

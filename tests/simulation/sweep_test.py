@@ -1,5 +1,7 @@
 """Members of a sweep give what runs of their own give."""
 
+import functools
+
 import jax
 import numpy as np
 import optax
@@ -19,6 +21,8 @@ from tests import toys
 MODEL = toys.softmax_model()
 SIZES = [1, 37, 10, 20, 5, 11, 30, 2, 19, 8, 3]
 DATA = toys.softmax_data(SIZES)
+OTHER = toys.softmax_data(SIZES[::-1], seed=5)
+FEDERATIONS = {tuple(data.sizes): data for data in (DATA, OTHER)}
 TEST = toys.softmax_data([55], seed=0).examples
 ROUNDS, COHORT = 9, 4
 
@@ -56,9 +60,15 @@ def run(sweep, members, rounds=ROUNDS, drop=lambda records: set(), **options):
 
 def one_run(make, member, data=DATA):
   """A `simulate` of its own; its first record is of round 0."""
+  numbers = tuple(member.hyperparameters.items())
+  return _one_run(make, member.seed, numbers, tuple(data.sizes))
+
+
+@functools.cache
+def _one_run(make, seed, numbers, sizes):
   return simulate_lib.simulate(
-      MODEL, make(**member.hyperparameters), data, rounds=ROUNDS,
-      clients_per_round=COHORT, test=TEST, seed=member.seed, devices=1, lanes=2)
+      MODEL, make(**dict(numbers)), FEDERATIONS[sizes], rounds=ROUNDS,
+      clients_per_round=COHORT, test=TEST, seed=seed, devices=1, lanes=2)
 
 
 def assert_same(records, want):
@@ -88,12 +98,11 @@ def test_members_equal_runs_of_their_own(make, names, together, lanes):
 
 
 def test_federations_of_their_own():
-  other = toys.softmax_data(SIZES[::-1], seed=5)
   members = [sweep_lib.Member(0, {'client_lr': 0.1}, 0),
              sweep_lib.Member(0, {'client_lr': 0.1}, 1)]
-  records, _, _ = run(build(fedavg, members, (DATA, other)), members)
+  records, _, _ = run(build(fedavg, members, (DATA, OTHER)), members)
   assert_same(records[0], one_run(fedavg, members[0]).records)
-  assert_same(records[1], one_run(fedavg, members[1], other).records)
+  assert_same(records[1], one_run(fedavg, members[1], OTHER).records)
 
 
 def test_who_diverges_or_is_dropped_leaves_the_others_as_they_are():

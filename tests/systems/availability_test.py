@@ -6,6 +6,7 @@ import pytest
 from fedjax_sim import systems
 from fedjax_sim.systems import draws
 from fedjax_sim.systems.availability import DAY, HOUR, both, from_intervals
+from fedjax_sim.systems.eligible_now import EligibleNow
 
 
 def check(windows, clients, times, horizon, step):
@@ -44,6 +45,35 @@ def test_models_of_hours():
   made.append(both(*made[1:]))
   for windows in made:
     check(windows, np.arange(50), [600.0, 13.7 * HOUR], 2 * DAY, 900.0)
+
+
+def test_who_is_eligible_while_time_goes_on():
+  """Only those that may have changed are looked at again; and back in time."""
+  asked = []
+
+  def watched(windows):
+    def is_open(clients, seconds):
+      asked.append(len(clients))
+      return windows.is_open(clients, seconds)
+    return windows._replace(is_open=is_open)
+
+  zones = [-6.0, 0.0, 7.0]
+  kinds = systems.mixture(
+      systems.lognormal(available=systems.nights(zones=zones)),
+      systems.lognormal(available=systems.all_of(
+          systems.sporadic(0.5, hours=0.7), systems.day_and_night(0.2, 0.8))),
+      systems.lognormal(), shares=[0.4, 0.4, 0.2])
+  windows = kinds.make(200, 0).windows
+  now, everyone = EligibleNow(watched(windows), 200), np.arange(200)
+  rng = np.random.default_rng(0)
+  times = np.cumsum(rng.exponential(600.0, 400))
+  # Moments of change too, to the last bit.
+  edges = 7 * HOUR + windows.left(everyone, 7 * HOUR)
+  times = np.sort(np.r_[times, edges[np.isfinite(edges)], 48 * HOUR])
+  for time in [*times, 3 * HOUR, 3.1 * HOUR]:
+    np.testing.assert_array_equal(
+        now.at(time), windows.is_open(everyone, time))
+  assert np.mean(asked[1:]) < 100 and asked.count(200) == 2
 
 
 def test_nights_are_at_night_and_hours_have_their_probability():
