@@ -137,7 +137,7 @@ def test_closing_table_tells_how_late_reports_were():
   fields = closing_time.fields(records)
   assert fields['lag of reports'] == '1.50 steps on average, 4 at most'
   assert fields['too old, discarded'] == '2'
-  assert fields['reports lost'] == '36.4% of 11'
+  assert fields['reports lost'] == '33.3% of 12'
 
 
 @pytest.mark.parametrize('joules, text', [
