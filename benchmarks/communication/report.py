@@ -51,6 +51,9 @@ def block(place: Place, lines: tables.Lines) -> str:
   words = [tables.missing(task, lines), tables.origin(task, lines)]
   if place.table is tables.by_bytes:
     words = [*_trade_offs(task, lines), *words]
+  else:
+    words.insert(0, tables.beside(
+        task, lines, task.targets[-1], 'over-selected'))
   return '\n\n'.join([
       place.table(task, lines), ' '.join(filter(None, words)),
       f'![Best test accuracy so far]({place.figure})'])
