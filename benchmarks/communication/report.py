@@ -38,8 +38,8 @@ class Place(NamedTuple):
 
 PLACES = (
     Place(MNIST, 'communication.md', tables.by_bytes, figures.by_bytes, 0.85),
-    Place(CIFAR10, 'communication.md', tables.by_bytes, figures.by_bytes, 0.2),
-    Place(DEVICES, 'systems.md', tables.by_time, figures.by_time, 0.6),
+    Place(CIFAR10, 'communication.md', tables.by_bytes, figures.by_bytes, 0.1),
+    Place(DEVICES, 'systems.md', tables.by_time, figures.by_time, 0.7),
 )
 
 
