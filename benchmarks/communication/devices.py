@@ -13,6 +13,18 @@ def _entry(name: str, **fields) -> Entry:
                tuple({'client_lr': rate} for rate in _RATES))
 
 
+def _asynchronous(name: str, reports: int, max_lag: int, **fields) -> Entry:
+  """A step of the server with so many reports.
+
+  Reports that are older than 2,000 others, of which there are few, are
+  discarded.
+  """
+  return _entry(
+      name, clients_per_round=reports, **fields, reporting=(
+          f'asynchronous({CONCURRENCY}, max_lag={max_lag})'))._replace(
+              steps=CONCURRENCY // reports)
+
+
 ENTRIES = (
     _entry('synchronous'),
     # 77 of 100.
@@ -20,6 +32,9 @@ ENTRIES = (
            reporting='window(over_selection=1.298)'),
     # By then 79 of 100 have reported, on average.
     _entry('deadline', reporting='window(20.0)'),
+    *(_asynchronous(f'FedBuff, K = {k}', k, max_lag=2000 // k,
+                    algorithm='fedbuff') for k in (10, 50)),
+    _asynchronous('FedAsync', 1, max_lag=2000, algorithm='fedasync'),
 )
 
 DEVICES = Task(

@@ -61,6 +61,7 @@ def by_time(
   panel = figure.subplots()
   for name, line in done.items():
     _draw(panel, line['curves'], 'seconds', name, 3600)
+  panel.set_xscale('log')
   _style(panel, 'simulated hours', bottom, task.targets)
   panel.legend(fontsize=8, frameon=False, loc='lower right')
   _save(figure, path)

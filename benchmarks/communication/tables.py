@@ -143,4 +143,4 @@ def _mega(x: float) -> str:
 
 
 def _hours(x: float) -> str:
-  return f'{x / 3600:.2f}'
+  return f'{x / 3600:.{2 if x >= 3600 else 3}f}'

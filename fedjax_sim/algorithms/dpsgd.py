@@ -43,6 +43,7 @@ def dpsgd(
     client_optimizer: optax.GradientTransformation,
     *,
     graph: Graph,
+    num_clients: int | None = None,
     epochs: float = 1,
     steps: int | None = None,
     batch_size: int | None = 10,
@@ -57,6 +58,7 @@ def dpsgd(
     client_optimizer: for the local steps, anew in every round.
     graph: who is whose neighbour, and the weights; such as
       `topologies.ring()`.
+    num_clients: N, if it is known already: the graph is looked at now.
     epochs: as in `local_training`, like the following.
     steps: likewise.
     batch_size: likewise.
@@ -69,7 +71,12 @@ def dpsgd(
     evaluated with that. `state.variables` is the plain mean of the models of
     all clients that have examples. Who has none rests, and so do the links to
     it.
+
+  Raises:
+    ValueError: an argument is out of range, or there is no such graph.
   """
+  if num_clients is not None:
+    mixing.matrix(graph, num_clients)
   train = local_training(
       model, client_optimizer, epochs=epochs, steps=steps,
       batch_size=batch_size, stragglers=stragglers, weighting='uniform',

@@ -56,8 +56,8 @@ def torus(rows: int | None = None) -> Graph:
     high = rows or max(r for r in range(1, math.isqrt(n) + 1) if n % r == 0)
     if n % high or not 1 < high < n:
       raise ValueError(
-          f'graph=torus needs a number of clients that is rows * columns, both '
-          f'above 1, got rows={rows} and {n} clients.')
+          'graph must be of rows * columns clients to be a torus, both above '
+          f'1, got rows={rows} and {n} clients.')
     place = np.arange(n).reshape(high, -1)
     found = np.zeros((n, n), bool)
     for axis in (0, 1):
@@ -86,15 +86,16 @@ def random_regular(degree: int, seed: int = 0) -> Graph:
   def make(n: int) -> np.ndarray:
     if degree >= n or degree * n % 2:
       raise ValueError(
-          f'graph=random_regular: degree must be below the number of clients, '
-          f'and their product even, got degree={degree} and {n} clients.')
+          'graph must have a degree below the number of clients to be regular, '
+          f'and their product must be even, got {degree} and {n} clients.')
     found, rng = _circulant(n, degree), np.random.default_rng(seed)
     for _ in range(_TRIES):
       _swap_edges(found, rng)
       if mixing.is_connected(found):
         return found
-    raise ValueError(f'graph=random_regular({degree}) of {n} clients was not '
-                     f'connected in {_TRIES} tries; take a larger degree.')
+    raise ValueError(f'graph must be connected, which one of {n} clients and '
+                     f'degree {degree} was not in {_TRIES} tries; take a '
+                     'larger degree.')
   return Graph(f'random_regular({degree}, seed={seed})', make)
 
 
@@ -176,7 +177,7 @@ def _fixed(name: str, argument: str, matrix: np.ndarray) -> Graph:
 
   def make(n: int) -> np.ndarray:
     if n != len(matrix):
-      raise ValueError(f'graph={name}: {argument} must be of the {n} clients, '
+      raise ValueError(f'graph must have the {argument} of all {n} clients, '
                        f'got those of {len(matrix)}.')
     return matrix
   return Graph(name, make)

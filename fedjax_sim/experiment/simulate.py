@@ -126,8 +126,8 @@ def simulate(
     systems: whose devices the clients are, so that rounds take simulated time:
       `systems.lognormal(...)` and others; see docs/systems.md. None takes no
       time.
-    reporting: when a round ends, `systems.window(...)`; None waits for all
-      clients.
+    reporting: when a round ends, `systems.window(...)`, or that there are none,
+      `systems.asynchronous(...)`; None waits for all clients.
     precision: how exactly products are computed, of training and evaluation:
       'highest' (float32), 'tensorfloat32' or 'bfloat16', with weights and sums
       of float32. 'auto' is 'highest' on a CPU, which has nothing else,

@@ -33,7 +33,8 @@ def check_time(algorithm: FederatedAlgorithm, timeline: Timeline) -> None:
   if algorithm.gossip is not None and timeline.may_lose:
     raise ValueError(
         'systems must not lose clients where they gossip, since each waits for '
-        'its neighbours: leave out failures, available and reporting.')
+        'its neighbours: leave out failures, available, over_selection, and '
+        'a deadline that anybody may miss.')
 
 
 def check_on_devices(algorithm: FederatedAlgorithm) -> None:

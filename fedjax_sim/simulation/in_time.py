@@ -12,7 +12,8 @@ from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.data.sampling import Sampler
 from fedjax_sim.simulation import check_topology, engine, traffic
 from fedjax_sim.simulation.records import Record
-from fedjax_sim.systems.arrivals import Arrivals, Step, arrivals
+from fedjax_sim.systems.arrivals import Arrivals, arrivals
+from fedjax_sim.systems.clients_at_work import Step
 from fedjax_sim.systems.profiles import Population
 from fedjax_sim.systems.report_window import Reporting
 from fedjax_sim.systems.timed_round import Costs, TimedRound

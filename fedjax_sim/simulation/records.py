@@ -149,11 +149,10 @@ def initial_record(sums: dict[str, MetricSums], seconds: float) -> Record:
 def _traffic(outputs: RoundOutputs) -> Record:
   """What only the program knows of who took part and of bytes."""
   fields = {}
-  started = outputs.count if outputs.started is None else outputs.started
   if outputs.started is not None:
-    fields['started'] = int(started)
+    fields['started'] = int(outputs.started)
   if outputs.bits_up is not None:
     fields['bytes_up'] = costs.joined(outputs.bits_up) / 8
   if outputs.bits_down is not None:
-    fields['bytes_down'] = costs.joined(outputs.bits_down) / 8 * int(started)
+    fields['bytes_down_each'] = costs.joined(outputs.bits_down) / 8
   return fields

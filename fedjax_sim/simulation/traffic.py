@@ -37,12 +37,13 @@ class Traffic(NamedTuple):
 
     Args:
       record: with its `round`, from 1, `clients` whose messages arrived,
-        `started` where some did not, and the bytes that vary.
+        `started` where some did not, and the bytes that vary: `bytes_up` of
+        all, and `bytes_down_each`.
     """
     clients = record['clients']
     record['bytes_up'] = record.get('bytes_up', 0) + clients * self.up
-    record['bytes_down'] = record.get('bytes_down', 0) + self.down * (
-        record.get('started', clients))
+    down = self.down + record.pop('bytes_down_each', 0)
+    record['bytes_down'] = down * record.get('started', clients)
     if self.besides is not None:
       for name, value in self.besides(record).items():
         record[name] = record.get(name, 0) + value

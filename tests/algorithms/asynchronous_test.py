@@ -4,11 +4,14 @@ import jax
 import numpy as np
 import optax
 import pytest
+from jax import numpy as jnp
 
 import fedjax_sim
 from configs import default
 from fedjax_sim import aggregation, algorithms, systems
 from fedjax_sim.aggregation import staleness
+from fedjax_sim.aggregation.chain import nobody
+from fedjax_sim.core.types import Message
 from fedjax_sim.data import sampling
 from fedjax_sim.experiment import build_algorithm
 from tests import numpy_asynchronous, toys
@@ -164,14 +167,24 @@ def test_staleness_is_one_for_who_is_not_late_and_falls():
     assert float(made.factor(0)) == 1.0
 
 
-def test_a_config_names_the_staleness():
+def test_a_config_names_the_staleness_by_which_updates_are_discounted():
+  """A mean over the weights of all, of which late ones have less to say."""
   config = default.get_config()
-  config.update(algorithm='fedbuff(staleness=polynomial(0.3))', batch_size=2,
-                weighting='uniform', server_optimizer='sgd(momentum=0.5)')
-  made = build_algorithm.make_algorithm(
-      config, MODEL, num_clients=12, numbers={'algorithm.staleness.a': 0.7})
-  want = fedbuff(staleness=staleness.polynomial(0.7))
-  assert_equal(run(made, rounds=4).variables, run(want, rounds=4).variables)
+  config.update(algorithm='fedbuff(staleness=polynomial(0.3))')
+  reducer = build_algorithm.make_algorithm(
+      config, MODEL, num_clients=12, numbers={'algorithm.staleness.a': 0.7},
+  ).aggregator.reducer
+  lags, weights = np.array([0, 3, 1, 0]), np.array([1.0, 2.0, 3.0, 9.0])
+  updates = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
+  messages = Message(
+      updates, jnp.float32(weights), jnp.arange(4) < 3,
+      slot=nobody(4)._replace(lag=jnp.int32(lags)))
+  one = jax.tree.map(lambda x: x[0], messages)
+  aggregate, *_ = reducer.finalize(
+      reducer.accumulate(reducer.init(one, 4), messages), (), None, None)
+  want = (weights * (1.0 + lags) ** -0.7)[:3] @ updates[:3] / 6.0
+  np.testing.assert_allclose(aggregate.mean, want, rtol=1e-5)
+  assert aggregate.weight == 6.0
 
 
 def lossy_fedavg():
@@ -183,9 +196,24 @@ def lossy_fedavg():
 
 
 @pytest.mark.slow
+def test_bytes_down_are_those_of_whom_begin():
+  """Also where a coder's bits vary: each begins with the newest version."""
+  coded = aggregation.aggregator(
+      aggregation.downlink(aggregation.quantize(4, coder='entropy')))
+  algorithm = algorithms.fedavg(
+      MODEL, optax.sgd(0.1), batch_size=2, aggregator=coded)
+  result = run(algorithm, rounds=4)
+  first = run(algorithm, rounds=1, systems=None, reporting=None).records[0]
+  begun = [r['started'] for r in result.records]
+  each = [r['bytes_down'] / r['started'] for r in result.records]
+  assert begun[0] > 3 and len(set(each)) > 1
+  assert each[0] == first['bytes_down'] / first['clients']
+
+
+@pytest.mark.slow
 def test_devices_and_lanes_do_not_matter_with_memories_and_a_downlink():
   want = run(lossy_fedavg(), record_cohort=True)
-  got = run(lossy_fedavg(), devices=2, lanes=1)
+  got = run(lossy_fedavg(), devices=2, lanes=1, examples='owned')
   assert_close(got.variables, want.variables, atol=1e-5)
   assert all(len(set(r['cohort'])) == 3 for r in want.records)
   assert max(r['lag/max'] for r in want.records) > 0
@@ -206,6 +234,7 @@ def test_a_run_that_goes_on_has_the_same_bits(tmp_path):
   assert told(rest.records) == told(whole.records)
 
 
+@pytest.mark.slow
 def test_members_of_a_sweep_are_runs_of_their_own():
   make = lambda rate: algorithms.fedasync(
       MODEL, optax.sgd(rate), alpha=0.5, batch_size=2)

@@ -189,7 +189,7 @@ def test_what_does_not_fit_a_graph_is_refused(options, message):
 
 
 def test_a_graph_of_other_clients_is_refused():
-  with pytest.raises(ValueError, match='of the 6 clients, got those of 2'):
+  with pytest.raises(ValueError, match='of all 6 clients, got those of 2'):
     simulate(MODEL, dpsgd(topologies.given([[0, 1], [1, 0]])), DATA, rounds=1,
              client_fraction=1.0)
 

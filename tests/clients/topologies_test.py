@@ -79,8 +79,8 @@ def test_graphs_of_one_s_own(tmp_path):
     (lambda: topologies.weighted([[0.5, 0.4], [0.4, 0.6]]), 'add up to 1'),
     (lambda: topologies.weighted([[2, -1], [-1, 2]]), 'must not be negative'),
     (lambda: topologies.random_regular(1), 'degree'),
-    (lambda: topologies.random_regular(3).make(5), 'product even'),
-    (lambda: topologies.random_regular(6).make(6), 'degree must be below'),
+    (lambda: topologies.random_regular(3).make(5), 'product must be even'),
+    (lambda: topologies.random_regular(6).make(6), 'a degree below'),
     (lambda: topologies.torus().make(7), 'rows=None and 7'),
     (lambda: topologies.torus(4).make(10), 'rows=4 and 10'),
 ])

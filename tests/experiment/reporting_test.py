@@ -126,6 +126,20 @@ def test_closing_table_tells_simulated_time():
   assert 'warning' not in fields
 
 
+def test_closing_table_tells_how_late_reports_were():
+  """Those who have begun and are still at work are not lost."""
+  records = [
+      row | {'simulated_seconds': 1.0, 'duration': 1.0, 'failed': 0,
+             'started': 50, 'clients': 4, 'lag/mean': lag, 'lag/max': 2 * lag,
+             'lost': 1, 'discarded': discarded}
+      for row, lag, discarded in zip(
+          rows([0.5, 0.8]), (1.0, 2.0), (0, 2), strict=True)]
+  fields = closing_time.fields(records)
+  assert fields['lag of reports'] == '1.50 steps on average, 4 at most'
+  assert fields['too old, discarded'] == '2'
+  assert fields['reports lost'] == '33.3% of 12'
+
+
 @pytest.mark.parametrize('joules, text', [
     (47.16, '47.2 J'), (4716, '4.72 kJ'), (3.5e6, '3,500.00 kJ'),
     (7.2e9, '2,000.00 kWh')])

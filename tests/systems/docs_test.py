@@ -1,10 +1,10 @@
-"""The Python blocks of docs/systems.md and docs/selection.md run as they stand.
-"""
+"""The Python blocks of the pages on systems and time run as they stand."""
 
 import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 DOCS = Path(__file__).parents[2] / 'docs'
 
@@ -17,8 +17,9 @@ def run_blocks(page):
   return names
 
 
-def test_the_blocks_on_systems_run():
-  seconds = run_blocks('systems.md')['seconds']
+@pytest.mark.parametrize('page', ['systems.md', 'asynchronous.md'])
+def test_the_blocks_on_time_run(page):
+  seconds = run_blocks(page)['seconds']
   assert seconds[0] == 0 and np.all(np.diff(seconds) > 0)
 
 
