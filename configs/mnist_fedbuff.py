@@ -22,7 +22,7 @@ def get_config():
   config.clients_per_round = 10
   config.client_lr = 0.1
   config.systems = 'lognormal(speed_ratio=100.0)'
-  config.reporting = 'asynchronous(concurrency=100, max_lag=20)'
+  config.reporting = 'asynchronous(concurrency=100, max_lag=50)'
   config.rounds = 1000
   config.eval_every = 10
   return config

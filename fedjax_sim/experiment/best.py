@@ -5,6 +5,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import jax
@@ -100,6 +101,31 @@ class Best:
     self.variables = jax.tree.unflatten(structure, [
         arrays[name].astype(leaf.dtype)  # In the file bfloat16 is float32.
         for name, leaf in zip(flat_names(like), leaves, strict=True)])
+
+  def recall(
+      self, records: Iterable[Record], evaluate: Callable[[int], bool]
+  ) -> str | None:
+    """After `load`: of a model that is lost, its round and value.
+
+    Args:
+      records: of the run so far.
+      evaluate: round (from 0) -> whether it was evaluated.
+
+    Returns:
+      What to tell the user, None if nothing is lost.
+    """
+    if self.round is not None:
+      return None
+    for one in records:
+      counts = not self.metric.startswith('train/') or (
+          one['round'] and evaluate(one['round'] - 1))
+      if counts and one.get(self.metric) is not None and self.is_better(one):
+        self.round, self.value = one['round'], one[self.metric]
+    if self.round is None:
+      return None
+    return (f'{self.path} is not there: the best model so far, of round '
+            f'{self.round} with {self.metric} {self.value:.4g}, was lost or '
+            'not kept. A later one is kept if it is better.')
 
   def is_better(self, record: Record) -> bool:
     """Whether a round's record beats the best one so far."""

@@ -136,11 +136,10 @@ def check_setting(config: ConfigDict, setting: Setting, first: Setting) -> None:
 
 def _check_together(config: ConfigDict) -> None:
   """ValueError for what only a run of its own leaves."""
-  for name in ('client_eval_every', 'best_metric'):
-    if config[name]:
-      raise ValueError(
-          f'{name} must be {type(config[name])()!r} in a sweep of runs that '
-          f'share a program, got {config[name]!r}.')
+  if config.client_eval_every:
+    raise ValueError(
+        'client_eval_every must be 0 in a sweep of runs that share a program, '
+        f'got {config.client_eval_every!r}.')
 
 
 def check_algorithms(

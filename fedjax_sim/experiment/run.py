@@ -223,6 +223,8 @@ def _header(
   device = jax.devices()[0]
   sizes = partition_lib.summary(experiment.partition, experiment.labels)
   sampler = '' if config.sampler == 'uniform' else f' by {config.sampler}'
+  if not simulation.looks_ahead:
+    sampler += ', a dispatch each'
   local = 'B = infinity' if config.full_batch else f'B = {config.batch_size}'
   return {
       'model': f'{config.model}, {trees.size(variables.params):,} parameters '

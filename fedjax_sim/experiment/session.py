@@ -156,19 +156,10 @@ def _restore_best(
     session: Session, state: SimulationState, records: Sequence[Record]
 ) -> None:
   """The best model so far; of one that is lost, its round and value."""
-  best, evaluate = session.best, session.cadence.evaluate
-  best.load(evaluated(session, state))
-  if best.round is not None:
-    return
-  for one in records:
-    counts = not best.metric.startswith('train/') or (
-        one['round'] and evaluate(one['round'] - 1))
-    if counts and one.get(best.metric) is not None and best.is_better(one):
-      best.round, best.value = one['round'], one[best.metric]
-  if best.round is not None and processes.is_first():
-    print(f'warning: {best.path} is not there: the best model so far, of round '
-          f'{best.round} with {best.metric} {best.value:.4g}, was lost or '
-          'not kept. A later one is kept if it is better.', flush=True)
+  session.best.load(evaluated(session, state))
+  lost = session.best.recall(records, session.cadence.evaluate)
+  if lost is not None and processes.is_first():
+    print(f'warning: {lost}', flush=True)
 
 
 def steps(

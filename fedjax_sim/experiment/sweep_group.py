@@ -16,6 +16,7 @@ from fedjax_sim.experiment import (
   loop,
   metrics,
   results,
+  sweep_best,
   sweep_settings,
   workdir,
 )
@@ -108,10 +109,13 @@ def _run_together(
       lanes=config.lanes, say=print)
   runs = SweepRuns(sweep=sweep, members=members)
   files = {i: path / loop.METRICS_FILE for i, path in enumerate(folders)}
+  cadence = run_lib.cadence(config)
+  best = sweep_best.of(config, runs, folders, cadence.evaluate)
   with contextlib.ExitStack() as stack:
     saved = stack.enter_context(
         Checkpoints(checkpoints, config.keep_checkpoints))
     state = loop.restore(runs, sweep.init(members), saved, files)
+    best.restore(state)
     if saved.latest():
       print(f'resumed after round {max(runs.done(state).values())}')
     lost = loop.diverged(runs, state, saved)
@@ -125,7 +129,9 @@ def _run_together(
         writers.append(stack.enter_context(contextlib.closing(
             callbacks.tensorboard(path / 'tensorboard'))))
     signals = stack.enter_context(loop.stop_requests())
-    for i, record in loop.evaluate_initial(runs, state, files).items():
+    initial = loop.evaluate_initial(runs, state, files)
+    best.see(state, initial)
+    for i, record in initial.items():
       for writer in writers[i:i + 1]:
         writer.log([record])
 
@@ -133,11 +139,15 @@ def _run_together(
       for i, records in progress.records.items():
         for writer in writers[i:i + 1]:
           writer.log(records)
+      best.see(progress.state, {
+          i: records[-1] for i, records in progress.records.items()
+          if records and i not in progress.diverged})
       _tell(progress, folders, config.rounds,
             runs.sweep.model.higher_is_better)
 
     outcome = loop.train(
-        runs, state, run_lib.cadence(config), files=files, checkpoints=saved,
+        runs, state, cadence._replace(pause=best.pause), files=files,
+        checkpoints=saved,
         traffic=runs.bytes_per_client(), active=active,
         stop=lambda: bool(signals), on_progress=show,
         notes=lambda i, record: {'cohort': runs.cohort(

@@ -170,7 +170,7 @@ def drive(
     if spread != active:
       state, spread = runs.spread(state, active), set(active)
       window, following = None, None
-    start = min(done[i] for i in behind)
+    start, begun = min(done[i] for i in behind), time.perf_counter()
     if window is None or start >= window.stop:
       window, following = following, None
     if window is None or not window.start <= start < window.stop:
@@ -181,7 +181,8 @@ def drive(
     first = start - window.start
     count = min(pace.rounds(len(turn)), window.stop - start)
     count = next((i + 1 for i in range(count) if pause(start + i)), count)
-    begun = time.perf_counter()
+    if runs.looks_ahead:  # Else planning is a part of each round.
+      begun = time.perf_counter()
     advanced, outputs = runs.advance(
         state, window, turn, first, first + count)
     if following is None and window.stop < stop and runs.looks_ahead:

@@ -111,7 +111,8 @@ def asynchronous(concurrency: int, *, max_lag: int = 20) -> Reporting:
     concurrency: clients that are at work at any time, at least
       `clients_per_round`.
     max_lag: reports of clients whose model is more server steps old than this
-      are discarded. As many models, and one, are kept on the devices.
+      are discarded. As many models, and one, are kept on the devices. Lags are
+      `concurrency` over `clients_per_round` on average.
 
   Raises:
     ValueError: an argument is out of range.

@@ -1,8 +1,5 @@
 """Figures show what they were given, and replace files atomically."""
 
-import os
-import subprocess
-import sys
 
 import matplotlib.figure
 import matplotlib.image
@@ -370,17 +367,3 @@ def test_the_ending_is_the_format(tmp_path, ending, magic):
   path = tmp_path / f'c.{ending}'
   plots.curves(rows_of([0.5]), path)
   assert path.read_bytes().startswith(magic)
-
-
-def test_matplotlib_is_imported_late_and_pyplot_never(tmp_path):
-  code = '''if True:
-      import sys
-      from fedjax_sim.experiment import plots
-      print('matplotlib' in sys.modules)
-      plots.curves([{'round': 1, 'test/accuracy': 0.5}], sys.argv[1])
-      print('matplotlib' in sys.modules, 'matplotlib.pyplot' in sys.modules)
-      '''
-  done = subprocess.run(
-      [sys.executable, '-c', code, tmp_path / 'c.png'], capture_output=True,
-      text=True, env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)})
-  assert done.stdout.split() == ['False', 'True', 'False'], done.stderr

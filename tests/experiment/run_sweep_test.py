@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -60,6 +61,11 @@ def cohorts_of(folder):
   return [row.get('cohort') for row in metrics.read(folder / 'metrics.jsonl')]
 
 
+def best_of(folder):
+  """The best model, its round and value."""
+  return dict(np.load(folder / 'best_params.npz'))
+
+
 def assert_close(got, want):
   assert [r['round'] for r in got] == [r['round'] for r in want]
   for a, b in zip(got, want, strict=True):
@@ -68,7 +74,7 @@ def assert_close(got, want):
 
 def test_runs_equal_those_of_their_own(tmp_path, capsys):
   texts = ['client_lr=0.1,0.3', 'seed=0,2', 'local_epochs=1,2']
-  more = {'lanes': 3, 'record_cohort': True}
+  more = {'lanes': 3, 'record_cohort': True, 'best_metric': 'test/loss'}
   assert run(tmp_path / 'sweep', texts, **more) == 0
   told = capsys.readouterr().out
   assert (tmp_path / 'sweep' / 'sweep.png').stat().st_size > 1000
@@ -85,6 +91,9 @@ def test_runs_equal_those_of_their_own(tmp_path, capsys):
           own / name).exists()
     assert_close(got, rows_of(own / 'metrics.jsonl'))
     assert cohorts_of(tmp_path / 'sweep' / label) == cohorts_of(own)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(
+        a, b, rtol=1e-4, atol=1e-6), best_of(tmp_path / 'sweep' / label),
+                 best_of(own))
     assert lanes_of(tmp_path / 'sweep' / label) == {3}
     best = max(row['test/accuracy'] for row in got)
     assert any(label in line and f'{best:.4f}' in line
@@ -96,8 +105,9 @@ class Killed(Exception):
 
 
 def test_a_killed_sweep_goes_on(tmp_path, monkeypatch):
-  texts = ['client_lr=0.1,0.2,0.3']
-  options = {'rounds': 12, 'checkpoint_seconds': 0.0}
+  texts = ['client_lr=0.1,10.0,30.0']
+  options = {'rounds': 12, 'checkpoint_seconds': 0.0,
+             'best_metric': 'test/loss'}
   run(tmp_path / 'whole', texts, **options)
   monkeypatch.setattr(drive, '_DISPATCH_SECONDS', 0.0)
   saved = Checkpoints.save
@@ -115,9 +125,17 @@ def test_a_killed_sweep_goes_on(tmp_path, monkeypatch):
   assert [len(rows_of(f)) for f in files.values()] == [6, 6, 6]
   first = {name: f.read_bytes().splitlines()[:4] for name, f in files.items()}
   assert run(tmp_path / 'killed', texts, **options) == 0
+  lowest = []
   for name, whole in metrics_of(tmp_path / 'whole').items():
     assert files[name].read_bytes().splitlines()[:4] == first[name]
     assert rows_of(files[name]) == rows_of(whole)  # To the bit.
+    losses = {row['round']: row['test/loss'] for row in rows_of(whole)}
+    best = best_of(whole.parent)
+    lowest.append(min(losses, key=losses.get))
+    assert (best['round'], best['value']) == (lowest[-1], losses[lowest[-1]])
+    jax.tree.map(
+        np.testing.assert_array_equal, best_of(files[name].parent), best)
+  assert min(lowest) < 5 < max(lowest)  # One is from before the kill.
   # A third time there is nothing left to do.
   monkeypatch.setattr(loop, 'train', None)
   assert run(tmp_path / 'killed', texts, **options) == 0
@@ -241,10 +259,8 @@ def test_runs_of_other_lengths_have_not_diverged(tmp_path, capsys):
   assert not (tmp_path / 'sweep_by_bytes.png').exists()
 
 
-@pytest.mark.parametrize('field, value', [
-    ('best_metric', 'test/accuracy'), ('client_eval_every', 2)])
-def test_what_only_a_run_of_its_own_leaves_is_refused(tmp_path, field, value):
-  with pytest.raises(ValueError, match=f'{field} must be .* in a sweep of'):
+def test_a_table_of_clients_over_time_is_refused(tmp_path):
+  with pytest.raises(ValueError, match='client_eval_every must be 0 in a'):
     run(tmp_path / 'new', ['seed=0,1'], client_test_fraction=0.2,
-        **{field: value})
+        client_eval_every=2)
   assert not (tmp_path / 'new').exists()

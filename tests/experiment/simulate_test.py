@@ -39,9 +39,13 @@ def fedavg(rate=0.1, model=MODEL):
       model, optax.sgd(rate), optax.sgd(1.0, momentum=0.9), batch_size=5)
 
 
-def simulate(rounds=ROUNDS, algorithm=None, **options):
+# Of one object a test makes one program.
+FEDAVG = fedavg()
+
+
+def simulate(rounds=ROUNDS, algorithm=FEDAVG, **options):
   return fs.simulate(
-      MODEL, algorithm or fedavg(), DATA, rounds=rounds,
+      MODEL, algorithm, DATA, rounds=rounds,
       **{'clients_per_round': 2, 'test': TEST, 'devices': 1, 'lanes': 2}
       | options)
 
@@ -58,7 +62,7 @@ def assert_same(got, want):
 
 @pytest.fixture(scope='module')
 def whole():
-  return simulate()
+  return simulate(algorithm=fedavg())
 
 
 def test_records_begin_with_the_model_before_training(whole):
@@ -122,7 +126,7 @@ def claimed(tmp_path_factory):
   folder = tmp_path_factory.mktemp('claimed')
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(plots, '_save', lambda figure, path: path.touch())
-    simulate(2, workdir=folder)
+    simulate(2, fedavg(), workdir=folder)
   return folder
 
 

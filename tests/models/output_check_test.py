@@ -1,7 +1,5 @@
 """That models learn, and the check that they fit the data."""
 
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -207,16 +205,6 @@ def test_what_fits_passes_also_in_half_precision_and_with_the_mask():
     check(outputs, loss=lambda o, e: o.sum(1))
     with pytest.raises(ValueError, match=r'the loss .*\[B, \d+\]'):
       check(outputs, loss=lambda o, e: o)
-
-
-def test_importing_starts_no_backend():
-  code = """
-import fedjax_sim.models as models
-models.mnist_cnn(10)
-from jax._src import xla_bridge
-assert not xla_bridge._backends, xla_bridge._backends
-"""
-  subprocess.run([sys.executable, '-c', code], check=True)
 
 
 def test_centered_pixels_are_those_from_0_to_1_less_a_half():

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import numpy as np
 import optax
@@ -25,11 +27,21 @@ def run(data, *, rounds=3, lanes=4, model=MODEL, cohort=6, dispatch=None,
       lanes=lanes, rounds_per_dispatch=dispatch, seed=seed)
 
 
+@functools.cache
+def plain(**options):
+  return run(toys.softmax_data(SIZES), **options)
+
+
+@functools.cache
+def initial_params():
+  """Of a server that makes no step."""
+  return run(toys.softmax_data(SIZES), rounds=1, algorithm=algorithms.fedavg(
+      MODEL, optax.sgd(0.1), optax.sgd(0.0))).variables.params
+
+
 @pytest.mark.parametrize('weighting', ['examples', 'uniform'])
 def test_agrees_with_numpy_on_unequal_clients(weighting):
-  data = toys.softmax_data(SIZES)
-  initial = run(data, rounds=1, algorithm=algorithms.fedavg(
-      MODEL, optax.sgd(0.1), optax.sgd(0.0))).variables.params
+  data, initial = toys.softmax_data(SIZES), initial_params()
   clients = [(c['x'], c['y']) for c in map(data.client, range(len(SIZES)))]
   sampler = sampling.uniform(len(SIZES), 6, 0)
   w, b = numpy_fedavg.fedavg(
@@ -43,8 +55,7 @@ def test_agrees_with_numpy_on_unequal_clients(weighting):
 
 @pytest.mark.parametrize('lanes', [1, 3, 6])
 def test_lanes_and_blocks_do_not_matter(lanes):
-  data = toys.softmax_data(SIZES)
-  want, got = run(data, lanes=4), run(data, lanes=lanes)
+  want, got = plain(), plain(lanes=lanes)
   assert_close(got.variables.params, want.variables.params, 1e-6)
   for a, b in zip(got.records, want.records, strict=True):
     assert a['train/loss'] == pytest.approx(b['train/loss'], rel=1e-5)
@@ -53,20 +64,22 @@ def test_lanes_and_blocks_do_not_matter(lanes):
 @pytest.mark.bits
 def test_rounds_per_dispatch_do_not_change_a_bit():
   data = toys.softmax_data(SIZES)
-  results = [run(data, rounds=7, dispatch=d) for d in (1, 2, 5, None)]
+  algorithm = algorithms.fedavg(
+      MODEL, optax.sgd(0.1), epochs=2, batch_size=10)
+  results = [run(data, rounds=7, dispatch=d, algorithm=algorithm)
+             for d in (1, 2, 5, None)]
   for other in results[1:]:
     jax.tree.map(np.testing.assert_array_equal, results[0].state, other.state)
 
 
 def test_order_of_clients_does_not_matter(monkeypatch):
-  data = toys.softmax_data(SIZES)
-  want = run(data)
-  original = sampling.uniform
+  want, original = plain(), sampling.uniform
   def backwards(*args):
     sampler = original(*args)
     return sampler._replace(sample=lambda r: sampler.sample(r)[::-1])
   monkeypatch.setattr(sampling, 'uniform', backwards)
-  assert_close(run(data).variables.params, want.variables.params, 1e-6)
+  assert_close(run(toys.softmax_data(SIZES)).variables.params,
+               want.variables.params, 1e-6)
 
 
 def test_other_clients_data_and_padding_do_not_leak():
@@ -92,7 +105,7 @@ def test_a_masked_row_of_any_value_does_not_count():
       p, s, jnp.where(mask[:, None], x, 1e6), mask=mask, **kw))
   data = toys.softmax_data(SIZES)
   assert_close(run(data, model=model).variables.params,
-               run(data).variables.params, 1e-6)
+               plain().variables.params, 1e-6)
 
 
 def test_an_absent_client_may_hold_nan():

@@ -10,7 +10,6 @@ import os
 import re
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -175,18 +174,6 @@ def test_real_mnist():
   order = local_copies.tfds_order('test', 10_000)
   assert dataset.test['y'][order][:10].tolist() == [
       2, 0, 4, 8, 7, 6, 0, 6, 3, 1]
-
-
-def test_importing_reads_nothing_and_starts_nothing():
-  script = """
-      import sys
-      from fedjax_sim.data.sets import load
-      import jax
-      heavy = {'sklearn', 'pooch', 'requests', 'tensorflow_datasets', 'tqdm'}
-      assert not heavy & set(sys.modules), heavy & set(sys.modules)
-      assert not jax._src.xla_bridge._backends
-  """
-  subprocess.run([sys.executable, '-c', textwrap.dedent(script)], check=True)
 
 
 def test_no_package_registry_is_named():
