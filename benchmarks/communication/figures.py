@@ -84,7 +84,7 @@ def _draw(
 
 
 def _style(panel, label: str, bottom: float, targets: Sequence[float]) -> None:
-  panel.set_ylim(bottom, None)
+  panel.set_ylim(bottom, max(targets) + 0.1 * (max(targets) - bottom))
   for target in targets:
     panel.axhline(target, color='0.6', lw=0.6)
   panel.set_xlabel(label, fontsize=8)

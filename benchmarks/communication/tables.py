@@ -73,6 +73,20 @@ def by_time(task: Task, lines: Lines) -> str:
       f'MB up to {high:.0%}'), rows)
 
 
+def beside(
+    task: Task, lines: Lines, target: float, other: str
+) -> str:
+  """How many times faster than another entry those after it are."""
+  done = finished(task, lines)
+  if other not in done:
+    return ''
+  names = list(done)[list(done).index(other) + 1:]
+  told = [f'{name}: {_times(fewer(done[other], done[name], target, "seconds"))}'
+          for name in names]
+  return (f'Times faster than {other} to {target:.0%}: {"; ".join(told)}.'
+          if told else '')
+
+
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
   """A table whose first column is text."""
   return '\n'.join(
