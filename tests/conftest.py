@@ -47,7 +47,7 @@ def pytest_configure(config):
 def _keep_programs(folder):
   """Tests and processes that build the same toy compile it once."""
   for name, value in (('jax_compilation_cache_dir', folder),
-                      ('jax_persistent_cache_min_compile_time_secs', 0.1)):
+                      ('jax_persistent_cache_min_compile_time_secs', 0.0)):
     os.environ[name.upper()] = str(value)
     jax.config.update(name, value)
 

@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -192,15 +192,19 @@ class Checkpoints:
       ValueError: the checkpoint can't be used, or is of another state.
     """
     like_arrays = _to_arrays(like)
-    saved = self.shapes(round_number)
-    target = jax.tree.unflatten(
-        jax.tree.structure(like_arrays),
-        [_target(leaf, saved.get(name, leaf.shape))
-         for name, leaf in _named(like_arrays)])
+    wanted = dict(_named(like_arrays))
     with self._reading(round_number) as path:
-      arrays = self._orbax.restore(
-          path, args=ocp.args.StandardRestore(target))
-    arrays = jax.tree.map(_fit, like_arrays, arrays)
+      saved = self._orbax.metadata(path).item_metadata.tree
+      leaves = _named(saved)
+      _check_names(wanted.keys(), dict(leaves).keys())
+      # By names, not by structure: what holds no leaf may have come or gone.
+      found = dict(_named(self._orbax.restore(
+          path, args=ocp.args.StandardRestore(jax.tree.unflatten(
+              jax.tree.structure(saved),
+              [_target(wanted[name], leaf.shape) for name, leaf in leaves])))))
+    arrays = jax.tree.unflatten(
+        jax.tree.structure(like_arrays),
+        [_fit(leaf, found[name]) for name, leaf in wanted.items()])
     return jax.tree.map(
         lambda x, a: jax.random.wrap_key_data(a) if _is_key(x) else a,
         like, arrays)
@@ -252,6 +256,15 @@ def _naming(folder: Path) -> Iterator[None]:
     raise OSError(errno.ENOSPC if full else errno.EIO,
                   'No space left on device' if full else f'{reason:.200}',
                   str(folder)) from error
+
+
+def _check_names(wanted: Iterable[str], saved: Iterable[str]) -> None:
+  """ValueError where a saved state has other leaves."""
+  lacking, beyond = set(wanted) - set(saved), set(saved) - set(wanted)
+  if lacking or beyond:
+    first = lambda names: ', '.join(sorted(names)[:3]) or 'nothing'
+    raise ValueError(f'it is of another state, which lacks {first(lacking)} '
+                     f'and has {first(beyond)} beside')
 
 
 def _target(

@@ -1,3 +1,5 @@
+from typing import Any, NamedTuple
+
 import jax
 import numpy as np
 import pytest
@@ -27,6 +29,24 @@ def test_a_state_comes_back_bit_for_bit(tmp_path):
   assert got.extra == jax.random.key(5)
   np.testing.assert_array_equal(
       jax.random.normal(got.extra), jax.random.normal(jax.random.key(5)))
+
+
+def test_a_state_of_another_version_is_read_by_the_names_of_its_leaves(
+    tmp_path
+):
+  """A field without leaves may come; one with leaves is asked for by name."""
+  class Later(NamedTuple):
+    host: Any
+    server: ServerState
+
+  with checkpoints.Checkpoints(tmp_path, keep=2) as saved:
+    saved.save(1, {'server': state_of(1)._replace(extra=())})
+    later = Later((), state_of(0)._replace(extra=()))
+    got = saved.restore(1, like=later)
+    assert jax.tree.structure(got) == jax.tree.structure(later)
+    assert got.server.variables.params['w'][0, 0] == np.float32(1.1)
+    with pytest.raises(ValueError, match='lacks host and has nothing'):
+      saved.restore(1, like=later._replace(host=jnp.int32(0)))
 
 
 def test_only_the_last_few_are_kept(tmp_path):
