@@ -48,12 +48,13 @@ def run(
   Raises:
     ValueError: bad input, before any work.
   """
-  groups = sweep_settings.groups(config, fields)
-  build_sweep.check(groups)
   compilation.keep_programs()
-  # In a process where JAX runs already, what it runs on is what there is.
+  # Before the checks, which compute. In a process where JAX runs already, what
+  # it runs on is what there is.
   with contextlib.suppress(ValueError):
     use_all_cores()
+  groups = sweep_settings.groups(config, fields)
+  build_sweep.check(groups)
   plain = workdir.as_json(
       spec_fields.canonical(config) | {'sweep': dict(fields)})
   folder = Path(workdir_path or Path('runs') / (

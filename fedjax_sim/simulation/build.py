@@ -99,6 +99,8 @@ def build(
   local_steps = np.asarray(algorithm.local_steps(train.sizes))
   first = _first_state(algorithm, train, shapes)
   asynchronous.check(algorithm, systems, sampler.max_cohort)
+  asynchronous.check_memory(
+      model, algorithm, systems, sampler.max_cohort, train)
   check_topology.check(algorithm, train.num_clients, sampler.max_cohort,
                        sampler, systems is not None)
   timeline, wanted = None, sampler.max_cohort
@@ -135,7 +137,8 @@ def build(
         examples=placement.split() if owned or held is None
         else placement.everywhere, lanes=lanes,
         cohort_size=sampler.max_cohort, owned=owned, num_states=state_buffer,
-        versions=in_time.versions(systems), evaluate=evaluate, asked=asked)
+        versions=in_time.versions(systems, wanted), evaluate=evaluate,
+        asked=asked)
     slots = plan_lib.slots_for(
         sampler.max_cohort, devices, engine.owners is not None)
     simulation = Simulation(

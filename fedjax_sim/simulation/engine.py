@@ -139,13 +139,21 @@ def _build(
 
 
 def first_state(
-    algorithm: FederatedAlgorithm, data: FederatedData, variables: Variables
+    algorithm: FederatedAlgorithm, data: FederatedData, variables: Variables,
+    versions: int | None = None,
 ) -> SimulationState:
-  """Shapes of the state before the first round, with one client's [1, ...]."""
+  """Shapes of the state before the first round, with one client's [1, ...].
+
+  Args:
+    algorithm: the algorithm.
+    data: the federation; only shapes matter, as of the next.
+    variables: of the model.
+    versions: as in `Rounds`.
+  """
   rounds = Rounds(
       algorithm=algorithm, num_clients=data.num_clients, devices=1,
       max_size=int(data.sizes.max()), ragged=True, cohort_size=1,
-      num_states=1)
+      num_states=1, versions=versions)
   return jax.eval_shape(
       lambda variables, key: rounds.init(_one_example(data), variables, key),
       variables, jax.random.key(0))

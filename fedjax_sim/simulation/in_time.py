@@ -65,13 +65,17 @@ class Systems(NamedTuple):
     return made
 
 
-def versions(systems: Systems | None) -> int | None:
+def versions(systems: Systems | None, reports: int) -> int | None:
   """How many of the newest models clients may have begun with.
 
   None where all begin with the newest one.
+
+  Args:
+    systems: what makes rounds take time; None for nothing.
+    reports: K, those of a server step.
   """
   rule = systems and systems.reporting.asynchrony
-  return rule.max_lag + 1 if rule else None
+  return rule.settled(reports).max_lag + 1 if rule else None
 
 
 def keeps_states(

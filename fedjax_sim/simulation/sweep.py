@@ -312,9 +312,12 @@ def build(
       lambda *x: np.concatenate(x), *(f.examples for f in federations)),
       everywhere)
   asynchronous.check(make_algorithm(**example), systems, wanted)
+  asynchronous.check_memory(
+      model, make_algorithm(**example), systems, wanted, federations[0],
+      runs=size if cpu else size // devices)
   make_rounds = _make_rounds(
       make_algorithm, federations, cohort_size, lanes, evaluate,
-      in_time.versions(systems), Asked(bits=systems is not None))
+      in_time.versions(systems, wanted), Asked(bits=systems is not None))
 
   def make(together: int) -> Sweep:
     sweep = Sweep(

@@ -125,7 +125,8 @@ def arrivals(
   Raises:
     ValueError: K or the concurrency does not fit, or reports can't come.
   """
-  rule, wanted = reporting.asynchrony, sampler.max_cohort
+  wanted = sampler.max_cohort
+  rule = reporting.asynchrony.settled(wanted)
   if rule.concurrency < wanted:
     raise ValueError(
         f'reporting: concurrency must be at least {wanted}, clients_per_round, '
@@ -140,7 +141,7 @@ def arrivals(
         'sampler must be able to choose among those that are not at work '
         "(Sampler.among), which this one can't; sampler 'uniform' can.")
   made = Arrivals(rules=Rules(
-      population.make(sampler.num_clients, seed), reporting, sampler, costs,
-      seed, once))
+      population.make(sampler.num_clients, seed),
+      reporting._replace(asynchrony=rule), sampler, costs, seed, once))
   made.round(0)  # Raises where nobody reports.
   return made

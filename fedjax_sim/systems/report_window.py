@@ -10,6 +10,7 @@ Aggregation" (2022), section 3: a number of clients is at work at any time, and
 the server makes a step whenever it has enough reports.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -22,11 +23,23 @@ class Asynchrony(NamedTuple):
 
   Attributes:
     concurrency: clients that are at work at any time.
-    max_lag: the most server steps that a report may be behind.
+    max_lag: the most server steps that a report may be behind; None follows
+      from the mean lag, see `settled`.
   """
 
   concurrency: int
-  max_lag: int
+  max_lag: int | None = None
+
+  def mean_lag(self, reports: int) -> float:
+    """The mean lag where no report is lost and a step takes so many."""
+    return (self.concurrency - 1) / reports
+
+  def settled(self, reports: int) -> 'Asynchrony':
+    """With a `max_lag`: if none is given, 4 times the mean, at least 20."""
+    if self.max_lag is not None:
+      return self
+    return self._replace(
+        max_lag=max(20, math.ceil(4 * self.mean_lag(reports))))
 
 
 class Reporting(NamedTuple):
@@ -101,7 +114,8 @@ def window(
   return Reporting(deadline, over_selection, min_reports, late)
 
 
-def asynchronous(concurrency: int, *, max_lag: int = 20) -> Reporting:
+def asynchronous(
+    concurrency: int, *, max_lag: int | None = None) -> Reporting:
   """No rounds: a step of the server whenever enough clients have reported.
 
   That is `clients_per_round` reports, which fill a buffer. Whoever reports, or
@@ -111,12 +125,14 @@ def asynchronous(concurrency: int, *, max_lag: int = 20) -> Reporting:
     concurrency: clients that are at work at any time, at least
       `clients_per_round`.
     max_lag: reports of clients whose model is more server steps old than this
-      are discarded. As many models, and one, are kept on the devices. Lags are
-      `concurrency` over `clients_per_round` on average.
+      are discarded. As many models, and one, are kept on each device. The
+      mean lag is about (`concurrency` - 1) / `clients_per_round`; None is 4
+      times that, and at least 20.
 
   Raises:
     ValueError: an argument is out of range.
   """
   checks.positive_int('concurrency', concurrency)
-  checks.at_least('max_lag', max_lag, 0)
-  return Reporting(asynchrony=Asynchrony(int(concurrency), int(max_lag)))
+  if max_lag is not None:
+    max_lag = int(checks.at_least('max_lag', max_lag, 0))
+  return Reporting(asynchrony=Asynchrony(int(concurrency), max_lag))

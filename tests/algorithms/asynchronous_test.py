@@ -1,5 +1,7 @@
 """FedBuff, FedAsync, and others whose clients began with older models."""
 
+import warnings
+
 import jax
 import numpy as np
 import optax
@@ -14,6 +16,8 @@ from fedjax_sim.aggregation.chain import nobody
 from fedjax_sim.core.types import Message
 from fedjax_sim.data import sampling
 from fedjax_sim.experiment import build_algorithm
+from fedjax_sim.simulation import asynchronous, in_time
+from fedjax_sim.simulation.placement import device_memory
 from tests import numpy_asynchronous, toys
 
 MODEL = toys.softmax_model()
@@ -250,6 +254,33 @@ def test_members_of_a_sweep_are_runs_of_their_own():
       found[0, 0.2].records, alone.records, strict=True))
 
 
+def sweep_of(**options):
+  return fedjax_sim.sweep(
+      MODEL, lambda rate: fedbuff(), DATA, rounds=1, clients_per_round=3,
+      seeds=[0], learning_rates=[0.1], **options)
+
+
+@pytest.mark.parametrize('start', [
+    lambda **options: run(fedbuff(), **options), sweep_of])
+def test_models_that_the_memory_can_not_hold_are_refused(monkeypatch, start):
+  monkeypatch.setattr(device_memory, 'available', lambda device: 10 ** 6)
+  with pytest.raises(ValueError, match='reporting: max_lag = 99999 must be'):
+    start(**LATE | {'reporting': systems.asynchronous(6, max_lag=99999)})
+
+
+@pytest.mark.parametrize('max_lag, warns', [(3, True), (4, False),
+                                            (None, False)])
+def test_a_max_lag_below_twice_the_mean_is_warned_of(max_lag, warns):
+  """Of 5 / 3."""
+  timed = in_time.Systems(
+      LATE['systems'], systems.asynchronous(6, max_lag=max_lag))
+  with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter('always')
+    asynchronous.check(fedbuff(), timed, 3)
+  assert ['max_lag=3 discards many' in str(one.message) for one in told] == (
+      [True] * warns)
+
+
 @pytest.mark.parametrize('call, message', [
     (lambda: run(fedbuff(), reporting=None), 'fedbuff is asynchronous'),
     (lambda: run(fedbuff(), systems=None, reporting=None), 'needs systems'),
@@ -267,10 +298,7 @@ def test_members_of_a_sweep_are_runs_of_their_own():
     (lambda: algorithms.fedasync(MODEL, SGD, proximal=1.0), 'proximal'),
     (lambda: run(fedbuff(aggregator=aggregation.masked_mean(1.0))),
      'must send floats'),
-    (lambda: fedjax_sim.sweep(
-        MODEL, lambda rate: fedbuff(), DATA, rounds=1,
-        clients_per_round=3, seeds=[0], learning_rates=[0.1]),
-     'fedbuff is asynchronous'),
+    (sweep_of, 'fedbuff is asynchronous'),
 ])
 def test_what_can_not_be_is_refused(call, message):
   with pytest.raises(ValueError, match=message):

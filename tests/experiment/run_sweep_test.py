@@ -215,6 +215,19 @@ def test_who_has_diverged_is_told_again_and_not_run_again(
   assert len(rows_of(tmp_path / 'client_lr=0.1' / 'metrics.jsonl')) == 1 + 6
 
 
+def test_cores_are_devices_before_the_checks_compute(tmp_path, monkeypatch):
+  called = []
+  monkeypatch.setattr(run_sweep, 'use_all_cores', lambda: called.append('all'))
+
+  def check(groups):
+    assert called == ['all']
+    raise ValueError('checked')
+
+  monkeypatch.setattr(run_sweep.build_sweep, 'check', check)
+  with pytest.raises(ValueError, match='^checked$'):
+    run(tmp_path, ['batch_size=10,20'])
+
+
 def test_another_sweep_in_the_folder(tmp_path):
   run(tmp_path / 'sweep', ['client_lr=0.1,0.3'], rounds=1)
   with pytest.raises(ValueError, match='holds another run'):

@@ -157,6 +157,16 @@ def test_what_can_not_be_is_refused(call, message):
     call()
 
 
+@pytest.mark.parametrize('concurrency, reports, most', [
+    (20, 5, 20), (26, 5, 20), (27, 5, 21), (100, 1, 396)])
+def test_the_most_lag_follows_from_the_mean(concurrency, reports, most):
+  """4 (concurrency - 1) / K, rounded up, and at least 20."""
+  made = arrivals(
+      systems.identical(), systems.asynchronous(concurrency),
+      sampling.uniform(200, reports, 0), Costs(np.ones(200, int), 1.0, 1.0), 0)
+  assert made.reporting.asynchrony.max_lag == most
+
+
 def test_nobody_who_is_ever_eligible_is_refused(tmp_path):
   path = tmp_path / 'devices.npz'
   np.savez(path, step_seconds=np.ones(N), down_bps=np.ones(N) * 1e6,

@@ -41,8 +41,9 @@ def check(
     raise ValueError(
         f'the rounds need {need.total / 1e9:.1f} GB of memory with lanes = '
         f'{lanes}, the device has {have / 1e9:.1f} GB. Fewer lanes, a smaller '
-        'micro_batch_size, fewer clients a round (for states and buffers) or '
-        'smaller evaluation batches take less.')
+        'micro_batch_size, fewer clients a round (for states and buffers), a '
+        'smaller max_lag of asynchronous reports or smaller evaluation batches '
+        'take less.')
 
 
 def fits(need: Memory | None, have: float | None) -> bool:
