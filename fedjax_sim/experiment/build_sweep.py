@@ -14,7 +14,12 @@ from fedjax_sim.experiment import build_run, field_names, spec_fields
 from fedjax_sim.experiment.build_algorithm import TRACED, make_algorithm
 from fedjax_sim.experiment.check_config import cohort_size, validate
 from fedjax_sim.experiment.sweep_settings import with_fields
-from fedjax_sim.simulation import asynchronous, evaluation
+from fedjax_sim.simulation import (
+  asynchronous,
+  build,
+  check_topology,
+  evaluation,
+)
 from fedjax_sim.simulation import sweep as sweep_lib
 from fedjax_sim.simulation.simulation import first_inputs
 
@@ -97,9 +102,22 @@ def _check_builders(
   check_algorithms(
       config, settings, model, dataset, federations[0].num_clients)
   for one in sweep_members(config, settings):
-    build_run.make_sampler(with_fields(config, {'seed': one.seed}),
-                           federations[one.federation].sizes)
+    _check_cohorts(with_fields(config, settings[0] | {'seed': one.seed}), model,
+                   federations[one.federation])
   _check_time(config, settings, model, federations)
+
+
+def _check_cohorts(
+    config: ConfigDict, model: Model, train: FederatedData
+) -> None:
+  """ValueError if a run's sampler can't choose clients, or need not."""
+  sampler = build_run.make_sampler(config, train.sizes)
+  systems = build_run.make_systems(config)
+  check_topology.check(
+      make_algorithm(config, model, num_clients=train.num_clients),
+      train.num_clients, sampler.max_cohort, sampler, systems is not None)
+  if sampler.selector is not None:
+    build.check_selector(sampler.selector, train, systems, config.examples)
 
 
 def _check_time(

@@ -105,7 +105,7 @@ def build(
                        sampler, systems is not None)
   timeline, wanted = None, sampler.max_cohort
   if sampler.selector is not None:
-    _check_selector(sampler.selector, train, systems, examples)
+    check_selector(sampler.selector, train, systems, examples)
   if systems is not None:
     timeline = systems.timeline(algorithm, train, shapes, sampler, seed)
     sampler = timeline.as_sampler()
@@ -184,7 +184,7 @@ def _check_kinds(model, algorithm, train, sampler) -> None:
                   'data.sampling.uniform(num_clients, clients_per_round, seed)')
 
 
-def _check_selector(
+def check_selector(
     selector: Selector, train: FederatedData, systems: in_time.Systems | None,
     examples: str,
 ) -> None:

@@ -320,6 +320,13 @@ def test_specs_name_them_and_a_sweep_runs_them_one_by_one():
     groups = sweep_settings.groups(config, fields)
     assert [len(settings) for _, settings in groups] == [1] * 4
     assert spec_fields.bind('sampler', spec)
-  config.sampler = 'oort(cutoff=2)'
-  with pytest.raises(ValueError, match='sampler=oort.* cutoff must lie in'):
+  for spec, message in (
+      ('oort(cutoff=2)', 'cutoff must lie in'),
+      ('oort(pacer_step=5)', 'sampler must not have pacer_step without')):
+    config.sampler = spec
+    with pytest.raises(ValueError, match=f'sampler=oort.* {message}'):
+      build_sweep.check(sweep_settings.groups(config, fields))
+  config.algorithm, config.client_fraction = 'dpsgd(graph=ring)', 1.0
+  config.sampler = 'by_size'  # Before any of the runs.
+  with pytest.raises(ValueError, match="sampler=by_size: sampler must be 'uni"):
     build_sweep.check(sweep_settings.groups(config, fields))
