@@ -96,15 +96,47 @@ def _wrong_kind(parameter: inspect.Parameter, value: Any) -> str:
       parameter.default):
     kinds = [float, Callable]  # Or what makes numbers, such as a schedule.
   if not any(_fits(kind, value, kinds) for kind in kinds):
-    shown = [x for x in kinds if float not in kinds or x not in (bool, int)]
-    wanted = ' or '.join(dict.fromkeys(map(_shown, shown))).rstrip(',')
-    if kinds == [jax.Array]:
-      wanted = 'an array'
-    return f'must be {wanted}, got {_told(value)}'
+    return f'must be {_wanted(kinds)}, got {_told(value)}'
   if _is_too_large(value) and float in kinds:
     return (f'must be a whole number of at most {checks.LARGEST}, or a float '
             f'such as 1e12, got {_told(value)}')
   return ''
+
+
+def _wanted(kinds: list[Any]) -> str:
+  """What an argument of one of these kinds must be, for errors."""
+  if kinds == [jax.Array]:
+    return 'an array'
+  shown = [x for x in kinds if float not in kinds or x not in (bool, int)]
+  return ' or '.join(dict.fromkeys(map(_shown, shown))).rstrip(',')
+
+
+def wanted(annotation: Any) -> str:
+  """What it says: 'a number or None'; '' if a function may do or it is open."""
+  kinds = _members(annotation)
+  return '' if any(map(_is_open, kinds)) else _wanted(kinds)
+
+
+def _is_open(kind: Any) -> bool:
+  """Whether it may stand for a function, or says nothing."""
+  if typing.get_origin(kind) is collections.abc.Sequence:
+    return any(_is_open(x) for y in typing.get_args(kind) for x in _members(y))
+  known = inspect.isclass(kind) or kind is None
+  return not known or kind in (Any, object, inspect.Parameter.empty)
+
+
+def makes(builder: Callable[..., Any], annotation: Any) -> bool:
+  """Whether a builder says that it returns a class that is wanted.
+
+  Args:
+    builder: a function, with its return type annotated or not.
+    annotation: of a parameter; of a list, that of its elements counts.
+  """
+  made = signature(builder).returned
+  members = [m for x in _members(annotation)
+             for m in (x, *typing.get_args(x))]
+  return inspect.isclass(made) and any(
+      inspect.isclass(m) and issubclass(made, m) for m in members)
 
 
 def _hint(parameter: inspect.Parameter, value: Any) -> str:

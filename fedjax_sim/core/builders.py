@@ -12,13 +12,14 @@ the parameter's annotation says `Callable`; elsewhere it is a call.
 
 import contextlib
 import dataclasses
+import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from fedjax_sim.core import argument_kinds, specs
-from fedjax_sim.core.namespaces import Builder, Namespace, hint, look_up
-from fedjax_sim.core.signatures import signature
+from fedjax_sim.core import argument_kinds, checks, specs
+from fedjax_sim.core.namespaces import Builder, Namespace, look_up
+from fedjax_sim.core.signatures import has_callable, signature
 
 # Of a text that an error shows beside the part that it is about.
 _LONGEST = 500
@@ -84,11 +85,14 @@ def bind(text: str, namespace: Namespace) -> AnyBound:
     ValueError: a name is unknown or an argument doesn't fit; shows near names
       and the builder's signature.
   """
-  spec = specs.parse(namespace.field, text)
+  combines = ', or several with |' if namespace.combine else ''
+  spec = specs.parse(
+      namespace.field, text, f"'{namespace.example}'{combines}",
+      namespace.builders)
   field, whole = namespace.field, specs.text_of(spec)
   with naming_whole(field, whole):
     try:
-      return _bind(spec, namespace, namespace.functions, True)
+      return _bind(spec, namespace, namespace.functions)
     except ValueError as error:  # Of a name, which may be all there is.
       told = str(error).startswith(f'{field}=') or whole.isidentifier()
       if told or len(whole) > _LONGEST:
@@ -174,16 +178,19 @@ def map_bound(function: Callable[[AnyBound], Any], value: Any) -> Any:
 
 
 def _bind(
-    spec: specs.Spec, space: Namespace, as_function: bool, outer: bool
+    spec: specs.Spec, space: Namespace, as_function: bool,
+    argument: inspect.Parameter | None = None,
 ) -> AnyBound:
+  """`bind` of a field's spec, or of one that an argument is given."""
   if isinstance(spec, specs.Chain):
     if space.combine is None:
-      raise ValueError(f'{space.field} must name one thing, it has no chains, '
+      what = space.field if argument is None else argument.name
+      raise ValueError(f'{what} must name one thing, it has no chains, '
                        f'got {specs.text_of(spec)!r}.')
-    parts = tuple(_bind(part, space, as_function, outer)
+    parts = tuple(_bind(part, space, as_function, argument)
                   for part in spec.parts)
     return BoundChain(space.field, parts, space.combine)
-  builder, is_part = look_up(spec.name, space, outer)
+  builder, is_part = look_up(spec.name, space, argument)
   if spec.bare and as_function:
     return Function(spec.name, builder)
   known = space.parts_context if is_part else space.context
@@ -193,17 +200,19 @@ def _bind(
         f'{space.field}={specs.text_of(spec)}: {name} must not be given here, '
         f'it is set by the field {space.fields[name]}.')
   about = signature(builder)
-  bind_value = lambda name, value: _bind_value(
-      value, space, about.wants_function(name))
+  # Of those that `**options` take, no more is known than the name.
+  named = lambda name: about.parameters.get(name) or inspect.Parameter(
+      name, inspect.Parameter.KEYWORD_ONLY)
   return Bound(
       space.field, spec.name, builder,
-      {name: bind_value(name, x) for name, x in arguments.items()},
-      tuple(bind_value('', x) for x in rest),
+      {name: _bind_value(x, space, named(name))
+       for name, x in arguments.items()},
+      tuple(_bind_value(x, space, about.rest) for x in rest),
       tuple(n for n in about.keywords if n in known and n not in arguments),
       tuple({*about.traceable, *space.traceable(builder),
              *getattr(builder, 'traceable', ())}),
       {} if is_part else {n: n for n in space.same} | dict(space.fields),
-      outer and not as_function)
+      argument is None and not as_function)
 
 
 def _arguments(
@@ -219,14 +228,15 @@ def _arguments(
   free = [name for name in about.positional if name not in known]
   arguments = dict(zip(free, spec.args, strict=False))
   rest = spec.args[len(free):]
-  if rest and not about.variadic:
+  if rest and about.rest is None:
     count = f'{len(free)} argument' + 's' * (len(free) != 1)
     raise wrong(f'takes {count} without a keyword, got {len(spec.args)}.')
   for name, value in spec.kwargs.items():
     if name in arguments:
       raise wrong(f'is given {name} twice.')
     if name not in about.keywords and not about.open:
-      raise wrong(f'has no argument {name!r}.{hint(name, about.keywords)}')
+      raise wrong(f'has no argument {name!r}.'
+                  f'{checks.near_hint(name, about.keywords)}')
     arguments[name] = value
   for name in about.keywords:
     needed = about.parameters[name].default is about.parameters[name].empty
@@ -236,13 +246,16 @@ def _arguments(
   return {n: arguments[n] for n in names if n in arguments}, rest
 
 
-def _bind_value(value: Any, space: Namespace, as_function: bool) -> Any:
+def _bind_value(
+    value: Any, space: Namespace, argument: inspect.Parameter
+) -> Any:
   if isinstance(value, specs.Call | specs.Chain):
-    return _bind(value, space, as_function, False)
+    is_function = has_callable(argument.annotation)
+    return _bind(value, space, is_function, argument)
   if isinstance(value, list | tuple):
-    return type(value)(_bind_value(x, space, as_function) for x in value)
+    return type(value)(_bind_value(x, space, argument) for x in value)
   if isinstance(value, dict):
-    return {k: _bind_value(x, space, as_function) for k, x in value.items()}
+    return {k: _bind_value(x, space, argument) for k, x in value.items()}
   return value
 
 
@@ -251,11 +264,8 @@ def _check_kinds(
 ) -> None:
   """ValueError if an argument is of another kind than its parameter."""
   about = signature(bound.builder)
-  several = [p for p in about.parameters.values()
-             if p.kind is p.VAR_POSITIONAL]
   pairs = [(about.parameters[name], x) for name, x in keywords.items()
-           if name in about.parameters] + [
-               (p, x) for p in several for x in rest]
+           if name in about.parameters] + [(about.rest, x) for x in rest]
   for parameter, value in pairs:
     wrong = argument_kinds.problem(parameter, value)
     if wrong:
@@ -295,8 +305,9 @@ def _of_field(bound: Bound, error: ValueError) -> _OfFieldError | None:
         if ', ' in bound.fields[name]))
     return _OfFieldError(str(error)) if found[1] in makers else None
   field = bound.fields[found[1]].split(' (')[0]
-  return _OfFieldError(f'{field}{_sentence(str(error)[found.end():])}, for '
-                       f'{bound.field}={text_of(bound)}.')
+  said, did, meant = str(error)[found.end():].partition(' Did you mean')
+  return _OfFieldError(f'{field}{_sentence(said)}, for '
+                       f'{bound.field}={text_of(bound)}.{did}{meant}')
 
 
 @contextlib.contextmanager
@@ -323,15 +334,21 @@ def blamed(field: str, text: str) -> Iterator[None]:
       raise
     ours = type(error).__module__.startswith(f'{__name__.split(".")[0]}.')
     kind = type(error) if ours else ValueError  # Callers tell ours apart.
-    raise kind(f'{field}={text}: {one_line(error)}.') from error
+    raise kind(f'{field}={text}: {_ended(error)}') from error
   except (Exception, SystemExit) as error:
     raise ValueError(f'{field}={text}: {type(error).__name__}: '
-                     f'{one_line(error)}.') from error
+                     f'{_ended(error)}') from error
 
 
 def one_line(error: Exception) -> str:
   """What an exception says, without line breaks and the last full stop."""
   return _sentence(str(error))
+
+
+def _ended(error: Exception) -> str:
+  """`one_line` with its end: a question has one."""
+  said = one_line(error)
+  return said if said.endswith('?') else f'{said}.'
 
 
 def _sentence(text: str) -> str:

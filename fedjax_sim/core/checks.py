@@ -196,11 +196,16 @@ def one_of(name: str, value: Any, valid: Iterable[str]) -> str:
   """Returns `value` if it is among `valid`, else lists the valid names."""
   valid = sorted(valid)
   if not isinstance(value, str) or value not in valid:
-    near = _near(value, valid) if isinstance(value, str) else None
-    hint = f' Did you mean {near!r}?' if near else ''
+    hint = near_hint(value, valid) if isinstance(value, str) else ''
     raise ValueError(f'{name} must be one of {", ".join(valid)}, got '
                      f'{shown(value)}.{hint}')
   return value
+
+
+def near_hint(value: str, valid: Iterable[str]) -> str:
+  """What may have been meant, the end of an error; '' if nothing is near."""
+  near = _near(value, list(valid))
+  return f' Did you mean {near!r}?' if near else ''
 
 
 def _near(value: str, valid: Sequence[str]) -> str | None:

@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from fedjax_sim.core import argument_kinds, checks
+
 Builder = Callable[..., Any]
 
 # Names that an error lists; optax has a hundred optimizers and parts of them.
@@ -31,6 +33,7 @@ class Namespace:
       those that the builder itself declares.
     same: names of the parameters that a field of the same name sets, unless a
       spec does.
+    example: a spec, for errors.
   """
 
   field: str
@@ -44,31 +47,48 @@ class Namespace:
   traceable: Callable[[Builder], Iterable[str]] = lambda builder: ()
   same: frozenset[str] = frozenset(
       {'rounds', 'num_clients', 'seed', 'data_dir', 'clients_per_round'})
+  example: str = 'ditto(lam=0.1)'
 
 
 def look_up(
-    name: str, space: Namespace, outer: bool = True
+    name: str, space: Namespace, argument: inspect.Parameter | None = None
 ) -> tuple[Builder, bool]:
   """The builder of a name, and whether it is one of `Namespace.parts`.
 
   Args:
     name: one of the namespace, or a dotted path.
     space: the namespace.
-    outer: whether `Namespace.parts` are left out.
+    argument: what the spec with this name is given to; None if it is the
+      field's own, which can't name `Namespace.parts`.
 
   Raises:
     ValueError: there is none, or a module can't be imported.
   """
   if name in space.builders:
     return space.builders[name], False
-  if not outer and name in space.parts:
+  if argument is not None and name in space.parts:
     return space.parts[name], True
   if '.' in name:
     return _imported(name, space.field), False
-  valid = sorted({*space.builders, *(() if outer else space.parts)})
+  what, valid = space.field, sorted(space.builders)
+  if argument is not None:
+    what, valid = argument.name, _fitting(space, argument.annotation)
+  if not valid:
+    kind = argument_kinds.wanted(argument.annotation)
+    raise ValueError(f'{what} must be {kind}, got the name {name}.')
   raise ValueError(
-      f'{space.field} must be one of {_listed(name, valid)}, or the dotted '
-      f'path of a function, got {name!r}.{hint(name, valid)}')
+      f'{what} must be one of {_listed(name, valid)}, or the dotted path of a '
+      f'function, got {name!r}.{checks.near_hint(name, valid)}')
+
+
+def _fitting(space: Namespace, annotation: Any) -> list[str]:
+  """Names of what an argument may be; parts if its annotation doesn't say."""
+  known = {**space.parts, **space.builders}
+  fitting = [name for name, builder in known.items()
+             if argument_kinds.makes(builder, annotation)]
+  if fitting or argument_kinds.wanted(annotation):
+    return sorted(fitting)
+  return sorted(space.parts or known)
 
 
 def _imported(path: str, field: str) -> Builder:
@@ -86,7 +106,7 @@ def _imported(path: str, field: str) -> Builder:
     for name in names[count:]:
       if not hasattr(found, name):
         raise ValueError(f'{field}={path}: {module} has no {name!r}.'
-                         f'{hint(name, dir(found))}')
+                         f'{checks.near_hint(name, dir(found))}')
       found = getattr(found, name)
     if not callable(found):
       raise ValueError(f'{field}={path} must be a function, got a '
@@ -114,9 +134,3 @@ def _listed(name: str, valid: list[str]) -> str:
     return ', '.join(valid)
   near = difflib.get_close_matches(name, valid, n=8, cutoff=0.3)
   return f'{len(valid)} names, such as {", ".join(near or valid[:8])}'
-
-
-def hint(name: str, valid: Iterable[str]) -> str:
-  """What may have been meant, the end of an error."""
-  near = difflib.get_close_matches(name, list(valid), n=1)
-  return f' Did you mean {near[0]!r}?' if near else ''

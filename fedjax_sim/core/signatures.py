@@ -21,11 +21,13 @@ class Signature:
     parameters: by name; instead of `**options: Unpack[TypedDict]` the keys.
     open: it takes any other keyword too.
     traceable: keys of such a TypedDict that may be traced.
+    returned: the annotation of what it returns.
   """
 
   parameters: Mapping[str, inspect.Parameter]
   open: bool
   traceable: tuple[str, ...]
+  returned: Any
 
   @property
   def positional(self) -> list[str]:
@@ -40,14 +42,10 @@ class Signature:
             if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
 
   @property
-  def variadic(self) -> bool:
-    """Whether it takes any number of arguments without a keyword."""
-    return any(p.kind is p.VAR_POSITIONAL for p in self.parameters.values())
-
-  def wants_function(self, name: str) -> bool:
-    """Whether a parameter's annotation has `Callable` in it."""
-    return name in self.parameters and _has_callable(
-        self.parameters[name].annotation)
+  def rest(self) -> inspect.Parameter | None:
+    """The parameter `*args`, if there is one."""
+    return next((p for p in self.parameters.values()
+                 if p.kind is p.VAR_POSITIONAL), None)
 
   def accepts(self, name: str, kind: type) -> bool:
     """Whether a parameter's annotation is a type, or has it in a union."""
@@ -70,11 +68,11 @@ class Signature:
 def signature(builder: Callable[..., Any]) -> Signature:
   """Reads a builder's signature."""
   try:
-    parameters = inspect.signature(builder, eval_str=True).parameters
+    read = inspect.signature(builder, eval_str=True)
   except _UNKNOWN:
-    parameters = inspect.signature(builder).parameters
+    read = inspect.signature(builder)
   found, is_open, traceable = {}, False, ()
-  for name, parameter in parameters.items():
+  for name, parameter in read.parameters.items():
     if parameter.kind is not parameter.VAR_KEYWORD:
       found[name] = parameter
       continue
@@ -84,7 +82,7 @@ def signature(builder: Callable[..., Any]) -> Signature:
       found |= {key: p for key, p in _of_options(options).items()
                 if key not in found}
       traceable = getattr(options, 'traceable', ())
-  return Signature(found, is_open, traceable)
+  return Signature(found, is_open, traceable, read.return_annotation)
 
 
 def _options(annotation: Any) -> Any:
@@ -112,8 +110,9 @@ def _shown(parameter: inspect.Parameter) -> str:
   return f'{parameter.name}={default}'
 
 
-def _has_callable(annotation: Any) -> bool:
+def has_callable(annotation: Any) -> bool:
+  """Whether an annotation has `Callable` in it."""
   if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-    return any(map(_has_callable, typing.get_args(annotation)))
+    return any(map(has_callable, typing.get_args(annotation)))
   return annotation is Callable or (
       typing.get_origin(annotation) is collections.abc.Callable)

@@ -12,14 +12,18 @@ evaluated; `core/builders.py` does the rest.
 import ast
 import dataclasses
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
+from keyword import kwlist
 from typing import Any, TypeVar
 
 from fedjax_sim.core import checks
 
 _MOST_PARTS = 100
 _DEEPEST = 20
-_EXAMPLE = "a name or a call such as 'ditto(lam=0.1)', or several with |"
+_EXAMPLE = "'ditto(lam=0.1)', or several with |"
+# Not those that are values.
+_KEYWORDS = frozenset(kwlist) - {'True', 'False', 'None'}
 
 Decorated = TypeVar('Decorated', bound=Callable[..., Any])
 
@@ -71,12 +75,16 @@ def traceable(*names: str) -> Callable[[Decorated], Decorated]:
   return decorate
 
 
-def parse(field: str, text: str) -> Spec:
+def parse(
+    field: str, text: str, example: str = _EXAMPLE, names: Iterable[str] = ()
+) -> Spec:
   """Reads a spec.
 
   Args:
     field: what holds the text, for errors.
     text: such as 'ditto(lam=0.1)'.
+    example: what a text of this field looks like, for errors.
+    names: that it may begin with, for errors.
 
   Raises:
     ValueError: the text is no spec; says where, and what one looks like.
@@ -88,9 +96,11 @@ def parse(field: str, text: str) -> Spec:
       raise _NotASpecError('the field may not be empty')
     return _spec(_parsed(text.strip()))
   except (SyntaxError, ValueError, _NotASpecError) as error:
-    why = error.msg if isinstance(error, SyntaxError) else error
-    raise ValueError(f'{field} must be {_EXAMPLE}, got '
-                     f'{checks.shown(text)}: {why}.') from error
+    why = f'{error}.'
+    if isinstance(error, SyntaxError):
+      why = _keyword_in(text, names) or f'{error.msg}.'
+    raise ValueError(f'{field} must be a name or a call such as {example}, got '
+                     f'{checks.shown(text)}: {why}') from error
 
 
 def split(text: str, separator: str = ',') -> list[str]:
@@ -138,6 +148,17 @@ def text_of(value: Any) -> str:
     return '{' + ', '.join(
         f'{key!r}: {text_of(x)}' for key, x in value.items()) + '}'
   return repr(value)
+
+
+def _keyword_in(text: str, names: Iterable[str]) -> str:
+  """What is said of a keyword of Python that stands for a name; or ''."""
+  unquoted = re.sub(r'"[^"]*"|\'[^\']*\'', '""', text)
+  for found in re.finditer(r'(\w+)\s*(=?)', unquoted):
+    word, is_argument = found.groups()
+    if word in _KEYWORDS:
+      near = '' if is_argument else checks.near_hint(word, names)
+      return f'{word!r} is a keyword of Python and cannot be a name.{near}'
+  return ''
 
 
 class _NotASpecError(Exception):

@@ -5,6 +5,7 @@ Names are those of the public builders of a folder: whatever
 type can be named, so a new builder needs no edit here.
 """
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -67,6 +68,18 @@ _KINDS = {
     'reduce': Reducer, 'aggregate': Aggregator,
     'systems': systems.Population, 'reporting': systems.Reporting}
 
+# Of each field a spec, for errors.
+EXAMPLES = {
+    'dataset': 'mnist', 'partition': 'shards(2)', 'model': 'mnist_2nn',
+    'loss': 'cross_entropy', 'metrics': 'accuracy',
+    'sampler': 'power_of_choice(candidates=20)', 'algorithm': 'ditto(lam=0.1)',
+    'restrict': 'federated_dropout(0.5)',
+    'client_optimizer': 'sgd(momentum=0.9)',
+    'server_optimizer': 'sgd(momentum=0.9)', 'uplink': 'clip(1.0)',
+    'downlink': 'clip(1.0)', 'reduce': 'median', 'aggregate': 'masked_mean',
+    'systems': 'lognormal(speed_ratio=10.0)',
+    'reporting': 'window(over_selection=1.3)'}
+
 _OPTAX_TRACEABLE = ('learning_rate', 'momentum', 'b1', 'b2', 'eps', 'decay',
                     'weight_decay', 'max_norm', 'max_delta')
 
@@ -121,7 +134,8 @@ def _optax_traceable(builder: Builder) -> tuple[str, ...]:
 @functools.cache
 def spaces() -> Mapping[str, Namespace]:
   """Field -> what its specs may name."""
-  return {space.field: space for space in (
+  return {space.field: dataclasses.replace(
+      space, example=EXAMPLES[space.field]) for space in (
       *_spaces_of_data(), *_spaces_of_models(), *_spaces_of_algorithms(),
       *_spaces_of_messages(), *_spaces_of_systems())}
 

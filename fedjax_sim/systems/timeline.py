@@ -239,9 +239,10 @@ def _check_over_selection(reporting: Reporting, sampler: Sampler) -> None:
         f"sampler's {selector.candidates} candidates, got "
         f'{reporting.over_selection}.')
   if reporting.over_selection > 1 and reporting.chosen(wanted) > count:
+    most = np.floor(1000 * count / wanted) / 1000  # Rounded up is refused.
     raise ValueError(
-        f'over_selection must be at most {count} / {wanted}, the number of '
-        'clients over that of the reports that a round wants, got '
+        f'over_selection must be at most {most:g}, since a round wants '
+        f'{wanted} reports and there are {count} clients, got '
         f'{reporting.over_selection}.')
 
 

@@ -45,6 +45,11 @@ def kinds(*optimizers: optax.GradientTransformation, count: int = 1,
   return optimizers, count, flag, text, rate, loss
 
 
+def chosen(optimizer: optax.GradientTransformation | None = None,
+           ) -> optax.GradientTransformation:
+  return optimizer or optax.identity()
+
+
 def unsaid(eps=1e-6, sizes: int | list[int] = 3, mode: Literal['a'] = 'a'):
   return eps, sizes, mode
 
@@ -76,7 +81,7 @@ CONTEXT = {'model': 'M', 'seed': 5, 'labels': [0], 'num_clients': 3}
 SPACE = namespaces.Namespace(
     'algorithm', {f.__name__: f for f in (
         ditto, shards, clip, apply, alone, several, delayed, broken, kinds,
-        unsaid)},
+        unsaid, chosen)},
     context=frozenset(CONTEXT), parts={
         'twice': twice, 'sgd': optax.sgd, 'max_of': max_of},
     fields={'labels': 'data'},
@@ -115,6 +120,8 @@ def test_text_is_read_and_written(text, canonical):
     ('a' + ' | a' * 9000, 'more than 100 parts'),
     ('a(', 'never closed'), ('a b', 'invalid syntax'),
     ('3', "'3' is neither"), ('a + b', "'a \\+ b' is neither"),
+    ('async(x=1)', "'async' is a keyword of Python and cannot be a name"),
+    ('a("in", lambda=1)', "'lambda' is a keyword"),
     ('a(x=1, x=2)', 'x is given twice'), ('a(**b)', r'\*\* is not'),
     ('a(*b)', 'neither'), ('a()()', 'no name'), ('a(lambda: 1)', 'neither'),
     ('a[0]', 'neither'), ('a(1e999)', 'no finite number'), ('a(b"x")', 'b.x')])
@@ -170,7 +177,10 @@ def test_spellings_have_one_canonical_text():
     ('shards(2, per_client=2)', 'is given per_client twice'),
     ('clip(0)', r'algorithm=clip\(bound=0\): bound must be positive'),
     ('ditto(lam=clipp(1))',
-     r"^algorithm=ditto\(lam=clipp\(1\)\): algorithm must be .*'clip'"),
+     r'^algorithm=ditto\(lam=clipp\(1\)\): lam must be a number, got .* clipp'),
+    ('ditto(lam=1, inner=clipp(1))', "inner must be one of .*'clip'"),
+    ('chosen(sgdd(0.1))',
+     r"\): optimizer must be one of chosen, sgd, or .* Did you mean 'sgd'\?$"),
     ('alone | ditto', r'^algorithm=alone \| ditto: ditto: ditto needs lam'),
     ('ditto(lam=1) | dito(2)',
      r'^algorithm=ditto\(lam=1\) \| dito\(2\): algorithm must be one of')])

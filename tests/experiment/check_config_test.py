@@ -4,6 +4,7 @@ import pytest
 
 from configs import default
 from fedjax_sim.core import compilation
+from fedjax_sim.experiment import spec_fields
 from fedjax_sim.experiment.check_config import validate
 
 
@@ -29,6 +30,13 @@ def config_of(**changes):
     ({'algorithm': 'ditto(lamb=1)'}, "Did you mean 'lam'"),
     ({'algorithm': 'fedavg(proximl=1)'}, "Did you mean 'proximal'"),
     ({'algorithm': ''}, 'algorithm must be a name or a call'),
+    ({'algorithm': 'dpsgd(graph=rng)'},
+     r"\): graph must be one of complete, .*, torus, .*'ring'\?$"),
+    ({'algorithm': 'fedbuff(staleness=poly(0.5))'},
+     "staleness must be one of constant, hinge, polynomial, .*'polynomial'"),
+    ({'reporting': 'async(concurrency=10)'},
+     r"such as 'window\(.*\)', got .*: 'async' is .*'asynchronous'\?$"),
+    ({'reporting': 'window(late=drop)'}, 'late must be text, got the name'),
     ({'client_optimizer': 'adam(0.01)'}, 'the field client_lr'),
     ({'client_optimizer': 'fedadam'},
      'client_optimizer must be one of [0-9]+ names, such as adam'),
@@ -96,3 +104,8 @@ def test_an_unknown_word_for_cuda_graphs_is_told_before_data_is_read(
   monkeypatch.setenv(compilation.GRAPHS_VARIABLE, 'none')
   with pytest.raises(ValueError, match='^FEDJAX_SIM_CUDA_GRAPHS must be'):
     validate(default.get_config())
+
+
+def test_the_examples_that_errors_show_are_specs():
+  for field, text in spec_fields.EXAMPLES.items():
+    assert spec_fields.bind(field, text) is not None
