@@ -71,8 +71,8 @@ def discounted(aggregator: Aggregator, staleness: Staleness) -> Aggregator:
   """The aggregator, with each message's update times s(lag) on the server.
 
   The weights stay as they are. So of the weighted mean it makes sum_k weight_k
-  s(lag_k) update_k / sum_k weight_k: late reports count less, and the others no
-  more for it.
+  s(lag_k) update_k / sum_k weight_k: late reports count less, and
+  the others' weights are not raised to make up for it.
 
   Raises:
     ValueError: when used, messages are whole numbers, such as masked ones.
