@@ -77,7 +77,7 @@ def hierfavg(
     edges: int | Sequence[int],
     kappa2: int,
     assign: str = 'round_robin',
-    edge_seed: int = 0,
+    edge_seed: int | None = None,
     num_clients: int | None = None,
     cloud_seconds: float = 0.0,
     aggregator: Aggregator | None = None,
@@ -95,7 +95,7 @@ def hierfavg(
       client k is of edge k mod K; 'contiguous': the first N / K clients are of
       edge 0, and so on; 'random': by `edge_seed`, the same for all runs. Edges
       have equally many clients, up to one.
-    edge_seed: of 'random'.
+    edge_seed: of 'random' alone; None for 0.
     num_clients: N, which 'contiguous' and 'random' need.
     cloud_seconds: what an average of the cloud adds to a round in simulated
       time: models go from edges to the cloud and back.
@@ -114,6 +114,7 @@ def hierfavg(
   checks.positive_int('kappa2', kappa2)
   checks.one_of('assign', assign, ASSIGNMENTS)
   checks.non_negative('cloud_seconds', cloud_seconds)
+  _check_seed(edges, assign, edge_seed)
   count, edge_of, made_for = _edges(edges, assign, edge_seed, num_clients)
   train = local_training(model, client_optimizer, **training)
 
@@ -165,11 +166,30 @@ def hierfavg(
       edges=Edges(count, kappa2, cloud_seconds), num_clients=made_for)
 
 
+def _check_seed(
+    edges: int | Sequence[int], assign: str, seed: int | None
+) -> None:
+  """ValueError for a seed, or a way to assign, that nothing is left to."""
+  if np.ndim(edges) and assign != 'round_robin':
+    raise ValueError("assign must be left out where edges lists each client's "
+                     f'edge, got {assign!r}.')
+  if seed is None:
+    return
+  checks.at_least('edge_seed', seed, 0, None)
+  if assign != 'random':
+    raise ValueError("edge_seed must be left out unless assign='random', got "
+                     f'{seed} with {assign!r}.')
+
+
 def _edges(
-    edges: int | Sequence[int], assign: str, seed: int, num_clients: int | None
+    edges: int | Sequence[int], assign: str, seed: int | None,
+    num_clients: int | None,
 ) -> tuple[int, Callable[[jax.Array], jax.Array], int | None]:
   """K, `(client) -> edge`, and N if that must be so."""
   if np.ndim(edges):
+    if num_clients not in (None, len(edges)):
+      raise ValueError(f'edges must list the edge of each of {num_clients} '
+                       f'clients, got {len(edges)}.')
     return _given(np.asarray(edges))
   checks.positive_int('edges', edges)
   if num_clients is not None and edges > num_clients:
@@ -182,7 +202,7 @@ def _edges(
                      'clients in the federation.')
   place = np.arange(num_clients)
   if assign == 'random':
-    place = np.random.default_rng(seed).permutation(num_clients)
+    place = np.random.default_rng(seed or 0).permutation(num_clients)
   return _given(place * edges // num_clients)
 
 

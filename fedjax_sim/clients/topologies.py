@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fedjax_sim.clients import matrix_files
 from fedjax_sim.core import argument_kinds, checks, mixing
 from fedjax_sim.core.mixing import Graph
 
@@ -50,14 +51,15 @@ def torus(rows: int | None = None) -> Graph:
       at least two rows and columns.
   """
   if rows is not None:
-    checks.positive_int('rows', rows)
+    checks.at_least('rows', rows, 2)
 
   def make(n: int) -> np.ndarray:
     high = rows or max(r for r in range(1, math.isqrt(n) + 1) if n % r == 0)
     if n % high or not 1 < high < n:
-      raise ValueError(
-          'graph must be of rows * columns clients to be a torus, both above '
-          f'1, got rows={rows} and {n} clients.')
+      reason = (f'{n} clients are not, whatever the rows' if rows is None
+                else f'{n} clients in {rows} rows are not')
+      raise ValueError('graph must be of rows * columns clients to be a torus, '
+                       f'both above 1, which {reason}.')
     place = np.arange(n).reshape(high, -1)
     found = np.zeros((n, n), bool)
     for axis in (0, 1):
@@ -109,10 +111,11 @@ def given(neighbours: Sequence[Sequence[int]] | np.ndarray | str) -> Graph:
   Raises:
     ValueError: it is something else, or not connected.
   """
-  found = _read('neighbours', neighbours)
-  if not np.isin(found, (0, 1)).all() or np.diag(found).any():
-    raise ValueError('neighbours must be 0 or 1, and 0 on the diagonal, got '
-                     f'{checks.shown(neighbours)}.')
+  found = matrix_files.read('neighbours', neighbours)
+  valid = np.where(np.eye(len(found), dtype=bool), found == 0,
+                   np.isin(found, (0, 1)))
+  matrix_files.check_entries('neighbours', found, valid,
+                             'be 0 or 1, and 0 on the diagonal')
   return _fixed('given', 'neighbours', found.astype(bool))
 
 
@@ -124,13 +127,23 @@ def weighted(weights: Sequence[Sequence[float]] | np.ndarray | str) -> Graph:
       one; or the path of a .npy file with it.
 
   Raises:
-    ValueError: it is something else, or its graph is not connected.
+    ValueError: it is something else, its graph is not connected, or with these
+      weights models never agree.
   """
-  found = _read('weights', weights).astype(np.float64)
-  if (found < 0).any() or np.abs(found.sum(axis=1) - 1).max() > 1e-6:
-    raise ValueError('weights must not be negative, and each row add up to 1, '
-                     f'got {checks.shown(weights)}.')
-  return _fixed('weighted', 'weights', found)
+  found = matrix_files.read('weights', weights).astype(np.float64)
+  matrix_files.check_entries('weights', found, found >= 0, 'not be negative')
+  sums = found.sum(axis=1)
+  row = int(np.argmax(np.abs(sums - 1)))
+  if abs(sums[row] - 1) > 1e-6:
+    raise ValueError('weights must have rows that add up to 1, got '
+                     f'{sums[row]:.7g} in row {row}.')
+  graph = _fixed('weighted', 'weights', found)
+  if mixing.is_two_sided(found != 0):
+    raise ValueError(
+        'weights must let models agree, which they never do where clients only '
+        'weigh those of another group, and these only them: the spectral gap '
+        'is 0. Some must weigh themselves too, as in (W + identity) / 2.')
+  return graph
 
 
 def _circulant(n: int, degree: int) -> np.ndarray:
@@ -156,24 +169,14 @@ def _swap_edges(found: np.ndarray, rng: np.random.Generator) -> None:
     edges[i], edges[j] = (a, d), (c, b)
 
 
-def _read(name: str, value: Sequence | np.ndarray | str) -> np.ndarray:
-  """A symmetric array [N, N]."""
-  if isinstance(value, str):
-    value = np.load(value, allow_pickle=False)
-  found = np.asarray(value)
-  square = found.ndim == 2 and found.shape[0] == found.shape[1] > 0
-  if not square or found.dtype.kind not in 'biuf' or not np.allclose(
-      found, found.T, rtol=0, atol=1e-6):
-    raise ValueError(f'{name} must be a symmetric array of numbers [N, N], got '
-                     f'{checks.shown(value)}.')
-  return found
-
-
 def _fixed(name: str, argument: str, matrix: np.ndarray) -> Graph:
   """The graph of these clients."""
-  if not mixing.is_connected(matrix != 0):
-    raise ValueError(f'{argument} must be of a connected graph, in which there '
-                     'is a way from each client to each.')
+  reached = mixing.reached(matrix != 0)
+  if not reached.all():
+    raise ValueError(
+        f'{argument} must be of a connected graph, in which there is a way '
+        'from each client to each, got none from 0 to '
+        f'{np.argmin(reached)}.')
 
   def make(n: int) -> np.ndarray:
     if n != len(matrix):

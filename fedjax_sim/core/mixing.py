@@ -63,10 +63,28 @@ def spectral_gap(weights: np.ndarray) -> float:
 
 def is_connected(linked: np.ndarray) -> bool:
   """Whether there is a way from each to each, of bool [N, N]."""
-  reached = np.zeros(len(linked), bool)
-  reached[0] = True
-  front = reached
+  return bool(reached(linked).all())
+
+
+def is_two_sided(linked: np.ndarray) -> bool:
+  """Whether each link goes from one half of a connected graph to the other.
+
+  Nobody is linked to itself then. Averages only swap what the halves have, so
+  the spectral gap is 0, and models never agree.
+
+  Args:
+    linked: bool [N, N], symmetric; on the diagonal, who weighs itself.
+  """
+  steps = linked.astype(np.float32)
+  return not is_connected(steps @ steps > 0)
+
+
+def reached(linked: np.ndarray) -> np.ndarray:
+  """bool [N]: to whom there is a way from the first, of bool [N, N]."""
+  found = np.zeros(len(linked), bool)
+  found[0] = True
+  front = found
   while front.any():
-    front = linked[front].any(axis=0) & ~reached
-    reached = reached | front
-  return bool(reached.all())
+    front = linked[front].any(axis=0) & ~found
+    found = found | front
+  return found

@@ -36,6 +36,9 @@ from fedjax_sim.data.selector import (
 
 # Of the utilities that are known; larger ones are taken for outliers.
 _CLIPPED_AT = 95
+# Arguments that do nothing where rounds take no time, and their defaults.
+_OF_TIME = {'alpha': 2.0, 'preferred': None, 'pacer_step': None,
+            'pacer_window': 20}
 
 
 class Memory(NamedTuple):
@@ -76,15 +79,17 @@ class _Rule(NamedTuple):
 def oort(
     sizes: np.ndarray, clients_per_round: int, seed: int, *,
     exploration: float = 0.9, exploration_decay: float = 0.98,
-    least_exploration: float = 0.2, alpha: float = 2.0, cutoff: float = 0.95,
+    least_exploration: float = 0.2, alpha: float = _OF_TIME['alpha'],
+    cutoff: float = 0.95,
     preferred: float | None = None, pacer_step: float | None = None,
-    pacer_window: int = 20, most_rounds: int | None = None,
-    normalize: bool = False,
+    pacer_window: int = _OF_TIME['pacer_window'],
+    most_rounds: int | None = None, normalize: bool = False,
 ) -> Sampler:
   """Guided selection, with the paper's defaults where it names any.
 
   Where rounds take no time the system's part is left out: no T, no pacer, and
-  unknown clients are drawn all alike.
+  unknown clients are drawn all alike. `alpha`, `preferred`, `pacer_step` and
+  `pacer_window` are refused there, unless they are the defaults.
 
   Args:
     sizes: int [N], examples of each client; one without any never takes part.
@@ -92,7 +97,7 @@ def oort(
     seed: whole number from 0 to 2**64 - 1.
     exploration: epsilon of the first round, in [0, 1].
     exploration_decay: its factor from round to round, in (0, 1].
-    least_exploration: where that ends.
+    least_exploration: where that ends, at most `exploration`.
     alpha: how much slow clients lose; 0 for nothing.
     cutoff: c, in [0, 1].
     preferred: T of the first round, in seconds; None for the median of the
@@ -141,9 +146,12 @@ def oort(
 
   settings = f'oort({dict(rule._asdict())}, seed={seed})'
   made = Selector(init=init, choose=choose, learn=learn, settings=settings,
-                  hears='squares')
+                  hears='squares', of_time=tuple(
+                      name for name, default in _OF_TIME.items()
+                      if getattr(rule, name) != default))
   return Sampler(
-      knowing_nothing(made, count), count, len(sizes), selector=made)
+      knowing_nothing(made, count), count, len(sizes), selector=made,
+      prefers=True)
 
 
 def values(
@@ -243,6 +251,11 @@ def _check(rule: _Rule) -> None:
   """ValueError for an argument out of range."""
   for name in ('exploration', 'least_exploration', 'cutoff'):
     checks.fraction(name, getattr(rule, name))
+  if rule.exploration < rule.least_exploration:
+    raise ValueError(
+        'exploration must be at least least_exploration = '
+        f'{rule.least_exploration}, with which it ends, got '
+        f'{rule.exploration}.')
   checks.share('exploration_decay', rule.exploration_decay)
   checks.non_negative('alpha', rule.alpha)
   for name in ('preferred', 'pacer_step'):

@@ -95,7 +95,8 @@ def power_of_choice(
       candidates=0 if is_stale else candidates, batch_size=batch_size,
       share=measuring)
   return Sampler(
-      knowing_nothing(made, count), count, len(sizes), selector=made)
+      knowing_nothing(made, count), count, len(sizes), selector=made,
+      prefers=True)
 
 
 def _check(

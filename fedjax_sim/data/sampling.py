@@ -32,6 +32,8 @@ class Sampler(NamedTuple):
       they need, or only some, ask for.
     selector: chooses by losses; `sample` is then whom it would choose knowing
       nothing. None for who depends on seed and round alone.
+    prefers: whether some clients are chosen more often than others, so that it
+      has nothing to do where all take part.
   """
 
   sample: Callable[[int], np.ndarray]
@@ -39,6 +41,7 @@ class Sampler(NamedTuple):
   num_clients: int
   among: Callable[[int, np.ndarray | None, int], np.ndarray] | None = None
   selector: Selector | None = None
+  prefers: bool = False
 
 
 def uniform(num_clients: int, clients_per_round: int, seed: int) -> Sampler:
@@ -111,7 +114,7 @@ def by_size(
     return (drawn if clients is None else clients[drawn]).astype(np.int32)
 
   return Sampler(lambda round_number: among(round_number, None, cohort), cohort,
-                 len(sizes), among)
+                 len(sizes), among, prefers=True)
 
 
 def cohort_size(

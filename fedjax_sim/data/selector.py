@@ -66,6 +66,8 @@ class Selector(NamedTuple):
     batch_size: examples of a client on which they are; None for all.
     share: what measuring on all examples takes, of the time of a client's local
       steps in a round.
+    of_time: arguments that were given, such as 'pacer_step', and have an effect
+      only where rounds take time.
   """
 
   init: Callable[[], Any]
@@ -76,6 +78,7 @@ class Selector(NamedTuple):
   candidates: int = 0
   batch_size: int | None = None
   share: float = 0.0
+  of_time: tuple[str, ...] = ()
 
 
 def by_losses(builder: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,6 +12,7 @@ from fedjax_sim.experiment import (
   closing_time,
   headline,
   metrics,
+  selection_told,
   topology_told,
 )
 from fedjax_sim.simulation.records import DivergenceError, Record
@@ -187,7 +188,7 @@ def closing_fields(
     known = _values(records, name)
     if len(known) == len(records):
       fields[name.replace('_', ' ')] = least + byte_text(sum(known))
-  return fields
+  return fields | selection_told.closing(records, byte_text)
 
 
 def clients_field(

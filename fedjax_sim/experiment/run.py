@@ -222,7 +222,7 @@ def _header(
   variables = jax.eval_shape(simulation.algorithm.evaluated, state.server)
   device = jax.devices()[0]
   sizes = partition_lib.summary(experiment.partition, experiment.labels)
-  sampler = '' if config.sampler == 'uniform' else f' by {config.sampler}'
+  sampler = '' if config.sampler == 'uniform' else f', sampler {config.sampler}'
   if not simulation.looks_ahead:
     sampler += ', a dispatch each'
   local = 'B = infinity' if config.full_batch else f'B = {config.batch_size}'

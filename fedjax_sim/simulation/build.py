@@ -101,7 +101,8 @@ def build(
   asynchronous.check(algorithm, systems, sampler.max_cohort)
   asynchronous.check_memory(
       model, algorithm, systems, sampler.max_cohort, train)
-  check_topology.check(algorithm, train.num_clients, sampler.max_cohort)
+  check_topology.check(algorithm, train.num_clients, sampler.max_cohort,
+                       sampler, systems is not None)
   timeline, wanted = None, sampler.max_cohort
   if sampler.selector is not None:
     _check_selector(sampler.selector, train, systems, examples)
@@ -188,6 +189,10 @@ def _check_selector(
     examples: str,
 ) -> None:
   """ValueError for what can't go together with a choice by losses."""
+  if systems is None and selector.of_time:
+    raise ValueError(
+        f'sampler must not have {" or ".join(selector.of_time)} without '
+        'systems, since rounds take no time then.')
   if systems is not None and systems.reporting.asynchrony is not None:
     raise ValueError(
         'reporting must have rounds beside a sampler that chooses by losses, '

@@ -297,7 +297,8 @@ def build(
     cohort_size = min(systems.reporting.chosen(cohort_size),
                       max(cohort_size, federations[0].num_clients))
   check_topology.check(
-      make_algorithm(**example), federations[0].num_clients, wanted)
+      make_algorithm(**example), federations[0].num_clients, wanted,
+      make_sampler and make_sampler(0), systems is not None)
   if lanes == 'auto':
     lanes = 1 if cpu else cohort_size
   lanes = min(lanes, cohort_size)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from fedjax_sim.core import frozen, trees
+from fedjax_sim.core import frozen, precision, trees
 from fedjax_sim.core.topology import Edges
 from fedjax_sim.core.types import FederatedAlgorithm, PyTree, Variables
 from fedjax_sim.simulation import gossip
@@ -78,7 +78,9 @@ def per_client(
 def _of_edges(
     edges: Edges, size: int, record: Mapping[str, Any]
 ) -> dict[str, float]:
-  """Bytes between edges and the cloud: a model each way, in its rounds.
+  """Bytes between edges and the cloud, in its rounds.
+
+  A model each way, and up the weight of what has reported to the edge.
 
   Args:
     edges: how many, and how often.
@@ -86,8 +88,9 @@ def _of_edges(
     record: of a round. In a failed one the cloud does nothing.
   """
   talks = record['round'] % edges.every == 0 and not record.get('failed')
-  total = edges.count * size if talks else 0
-  return {'bytes_edge_up': total, 'bytes_edge_down': total}
+  count = edges.count if talks else 0
+  return {'bytes_edge_up': count * (size + precision.scalar().itemsize),
+          'bytes_edge_down': count * size}
 
 
 def read_walk(

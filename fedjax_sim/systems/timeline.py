@@ -234,9 +234,10 @@ def _check_over_selection(reporting: Reporting, sampler: Sampler) -> None:
   if selector is not None and selector.candidates and (
       selector.candidates < chosen):
     raise ValueError(
-        f'over_selection must not choose more clients, {chosen}, than the '
-        f"sampler's {selector.candidates} candidates, got "
-        f'{reporting.over_selection}.')
+        f'reporting must choose at most the {selector.candidates} candidates '
+        f'of the sampler, got over_selection = {reporting.over_selection}, '
+        f'which chooses {chosen}. Lower it, or give the sampler more '
+        'candidates.')
   if reporting.over_selection > 1 and reporting.chosen(wanted) > count:
     most = np.floor(1000 * count / wanted) / 1000  # Rounded up is refused.
     raise ValueError(

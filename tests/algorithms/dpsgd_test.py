@@ -4,7 +4,7 @@ import optax
 import pytest
 from jax import numpy as jnp
 
-from fedjax_sim import algorithms, simulate, systems, topologies
+from fedjax_sim import algorithms, data, simulate, systems, topologies
 from fedjax_sim.core import mixing
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import federate
@@ -182,6 +182,9 @@ def test_a_client_is_evaluated_with_its_own_model():
      "client_state must be 'device'"),
     ({'client_fraction': 1.0, 'systems': systems.identical(
         failures=systems.failures(training=0.1))}, 'systems must not lose'),
+    ({'client_fraction': 1.0, 'sampler': 'by_size'},
+     "sampler must be 'uniform' where clients gossip"),
+    ({'sampler': data.oort(DATA.sizes, N, 0)}, "sampler must be 'uniform'"),
 ])
 def test_what_does_not_fit_a_graph_is_refused(options, message):
   with pytest.raises(ValueError, match=message):

@@ -146,8 +146,9 @@ def test_the_two_kinds_of_traffic_are_counted_apart():
   # Besides the model: round and edge; the weight and the edge.
   assert {(r['bytes_down'], r['bytes_up']) for r in records} == {
       (3 * (model + 8),) * 2}
-  for name in ('bytes_edge_up', 'bytes_edge_down'):
-    assert [r[name] for r in records] == [0, 2 * model, 0, 2 * model, 0]
+  for name, each in (('bytes_edge_up', model + 4),  # With the edge's weight.
+                     ('bytes_edge_down', model)):
+    assert [r[name] for r in records] == [0, 2 * each, 0, 2 * each, 0]
 
 
 def test_the_cloud_takes_simulated_time():
@@ -182,10 +183,20 @@ def test_a_failed_round_is_none_of_the_cloud_s():
     ({'edges': 2, 'kappa2': 1, 'assign': 'random'}, 'needs num_clients'),
     ({'edges': [0, 2], 'kappa2': 1}, 'none of edge 1'),
     ({'edges': [0.5, 1], 'kappa2': 1}, 'edges must be a number'),
+    ({'edges': [0, 1], 'kappa2': 1, 'num_clients': 5},
+     'edges must list the edge of each of 5 clients, got 2'),
+    ({'edges': 2, 'kappa2': 1, 'edge_seed': 3}, 'edge_seed must be left out'),
+    ({'edges': [0, 1], 'kappa2': 1, 'assign': 'random'}, 'assign must be left'),
 ])
 def test_bad_arguments(options, message):
   with pytest.raises(ValueError, match=message):
     hierfavg(**options)
+
+
+def test_time_of_the_cloud_where_there_is_none_is_refused():
+  with pytest.raises(ValueError, match='cloud_seconds without systems'):
+    simulate(MODEL, hierfavg(edges=2, kappa2=1, cloud_seconds=5.0), DATA,
+             rounds=1, client_fraction=1.0)
 
 
 def test_edges_of_other_clients_are_refused():

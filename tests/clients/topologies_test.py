@@ -71,18 +71,55 @@ def test_graphs_of_one_s_own(tmp_path):
       mixing.matrix(topologies.weighted(lazy), 3), lazy)
 
 
+# A square whose clients weigh their two neighbours, and not themselves.
+SQUARE = np.roll(np.eye(4), 1, 0) / 2 + np.roll(np.eye(4), -1, 0) / 2
+
+
+def test_models_agree_unless_the_graph_is_two_sided():
+  assert mixing.spectral_gap(SQUARE) == pytest.approx(0)
+  lazy = (SQUARE + np.eye(4)) / 2
+  assert mixing.spectral_gap(mixing.matrix(topologies.weighted(lazy), 4)) > 0
+  triangle = (1 - np.eye(3)) / 2  # Has no two sides.
+  assert topologies.weighted(triangle).make(3).shape == (3, 3)
+
+
+@pytest.mark.parametrize('written, message', [
+    (None, "'.*/graph.npy', which can't be read: No such file"),
+    (b'0 1\n1 0\n', 'as numpy.save writes it, which .* is not'),
+    (b'PK\x03\x04', 'as numpy.save writes it, which .* is not'),
+])
+def test_files_that_hold_no_matrix(tmp_path, written, message):
+  path = tmp_path / 'graph.npy'
+  if written:
+    path.write_bytes(written)
+  with pytest.raises(ValueError, match=f'^neighbours must .*{message}') as info:
+    topologies.given(str(path))
+  assert 'pickle' not in str(info.value)
+
+
 @pytest.mark.parametrize('make, message', [
-    (lambda: topologies.given([[0, 1], [0, 0]]), 'neighbours must be a symm'),
-    (lambda: topologies.given([[1, 1], [1, 0]]), 'neighbours must be 0 or 1'),
-    (lambda: topologies.given(np.zeros((2, 2))), 'neighbours must be of a con'),
-    (lambda: topologies.given(np.eye(2)[0]), 'neighbours must be a symm'),
-    (lambda: topologies.weighted([[0.5, 0.4], [0.4, 0.6]]), 'add up to 1'),
-    (lambda: topologies.weighted([[2, -1], [-1, 2]]), 'must not be negative'),
+    (lambda: topologies.given([[0, 1], [0, 0]]),
+     'neighbours must be symmetric, got 1 in row 0, column 1, and 0 in row 1'),
+    (lambda: topologies.given([[0, 1], [1, 1]]),
+     'neighbours must be 0 or 1.* got 1 in row 1, column 1'),
+    (lambda: topologies.given([[0, 2], [2, 0]]), '0 or 1.* got 2 in row 0'),
+    (lambda: topologies.given(np.kron(np.eye(2), [[0, 1], [1, 0]])),
+     'neighbours must be of a connected graph, .* got none from 0 to 2'),
+    (lambda: topologies.given(np.eye(2)[0]), r'neighbours must .*float64 \[2'),
+    (lambda: topologies.given([[0, 1], [1]]), 'neighbours must be a symm'),
+    (lambda: topologies.weighted([[0.5, np.nan], [0.5, 0.5]]),
+     'weights must be finite, got nan in row 0, column 1'),
+    (lambda: topologies.weighted([[0.5, 0.5], [0.5, 0.6]]),
+     'weights must have rows that add up to 1, got 1.1 in row 1'),
+    (lambda: topologies.weighted([[2, -1], [-1, 2]]),
+     'weights must not be negative, got -1.0 in row 0, column 1'),
+    (lambda: topologies.weighted([[0, 1], [1, 0]]), 'weights must let models'),
+    (lambda: topologies.weighted(SQUARE), 'weights must let models agree'),
     (lambda: topologies.random_regular(1), 'degree'),
     (lambda: topologies.random_regular(3).make(5), 'product must be even'),
     (lambda: topologies.random_regular(6).make(6), 'a degree below'),
-    (lambda: topologies.torus().make(7), 'rows=None and 7'),
-    (lambda: topologies.torus(4).make(10), 'rows=4 and 10'),
+    (lambda: topologies.torus().make(7), '7 clients are not, whatever'),
+    (lambda: topologies.torus(4).make(10), '10 clients in 4 rows are not'),
 ])
 def test_bad_arguments(make, message):
   with pytest.raises(ValueError, match=message):

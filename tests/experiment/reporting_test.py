@@ -126,6 +126,17 @@ def test_closing_table_tells_simulated_time():
   assert 'warning' not in fields
 
 
+def test_closing_table_tells_what_choosing_has_cost():
+  records = rows([0.5, 0.8])
+  assert 'choosing clients' not in reporting.closing_fields(records, [])
+  for record in records:
+    record |= {'measured': 6.0, 'bytes_up_selection': 24,
+               'bytes_down_selection': 500, 'selection_seconds': 90.0}
+  assert reporting.closing_fields(records, [])['choosing clients'] == (
+      '12 losses measured, 48 B up, 1.0 kB down (counted above), '
+      '3.00 minutes of the simulated time')
+
+
 def test_closing_table_tells_how_late_reports_were():
   """Those who have begun and are still at work are not lost."""
   records = [
