@@ -71,8 +71,8 @@ def discounted(aggregator: Aggregator, staleness: Staleness) -> Aggregator:
   """The aggregator, with each message's update times s(lag) on the server.
 
   The weights stay as they are. So of the weighted mean it makes sum_k weight_k
-  s(lag_k) update_k / sum_k weight_k: late reports count less, and the others no
-  more for it.
+  s(lag_k) update_k / sum_k weight_k: late reports count less, and
+  the others' weights are not raised to make up for it.
 
   Raises:
     ValueError: when used, messages are whole numbers, such as masked ones.
@@ -92,8 +92,9 @@ def discounted(aggregator: Aggregator, staleness: Staleness) -> Aggregator:
     for x in jax.tree.leaves(message.update):
       if not jnp.issubdtype(x.dtype, jnp.inexact):
         raise ValueError(
-            f'aggregator must send floats to be discounted by staleness, got '
-            f'{x.dtype} for {inner.name}, which can not be scaled.')
+            'aggregate: messages must be floats, which staleness can discount, '
+            f'got {x.dtype}, such as masked_mean has; an algorithm that '
+            'discounts none, such as fedavg, takes these.')
     return inner.init(message, num_slots)
 
   return aggregator._replace(reducer=inner._replace(

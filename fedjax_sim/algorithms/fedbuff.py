@@ -8,7 +8,8 @@
 Nguyen, Malik, Zhan, Yousefpour, Rabbat, Malek, Huba, "Federated Learning with
 Buffered Asynchronous Aggregation" (2022), algorithm 1, with its staleness
 s(lag) = 1 / sqrt(1 + lag). With `weighting='examples'` the step is along
-sum_k n_k s(lag_k) delta_k / sum_k n_k. If no report is late, it is FedAvg.
+sum_k n_k s(lag_k) delta_k / sum_k n_k. If no report is late, it is FedAvg of
+the same weighting.
 
 Who begins when, and which reports make a step, is the timeline's business:
 `reporting = 'asynchronous(concurrency=100)'`.

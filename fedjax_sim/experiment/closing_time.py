@@ -8,6 +8,8 @@ from fedjax_sim.simulation.records import Record
 
 _UNITS = ((86400.0, 'days'), (3600.0, 'hours'), (60.0, 'minutes'),
           (1.0, 'seconds'))
+# Of all reports; more are warned of.
+_MANY_DISCARDED = 0.1
 
 
 def text(seconds: float) -> str:
@@ -25,15 +27,33 @@ def energy(joules: float) -> str:
           f'{joules / 3.6e6:,.2f} kWh')
 
 
-def reports_lost(records: Sequence[Record]) -> str | None:
-  """How many of those that were chosen did not report; None if all did."""
-  timed = [one for one in records if one.get('started') is not None]
-  started = sum(one['started'] for one in timed)
-  reports = sum(one['clients'] for one in timed)
-  if _is_asynchronous(timed):  # Some who have begun are still at work.
-    started = reports + sum(one['lost'] + one['discarded'] for one in timed)
-  lost = started - reports
-  return f'{lost / started:.1%} of {started:g}' if lost else None
+def unused(records: Sequence[Record]) -> dict[str, str]:
+  """What became of clients whose reports did not count; {} if all did."""
+  timed = [one for one in records if one.get('lost') is not None]
+  counts = {'reports lost': sum(one['lost'] for one in timed)}
+  if _is_asynchronous(timed):
+    counts['discarded, too old'] = sum(one['discarded'] for one in timed)
+    # Some who have begun are still at work.
+    of = sum(one['clients'] for one in timed) + sum(counts.values())
+  else:
+    of = sum(one['started'] for one in timed)
+    for failed, name in ((0, 'not waited for'), (1, 'of failed rounds')):
+      counts[name] = sum(
+          one['started'] - one['clients'] - one['lost'] for one in timed
+          if one['failed'] == failed)
+  return {name: f'{count / of:.1%} of {of:g}'
+          for name, count in counts.items() if count}
+
+
+def too_old(records: Sequence[Record]) -> str | None:
+  """A warning where many reports were discarded; None where few were."""
+  timed = [one for one in records if one.get('discarded') is not None]
+  discarded = sum(one['discarded'] for one in timed)
+  reports = discarded + sum(one['clients'] for one in timed)
+  if not timed or discarded <= _MANY_DISCARDED * reports:
+    return None
+  return (f'{discarded / reports:.0%} of the reports were discarded, since '
+          'their lag exceeded max_lag: a larger one keeps more')
 
 
 def _is_asynchronous(records: Sequence[Record]) -> bool:
@@ -47,10 +67,8 @@ def _lags(records: Sequence[Record]) -> dict[str, str]:
   reports = sum(one['clients'] for one in records)
   mean = sum(one['lag/mean'] * one['clients'] for one in records)
   most = max(one['lag/max'] for one in records)
-  told = {'lag of reports': f'{mean / max(reports, 1):.2f} steps on average, '
+  return {'lag of reports': f'{mean / max(reports, 1):.2f} steps on average, '
                             f'{most:g} at most'}
-  discarded = sum(one['discarded'] for one in records)
-  return told | ({'too old, discarded': f'{discarded:g}'} if discarded else {})
 
 
 def all_failed(records: Sequence[Record]) -> bool:
@@ -67,9 +85,7 @@ def fields(records: Sequence[Record]) -> dict[str, str]:
           'a simulated round':
               f"{text(np.median([x['duration'] for x in timed]))} (median)"}
   failed = sum(one['failed'] for one in timed)
-  told |= _lags(timed)
-  if lost := reports_lost(timed):
-    told['reports lost'] = lost
+  told |= _lags(timed) | unused(timed)
   if failed:
     told['failed rounds'] = f'{failed:g} of {len(timed)}'
   joules = [one['joules'] for one in timed if 'joules' in one]

@@ -160,6 +160,8 @@ def closing_fields(
   if closing_time.all_failed(records):
     fields['warning'] = ('all rounds failed: nothing was trained, so metrics '
                          'below are those of the model before')
+  elif old := closing_time.too_old(records):
+    fields['warning'] = old
   told = headline.of(records, higher_is_better or {})
   if told is not None:
     tested = told.tested(records)

@@ -238,9 +238,7 @@ def _header(
       **_messages(config),
       **_time(config),
       'data': f'{config.dataset}, {config.partition}: {sizes}',
-      'cohort': f'{simulation.sampler.max_cohort} of '
-                f'{simulation.train.num_clients} clients a round'
-                f'{sampler}, {config.rounds} rounds',
+      'cohort': f'{_cohort(simulation)}{sampler}, {config.rounds} rounds',
       **_client_state(simulation),
       'device': f'{device.device_kind} ({device.platform}), '
                 f'devices {simulation.placement.size}, lanes '
@@ -248,6 +246,18 @@ def _header(
       **_of_accelerator(simulation),
       'workdir': str(folder),
   }
+
+
+def _cohort(simulation: Simulation) -> str:
+  """Who takes part in a round, or in a step of an asynchronous server."""
+  most, count = simulation.sampler.max_cohort, simulation.train.num_clients
+  known = simulation.timeline
+  rule = known and known.reporting.asynchrony
+  if not rule:
+    return f'{most} of {count} clients a round'
+  reports = 'every report' if most == 1 else f'{most} reports'
+  return (f'{rule.concurrency} of {count} clients at work, a server step with '
+          f'{reports}, max_lag {rule.max_lag}')
 
 
 def _messages(config: ConfigDict) -> dict[str, str]:

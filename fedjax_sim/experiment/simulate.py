@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from fedjax_sim.core import argument_kinds
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree, Variables
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
-from fedjax_sim.experiment import client_history, loop, notice
+from fedjax_sim.experiment import client_history, closing_time, loop, notice
 from fedjax_sim.experiment import session as session_lib
 from fedjax_sim.experiment.prepare import Options, Prepared, prepare
 from fedjax_sim.experiment.reporting import Progress, has_bar
@@ -166,6 +167,8 @@ def simulate(
       ended.diverged.records = records
       raise ended.diverged
     session_lib.write_results(prepared.session, ended)
+    if old := closing_time.too_old(records):
+      warnings.warn(old, stacklevel=2)
     return _result(prepared, ended, records)
 
 

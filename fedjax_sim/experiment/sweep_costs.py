@@ -10,7 +10,7 @@ def columns(runs: Sequence[Sequence[Record]]) -> dict[str, list[str]]:
   """The costs in which runs differ, or that vary from round to round.
 
   Simulated time and the distance from consensus always where there is one;
-  reports lost where there are any.
+  reports that did not count where there are any.
 
   Args:
     runs: the records of each.
@@ -29,11 +29,11 @@ def columns(runs: Sequence[Sequence[Record]]) -> dict[str, list[str]]:
   if any(time is not None for time in times):
     found['simulated time'] = [
         '-' if time is None else closing_time.text(time) for time in times]
-  lost = [closing_time.reports_lost(run) for run in runs]
-  if any(lost):
-    found['reports lost'] = [
-        text or ('0' if _is_timed(run) else '-')
-        for text, run in zip(lost, runs, strict=True)]
+  unused = [closing_time.unused(run) for run in runs]
+  for name in dict.fromkeys(name for one in unused for name in one):
+    found[name] = [
+        one.get(name, '0' if _is_timed(run) else '-')
+        for one, run in zip(unused, runs, strict=True)]
   return found
 
 

@@ -185,6 +185,7 @@ def of_round(
   """
   found = {
       'started': one.started,
+      'lost': one.lost,
       'failed': int(one.failed),
       'duration': one.seconds + (one.start - begin),
       'simulated_seconds': end,
@@ -195,7 +196,7 @@ def of_round(
   if one.lag is not None:
     found |= {
         'lag/mean': float(one.lag.mean()), 'lag/max': int(one.lag.max()),
-        'lost': one.lost, 'discarded': one.discarded}
+        'discarded': one.discarded}
   return found if one.joules is None else found | {'joules': one.joules}
 
 

@@ -120,7 +120,7 @@ def arrivals(
     costs: of a client.
     seed: of the population and of failures.
     once: whether clients keep states, so that none may report twice to a step:
-      who has reported begins again after it.
+      a client that has reported may begin again only after it.
 
   Raises:
     ValueError: K or the concurrency does not fit, or reports can't come.

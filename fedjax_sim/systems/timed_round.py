@@ -45,6 +45,7 @@ class TimedRound(NamedTuple):
     work: int [S], local steps that they do.
     failed: whether there were too few reports.
     reports: how many came in time.
+    lost: clients whose device failed or left its window before the end.
     received: float64 [S], the share of the download that each has received.
     sent: float64 [S], the share of its message that each has sent.
     joules: float, of all clients; None where their power is not known.
@@ -57,6 +58,7 @@ class TimedRound(NamedTuple):
   work: np.ndarray
   failed: bool
   reports: int
+  lost: int
   received: np.ndarray
   sent: np.ndarray
   joules: float | None
@@ -132,9 +134,10 @@ def hold(
   busy = np.minimum(end, np.minimum(stops, report))
   received, sent, used = travelled(
       profiles, times, cohort, busy, reports & (busy >= report))
+  lost = (stops < report) & (stops <= end) & (times.steps > 0)
   return TimedRound(
-      start, end, cohort, arrives, times.steps, failed, len(first), received,
-      sent, used)
+      start, end, cohort, arrives, times.steps, failed, len(first),
+      int(np.count_nonzero(lost)), received, sent, used)
 
 
 def recorded(

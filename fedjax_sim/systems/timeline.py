@@ -223,6 +223,7 @@ def timeline(
         "reporting: late='partial' needs an algorithm whose work is counted in "
         'local steps that can be cut short, such as fedavg with a batch_size.')
   _check_deadline(made)
+  _check_failures(made)
   made.eligible(0.0)  # Raises where too few ever are.
   return made
 
@@ -244,6 +245,21 @@ def _check_over_selection(reporting: Reporting, sampler: Sampler) -> None:
         f'over_selection must be at most {most:g}, since a round wants '
         f'{wanted} reports and there are {count} clients, got '
         f'{reporting.over_selection}.')
+
+
+def _check_failures(made: Timeline) -> None:
+  """ValueError where too few clients can report, since devices always fail."""
+  failures = made.profiles.failures
+  if failures is None:
+    return
+  fails = np.any(np.stack([
+      np.broadcast_to(x, made.costs.steps.shape) for x in failures]) >= 1, 0)
+  least = made.reporting.least(made.sampler.max_cohort)
+  able = int(np.count_nonzero(~fails & (made.costs.steps > 0)))
+  if able < least:
+    raise ValueError(
+        f'systems: failures must let enough clients report, {least} in a '
+        f'round, got probabilities below 1, and examples, for {able} clients.')
 
 
 def _check_deadline(made: Timeline) -> None:

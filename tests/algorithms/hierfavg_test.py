@@ -166,7 +166,7 @@ def test_the_cloud_takes_simulated_time():
 def test_a_failed_round_is_none_of_the_cloud_s():
   """Everybody is lost: models stay as they are, and nothing goes to the cloud.
   """
-  devices = systems.identical(failures=systems.failures(before=1.0))
+  devices = systems.identical(failures=systems.failures(before=1 - 1e-9))
   result = simulate(
       MODEL, hierfavg(edges=2, kappa2=1, cloud_seconds=1e6), DATA, rounds=2,
       client_fraction=1.0, systems=devices)

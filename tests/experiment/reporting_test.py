@@ -114,13 +114,16 @@ def test_closing_table_tells_simulated_time():
   for i, record in enumerate(records):
     record |= {'simulated_seconds': 3600.0 * (i + 1), 'duration': 3600.0,
                'started': 10, 'clients': 8 * (i != 1), 'failed': int(i == 1),
+               'lost': i,
                'joules': 1.2e6}
   fields = reporting.closing_fields(records, [0.85, 0.95])
   assert fields['simulated time'] == '3.00 hours'
   assert fields['a simulated round'] == '60.00 minutes (median)'
   assert fields['time to 85.0%'] == '3.00 hours'
   assert fields['time to 95.0%'] == 'not reached'
-  assert fields['reports lost'] == '46.7% of 30'
+  assert fields['reports lost'] == '10.0% of 30'
+  assert fields['not waited for'] == '6.7% of 30'
+  assert fields['of failed rounds'] == '30.0% of 30'
   assert fields['failed rounds'] == '1 of 3'
   assert fields['energy'] == '1.00 kWh'
   assert 'warning' not in fields
@@ -147,8 +150,11 @@ def test_closing_table_tells_how_late_reports_were():
           rows([0.5, 0.8]), (1.0, 2.0), (0, 2), strict=True)]
   fields = closing_time.fields(records)
   assert fields['lag of reports'] == '1.50 steps on average, 4 at most'
-  assert fields['too old, discarded'] == '2'
-  assert fields['reports lost'] == '33.3% of 12'
+  assert fields['discarded, too old'] == '16.7% of 12'
+  assert fields['reports lost'] == '16.7% of 12'
+  assert '20% of the reports' in reporting.closing_fields(records, [])[
+      'warning']
+  assert closing_time.too_old(records[:1]) is None
 
 
 @pytest.mark.parametrize('joules, text', [

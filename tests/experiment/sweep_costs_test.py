@@ -43,12 +43,15 @@ def test_a_run_that_does_not_tell():
 
 
 def test_time_and_lost_reports():
-  whole = run(5, started=10, clients=10, simulated_seconds=90.0)
-  lossy = run(5, started=10, clients=8, simulated_seconds=90.0)
+  whole = run(5, started=10, clients=10, lost=0, failed=0,
+              simulated_seconds=90.0)
+  lossy = run(5, started=10, clients=7, lost=2, failed=0,
+              simulated_seconds=90.0)
   assert sweep_costs.columns([whole, run(5)]) == {
       'simulated time': ['90.00 seconds', '-']}
-  assert sweep_costs.columns([whole, lossy, run(5)])['reports lost'] == [
-      '0', '20.0% of 30', '-']
+  columns = sweep_costs.columns([whole, lossy, run(5)])
+  assert columns['reports lost'] == ['0', '20.0% of 30', '-']
+  assert columns['not waited for'] == ['0', '10.0% of 30', '-']
 
 
 @pytest.mark.parametrize('failed, text', [(1, '3, all failed'), (0, '3')])

@@ -1,10 +1,13 @@
 """Timelines of asynchronous runs, against a reference and by what must hold."""
 
+import types
+
 import numpy as np
 import pytest
 
 from fedjax_sim import systems
 from fedjax_sim.data import sampling
+from fedjax_sim.experiment import run
 from fedjax_sim.systems import arrivals as arrivals_lib
 from fedjax_sim.systems import draws
 from fedjax_sim.systems.arrivals import arrivals
@@ -165,6 +168,14 @@ def test_the_most_lag_follows_from_the_mean(concurrency, reports, most):
       systems.identical(), systems.asynchronous(concurrency),
       sampling.uniform(200, reports, 0), Costs(np.ones(200, int), 1.0, 1.0), 0)
   assert made.reporting.asynchrony.max_lag == most
+
+
+def test_the_header_tells_how_many_are_at_work():
+  told = run._cohort(types.SimpleNamespace(
+      sampler=sampling.uniform(N, K, 0), timeline=make(systems.identical()),
+      train=types.SimpleNamespace(num_clients=N)))
+  assert told.split(', ') == [
+      '10 of 30 clients at work', 'a server step with 4 reports', 'max_lag 3']
 
 
 def test_nobody_who_is_ever_eligible_is_refused(tmp_path):

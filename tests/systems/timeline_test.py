@@ -25,7 +25,7 @@ def make(population, reporting=None, costs=COSTS, seed=0, **kwargs):
 
 
 def reference(profiles, reporting, cohort, start, seed, number):
-  """(arrives, seconds, failed), an event after the other."""
+  """(arrives, seconds, failed, lost), an event after the other."""
   deadline = reporting.deadline or np.inf
   events, still = [], set()
   for place, k in enumerate(cohort):
@@ -54,7 +54,7 @@ def reference(profiles, reporting, cohort, start, seed, number):
     events.append((report, place, True) if report <= lost
                   else (lost, place, False))
     still.add(place)
-  arrived, clock = [], 0.0
+  arrived, clock, gone = [], 0.0, 0
   for time, place, reports in sorted(events):
     if time > deadline:
       clock = deadline
@@ -62,10 +62,11 @@ def reference(profiles, reporting, cohort, start, seed, number):
     clock = time
     if reports:
       arrived.append(place)
+    gone += not reports
     if len(arrived) == M:
       break
   failed = len(arrived) < max(1, np.ceil(reporting.min_reports * M))
-  return [] if failed else arrived, clock, failed
+  return [] if failed else arrived, clock, failed, gone
 
 
 @pytest.mark.parametrize('late', ['drop', 'partial'])
@@ -83,11 +84,11 @@ def test_a_timeline_is_that_of_a_slow_reference(late):
   for r in range(60):
     one = made.round(r)
     assert made.begin(r) == pytest.approx(clock) and one.start >= made.begin(r)
-    arrived, seconds, failed = reference(
+    arrived, seconds, failed, lost = reference(
         profiles, reporting, one.cohort, one.start, 0, r)
     assert sorted(np.flatnonzero(one.arrives)) == sorted(arrived)
     assert one.seconds == pytest.approx(seconds)
-    assert one.failed == failed
+    assert (one.failed, one.lost) == (failed, lost)
     clock = one.start + seconds
     kinds.add((failed, seconds < 25, len(arrived) == M))
     assert made.end(r) == pytest.approx(clock)
@@ -208,6 +209,8 @@ def test_the_server_waits_until_enough_are_eligible():
     (lambda: systems.nights(24.0), r'start_hour must be an hour in \[0, 24\)'),
     (lambda: make(systems.identical(), systems.window(0.1)),
      'enough clients report, 1 in a round, .* within which 0 can'),
+    (lambda: make(systems.identical(failures=systems.failures(training=1.0))),
+     'failures must let enough clients report, 1 in a .* for 0 clients'),
     (lambda: make(systems.lognormal(), systems.window(0.5, min_reports=1.0)),
      'enough clients report, 10 in a round'),
     (lambda: make(systems.identical(), systems.window(9.0, late='partial'),
