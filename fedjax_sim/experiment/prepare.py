@@ -130,8 +130,9 @@ def prepare(
   folder = None if given.workdir is None else Path(given.workdir)
   record = None
   if folder is not None:
-    workdir.prepare(folder)
+    made = workdir.prepare(folder)
     stack.enter_context(loop.exclusive(folder))
+    stack.enter_context(workdir.unmade_if_refused(made))
     record = workdir.read_record(folder)
   simulation = _build(given, record, say)
   session = _session(given, simulation, folder)

@@ -88,8 +88,8 @@ def run(
     return EXIT_DONE
   if not processes.is_first():
     return _run_in(folder, config, plain, begun)
-  workdir.prepare(folder)
-  with loop.exclusive(folder):
+  made = workdir.prepare(folder)
+  with loop.exclusive(folder), workdir.unmade_if_refused(made):
     return _run_in(folder, config, plain, begun)
 
 

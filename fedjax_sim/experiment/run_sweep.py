@@ -59,8 +59,8 @@ def run(
       spec_fields.canonical(config) | {'sweep': dict(fields)})
   folder = Path(workdir_path or Path('runs') / (
       f'{name}-sweep-{workdir.short_hash(plain)}'))
-  workdir.prepare(folder)
-  with loop.exclusive(folder):
+  made = workdir.prepare(folder)
+  with loop.exclusive(folder), workdir.unmade_if_refused(made):
     record = workdir.read_record(folder)
     if record is not None:
       workdir.check_same(folder, record, plain)

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ _LATER = {'precision': 'auto'}
 # Says what results a run has left; see `results`.
 RESULTS_FILE = 'results.json'
 
+# What a folder may hold before a run has begun.
+_BEFORE_RESULTS = frozenset({'.lock', 'config.json'})
+
 _PACKAGES = ('fedjax_sim', 'jax', 'jaxlib', 'flax', 'optax', 'numpy',
              'orbax-checkpoint')
 
@@ -46,13 +50,17 @@ def short_hash(config: Config) -> str:
   return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def prepare(path: Path) -> None:
+def prepare(path: Path) -> list[Path]:
   """Makes the folder.
+
+  Returns:
+    The folders that were made, it and its parents, the innermost first.
 
   Raises:
     ValueError: it can't be written.
   """
   try:
+    made = [one for one in (path, *path.parents) if not one.exists()]
     path.mkdir(parents=True, exist_ok=True)
     probe = files.part_of(path / 'write_test')
     probe.write_text('')
@@ -61,6 +69,25 @@ def prepare(path: Path) -> None:
     raise ValueError(
         f"workdir {str(path)!r} can't be written: {error.strerror}. Name "
         'another one with --workdir.') from error
+  return made
+
+
+@contextlib.contextmanager
+def unmade_if_refused(made: Sequence[Path]) -> Iterator[None]:
+  """Takes away what `prepare` made if a ValueError comes before any result.
+
+  Meant to be used while the folder is held, so that no other run begins in it.
+  """
+  try:
+    yield
+  except ValueError:
+    if made and {one.name for one in made[0].iterdir()} <= _BEFORE_RESULTS:
+      for name in _BEFORE_RESULTS:
+        (made[0] / name).unlink(missing_ok=True)
+      with contextlib.suppress(OSError):  # Something else lies there.
+        for one in made:
+          one.rmdir()
+    raise
 
 
 def read_record(path: Path) -> dict[str, Any] | None:

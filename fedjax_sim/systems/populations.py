@@ -152,13 +152,13 @@ def _sigma(name: str, ratio: float) -> float:
 
 
 def _checked_watts(training, radio) -> tuple:
+  for name, value in (('training_watts', training), ('radio_watts', radio)):
+    if value is not None:
+      checks.positive(name, value)
   if (training is None) != (radio is None):
     raise ValueError(
         'training_watts and radio_watts must be given together, got '
         f'{training!r} and {radio!r}.')
-  for name, value in (('training_watts', training), ('radio_watts', radio)):
-    if value is not None:
-      checks.positive(name, value)
   return training, radio
 
 

@@ -228,6 +228,14 @@ def test_cores_are_devices_before_the_checks_compute(tmp_path, monkeypatch):
     run(tmp_path, ['batch_size=10,20'])
 
 
+def test_a_sweep_that_is_refused_leaves_no_folder(tmp_path):
+  (tmp_path / 'kept').mkdir()
+  for folder in ('new', 'kept'):
+    with pytest.raises(ValueError, match='devices must be'):
+      run(tmp_path / folder, ['seed=0'], devices=99)
+  assert [path.name for path in tmp_path.iterdir()] == ['kept']
+
+
 def test_another_sweep_in_the_folder(tmp_path):
   run(tmp_path / 'sweep', ['client_lr=0.1,0.3'], rounds=1)
   with pytest.raises(ValueError, match='holds another run'):

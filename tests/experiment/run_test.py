@@ -246,8 +246,9 @@ def test_bad_fields_are_named_before_any_work(field, value, message, tmp_path):
 
 def test_shards_that_do_not_divide(tmp_path):
   with pytest.raises(ValueError, match='shards'):
-    run(tmp_path / 'new', partition='shards(2)',
+    run(tmp_path / 'new' / 'one', partition='shards(2)',
         num_clients=20)  # 1,437 examples are not 40 equal shards
+  assert not any(tmp_path.iterdir())  # Nothing is left of what was made.
 
 
 def test_workdir_that_cannot_be_written(tmp_path):

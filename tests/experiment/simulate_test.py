@@ -130,6 +130,12 @@ def claimed(tmp_path_factory):
   return folder
 
 
+def test_a_run_that_is_refused_leaves_no_folder(tmp_path):
+  with pytest.raises(ValueError, match='devices must be'):
+    simulate(workdir=tmp_path / 'new', devices=99)
+  assert not any(tmp_path.iterdir())
+
+
 def test_other_data_and_a_config_s_folder_are_refused(claimed):
   other = DATA._replace(examples={**DATA.examples, 'y': 1 - DATA.examples['y']
                                   % 2})

@@ -203,6 +203,7 @@ def test_the_server_waits_until_enough_are_eligible():
     (lambda: systems.lognormal(up_bps=-1), 'up_bps must be positive'),
     (lambda: systems.lognormal(speed_ratio=0.5), 'speed_ratio must be at'),
     (lambda: systems.lognormal(radio_watts=1.0), 'given together'),
+    (lambda: systems.lognormal(training_watts=-1.0), 'training_watts must be'),
     (lambda: systems.mixture(systems.phones(), shares=[0.5]), 'add up to 1'),
     (lambda: systems.sporadic(0.0), 'probability must be above 0'),
     (lambda: systems.nights(24.0), r'start_hour must be an hour in \[0, 24\)'),
