@@ -23,6 +23,7 @@ from fedjax_sim.aggregation.encodings import Kind
 from fedjax_sim.aggregation.transform import transform
 from fedjax_sim.aggregation.value_code import SEED
 from fedjax_sim.core import checks
+from fedjax_sim.core.largest import largest
 from fedjax_sim.core.types import Keys, Message, MessageTransform
 
 
@@ -60,7 +61,7 @@ def random_k(
     key, chosen = keys.round if shared else keys.client, []
     for i, x in enumerate(vectors.of(message.update, over)):
       k = number(x.size)
-      mask = selection.largest(
+      mask = largest(
           jax.random.bits(jax.random.fold_in(key, i), x.shape, jnp.uint32), k)
       chosen.append(selection.Selected(
           mask, k, x.size / k if unbiased else 1, 0 if shared or i else SEED))

@@ -13,6 +13,7 @@ from fedjax_sim.aggregation import selection, vectors
 from fedjax_sim.aggregation.encodings import Kind
 from fedjax_sim.aggregation.transform import transform
 from fedjax_sim.core import coders
+from fedjax_sim.core.largest import largest
 from fedjax_sim.core.types import Message, MessageTransform
 
 
@@ -44,7 +45,7 @@ def top_k(
     chosen = []
     for x in vectors.of(message.update, over):
       k = number(x.size)
-      mask = selection.largest(selection.by_magnitude(x), k)
+      mask = largest(selection.by_magnitude(x), k)
       chosen.append(selection.Selected(mask, k, 1, coders.positions(mask)))
     return selection.message_of(message, chosen, over), memory
 

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from jax import numpy as jnp
 
-from fedjax_sim.aggregation import selection
 from fedjax_sim.aggregation.random_k import random_k
 from fedjax_sim.aggregation.top_k import top_k
 from fedjax_sim.core import bit_streams, costs
@@ -165,10 +164,3 @@ def test_without_the_factor():
   x = {'a': jnp.arange(1.0, 9.0)}
   got = np.asarray(sent_by(random_k(k=3, unbiased=False), x).update['a'])
   assert ((got == 0) | (got == x['a'])).all() and (got != 0).sum() == 3
-
-
-def test_a_threshold_among_equal_keys():
-  keys = jnp.array([7, 3, 7, 7, 0, 7], jnp.uint32)
-  for k, want in ((1, [1, 0, 0, 0, 0, 0]), (3, [1, 0, 1, 1, 0, 0]),
-                  (5, [1, 1, 1, 1, 0, 1]), (6, [1] * 6)):
-    np.testing.assert_array_equal(selection.largest(keys, k), want)

@@ -9,8 +9,9 @@ McMahan, Yu, Richtárik, Suresh, Bacon, "Federated Learning: Strategies for
 Improving Communication Efficiency" (2016), section 2, random mask. As there,
 the mean over clients counts the zeros too.
 
-It is the entries themselves that the optimizer sees, so that weight decay or a
-clipped norm mind no others. With fraction 1 it is plain training, bit for bit.
+The optimizer sees weights and gradients that are zero outside of S, so that
+weight decay or a clipped norm mind no other entries. With fraction 1 it is
+plain training, bit for bit.
 """
 
 import jax
@@ -21,7 +22,8 @@ from fedjax_sim.clients.restrictions.restriction import (
     Trained,
     matrix_shape,
 )
-from fedjax_sim.core import checks, random
+from fedjax_sim.core import checks
+from fedjax_sim.core.largest import largest
 
 
 def random_mask(fraction: float) -> Restriction:
@@ -49,18 +51,14 @@ def random_mask(fraction: float) -> Restriction:
           f'entries of {path} would be trained, got {fraction}.')
     if count == x.size:
       return Trained(x, lambda z: z, lambda g: g, drawn=False)
-    chosen = draw(key, x.size, count)
-    flat = jnp.ravel(x)
-    put = lambda array, values: array.at[chosen].set(
-        values, indices_are_sorted=True, unique_indices=True)
+    mask = draw(key, x.size, count).reshape(x.shape)
+    inside = lambda array: jnp.where(mask, array, jnp.zeros_like(array))
     return Trained(
-        flat[chosen], lambda z: put(flat, z).reshape(x.shape),
-        lambda g: jnp.ravel(g)[chosen],
-        put(jnp.zeros(x.size, bool), True).reshape(x.shape))
+        inside(x), lambda z: jnp.where(mask, z, x), inside, mask, count)
 
   return Restriction(f'random_mask({fraction})', trained)
 
 
 def draw(key: jax.Array, size: int, count: int) -> jax.Array:
-  """int32 [count], sorted: so many of 0 .. size - 1, none of them twice."""
-  return jnp.sort(random.random_order(key, size, size)[:count])
+  """bool [size], True at so many places, drawn without replacement."""
+  return largest(jax.random.bits(key, (size,), jnp.uint32), count)

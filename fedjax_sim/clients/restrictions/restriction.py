@@ -1,7 +1,7 @@
 """`Restriction`: a client trains, and sends, less than the whole model.
 
-A restriction of arrays gives each of them coordinates z, fewer than the array
-has entries, and a map from z to the array:
+A restriction of arrays gives each of them coordinates z, of which fewer can
+change than the array has entries, and a map from z to the array:
 
     w(z),  w(z_0) = w_t,  affine in z
 
@@ -35,6 +35,7 @@ class Trained(NamedTuple):
     expand: `(z) -> array`.
     pull: `(gradient in the array, wide) -> gradient in z`.
     sent: bool, like the array, the entries that can change; None for all.
+    count: the numbers of z that can change and are sent; None for all.
     drawn: whether the maps need the seed.
   """
 
@@ -42,6 +43,7 @@ class Trained(NamedTuple):
   expand: Callable[[jax.Array], jax.Array]
   pull: Callable[[jax.Array], jax.Array]
   sent: jax.Array | None = None
+  count: int | None = None
   drawn: bool = True
 
 
@@ -168,10 +170,12 @@ def _travels(found, treedef, variables: Variables, start: Variables) -> Travels:
   drawn = [i for i, one in enumerate(found) if one and one.drawn]
   extra = [SEED if drawn[:1] == [i] else 0 for i in range(len(found))]
   state = variables.model_state
-  bits = lambda tree: jax.tree.map(
-      lambda x: x.size * np.dtype(x.dtype).itemsize * 8, tree)
+  bits = lambda x, count=None: (
+      x.size if count is None else count) * np.dtype(x.dtype).itemsize * 8
+  params = [bits(x, one and one.count) for one, x in zip(
+      found, treedef.flatten_up_to(start.params), strict=True)]
   cost = Cost(
-      Variables(bits(start.params), bits(state)),
+      Variables(treedef.unflatten(params), jax.tree.map(bits, state)),
       Variables(treedef.unflatten(extra), jax.tree.map(lambda x: 0, state)))
   everything = np.ones((), bool)
   masks = [one.sent if one and one.sent is not None else everything
