@@ -30,6 +30,6 @@ def largest(keys: jax.Array, k: int) -> jax.Array:
 def _last(dtype, bits: int, holds: Callable) -> jax.Array:
   """The largest number of so many bits for which a falling property holds."""
   def add_bit(i, number):
-    higher = number | jnp.ones((), dtype) << (bits - 1 - i).astype(dtype)
+    higher = number | jnp.ones((), dtype) << jnp.asarray(bits - 1 - i, dtype)
     return jnp.where(holds(higher), higher, number)
   return jax.lax.fori_loop(0, bits, add_bit, jnp.zeros((), dtype))
