@@ -52,11 +52,11 @@ def assert_same_run(folder, want):
   assert len(lines[0]) == len(lines[1]) == 1 + ROUNDS  # Round 0 too.
 
 
-def run_here(folder):
+def run_here(folder, **fields):
   """The same run in this process, on one device."""
   config = digits_quickstart.get_config()
   config.update(rounds=ROUNDS, model='logistic_regression',
-                partition='quantity(sigma=1.0)', lanes=2, devices=1)
+                partition='quantity(sigma=1.0)', lanes=2, devices=1, **fields)
   assert run_lib.run(config.lock(), 'test', workdir_path=folder) == 0
 
 
@@ -68,10 +68,19 @@ def one_process(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_result_of_one(tmp_path, one_process):
-  done = run(tmp_path / 'two', '--processes=2')
+@pytest.mark.parametrize('fields', [
+    {'sampler': 'power_of_choice(candidates=15)'},
+    {'systems': 'lognormal', 'algorithm': 'fedbuff',
+     'reporting': 'asynchronous(concurrency=15, max_lag=10)'}],
+    ids=['selection', 'asynchronous'])
+def test_two_processes_give_the_result_of_one(tmp_path, fields):
+  """Where the hosts choose who reports when; the test below has plain rounds.
+  """
+  done = run(tmp_path / 'two', '--processes=2', *(
+      f'--config.{name}={value}' for name, value in fields.items()))
   assert done.returncode == 0, done.stderr
-  assert_same_run(tmp_path / 'two', one_process)
+  run_here(tmp_path / 'one', **fields)
+  assert_same_run(tmp_path / 'two', tmp_path / 'one')
   # One of them prints and writes.
   assert done.stdout.count('final test accuracy') == 1
 
