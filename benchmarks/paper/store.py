@@ -1,8 +1,9 @@
 """The store of results: one JSON object a line, several lines a key.
 
 A line counts once its newline is written: what a kill left after the last
-newline is not there for `read`, and the next `append` removes it. Several
-processes may append and read at once; `claim` keeps them off the same cell.
+newline is not there for `read`, and the next `append` removes it. Lines that a
+new one replaces are removed with it. Several processes may append and read at
+once; `claim` keeps them off the same cell.
 
 Of a key's lines the one counts that says most: one that is done before a
 partial one; of those that are done the one with more seeds, of partial ones the
@@ -37,7 +38,9 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+from fedjax_sim.core import files
 
 _ROOT = Path(__file__).parents[2]
 STORE = _ROOT / 'benchmarks' / 'results' / 'paper' / 'cells.jsonl'
@@ -51,6 +54,8 @@ Record = dict[str, Any]
 def append(path: str | os.PathLike, record: Mapping[str, Any]) -> None:
   """Adds a record to a store, which is made if it isn't there.
 
+  Lines that neither `read` nor `latest` gives any longer are left out.
+
   When this returns, the record is on the disk.
 
   Raises:
@@ -62,14 +67,13 @@ def append(path: str | os.PathLike, record: Mapping[str, Any]) -> None:
   if record.get('state') not in STATES:
     raise ValueError(f'state must be one of {", ".join(STATES)}, got '
                      f'{record.get("state")!r} for {record["key"]}.')
-  line = json.dumps(record, allow_nan=False).encode() + b'\n'
+  line = json.dumps(record, allow_nan=False).encode()
   Path(path).parent.mkdir(parents=True, exist_ok=True)
-  with open(path, 'a+b') as file:
-    fcntl.flock(file, fcntl.LOCK_EX)  # Until the file is closed.
-    _drop_cut_line(file)
-    file.write(line)
-    file.flush()
-    os.fsync(file.fileno())
+  with _held(path) as file:
+    lines = [*file.read().split(b'\n')[:-1], line]
+    records = [_decode(one, path, i + 1) for i, one in enumerate(lines)]
+    with files.replacing(path) as part:
+      part.write(b''.join(lines[i] + b'\n' for i in _needed(records)))
 
 
 def read(path: str | os.PathLike) -> dict[str, Record]:
@@ -78,12 +82,8 @@ def read(path: str | os.PathLike) -> dict[str, Record]:
   Raises:
     ValueError: a whole line is not a record; the message names path and line.
   """
-  found = {}
-  for record in _records(path):
-    known = found.get(record['key'])
-    if known is None or _rank(record) >= _rank(known):
-      found[record['key']] = record
-  return found
+  records = _records(path)
+  return {key: records[i] for key, i in _counting(records).items()}
 
 
 def latest(
@@ -104,6 +104,16 @@ def _records(path: str | os.PathLike) -> list[Record]:
     return []
   lines = Path(path).read_bytes().split(b'\n')[:-1]
   return [_decode(line, path, i + 1) for i, line in enumerate(lines)]
+
+
+def _counting(records: Sequence[Record]) -> dict[str, int]:
+  """Key -> the place of the record that says most, the later of equals."""
+  found = {}
+  for i, record in enumerate(records):
+    known = found.get(record['key'])
+    if known is None or _rank(record) >= _rank(records[known]):
+      found[record['key']] = i
+  return found
 
 
 def _rank(record: Record) -> tuple[bool, int]:
@@ -139,15 +149,24 @@ def claim(folder: str | os.PathLike, key: str) -> Iterator[bool]:
     yield held
 
 
-def _drop_cut_line(file: Any) -> None:
-  """Cuts a file, open for reading and appending, after its last newline."""
-  size = file.seek(0, os.SEEK_END)
-  if not size:
-    return
-  file.seek(size - 1)
-  if file.read(1) != b'\n':
-    file.seek(0)
-    file.truncate(file.read().rfind(b'\n') + 1)
+@contextlib.contextmanager
+def _held(path: str | os.PathLike) -> Iterator[BinaryIO]:
+  """Opens a store, made if it isn't there, for whoever changes it alone."""
+  while True:
+    with open(path, 'a+b') as file:
+      fcntl.flock(file, fcntl.LOCK_EX)  # Until the file is closed.
+      # Whoever held it before may have put another file in its place.
+      if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+        file.seek(0)
+        yield file
+        return
+
+
+def _needed(records: Sequence[Record]) -> list[int]:
+  """Of which lines something is read, in their order."""
+  last = {(record['key'], tuple(record.get('seeds', ()))): i
+          for i, record in enumerate(records)}
+  return sorted({*_counting(records).values(), *last.values()})
 
 
 def _decode(line: bytes, path: str | os.PathLike, number: int) -> Record:

@@ -20,6 +20,7 @@ from fedjax_sim.core import checks
 from fedjax_sim.core.types import PyTree
 from fedjax_sim.data import partition as partition_lib
 from fedjax_sim.data.examples import as_examples, as_list, is_missing
+from fedjax_sim.data.partition.indices import as_partition
 
 # JAX computes in 32 bits unless told otherwise, and would narrow these anyway.
 _NARROWER = {np.dtype(wide): np.dtype(narrow) for wide, narrow in (
@@ -115,7 +116,7 @@ def federate(
       client ids are not N distinct names.
   """
   examples = as_examples(examples)
-  partition = partition_lib.as_partition(partition)
+  partition = as_partition(partition)
   partition_lib.check(
       partition, num_examples(examples), allow_empty=allow_empty)
   order = np.concatenate(partition, dtype=np.int64)

@@ -142,13 +142,11 @@ def spaces() -> Mapping[str, Namespace]:
 
 def _spaces_of_data() -> list[Namespace]:
   sets = {name: functools.partial(load.load, name) for name in load.NAMES}
-  partitions = {f.__name__: f for f in (
-      partition.iid, partition.shards, partition.dirichlet, partition.quantity,
-      natural)}
+  partitions = _returning(partition, partition.Partition)
   return [
       Namespace('dataset', sets | {'digits': load.digits, 'tfds': tfds.tfds},
                 frozenset({'data_dir'})),
-      Namespace('partition', partitions, frozenset({
+      Namespace('partition', partitions | {'natural': natural}, frozenset({
           'labels', 'labels_or_num_examples', 'num_examples', 'num_clients',
           'seed', 'dataset'})),
       Namespace('sampler', _samplers(), RUN | {

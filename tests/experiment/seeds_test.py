@@ -42,6 +42,9 @@ DRAWS = {
     'iid': lambda seed: partition.iid(40, 4, seed=seed),
     'shards': lambda seed: partition.shards(LABELS, 4, 2, seed=seed),
     'dirichlet': lambda seed: partition.dirichlet(LABELS, 4, 1.0, seed=seed),
+    'client_dirichlet': lambda seed: partition.client_dirichlet(
+        LABELS, 4, 1.0, seed=seed),
+    'label_sets': lambda seed: partition.label_sets(LABELS, 4, 2, seed=seed),
     'quantity': lambda seed: partition.quantity(
         40, 4, sigma=1.0, seed=seed),
     'split': lambda seed: partition.split(

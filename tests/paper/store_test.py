@@ -28,7 +28,7 @@ def test_of_records_that_say_as_much_the_last_counts(tmp_path):
   store.append(path, record('a', seconds=0.2))
   assert store.read(path) == {'a': record('a', seconds=0.2),
                               'b/c': record('b/c')}
-  assert len(path.read_text().splitlines()) == 3
+  assert len(path.read_text().splitlines()) == 2  # The first is replaced.
 
 
 def test_the_record_counts_that_says_most(tmp_path):
@@ -43,6 +43,8 @@ def test_the_record_counts_that_says_most(tmp_path):
       (partial(99, 0, 1, 2), one), (three, three), (one, three)):
     store.append(path, line)
     assert store.read(path) == {'a': counts}
+  # A line that counts no more is the last one of its seeds, or gone.
+  assert path.read_text().splitlines() == list(map(json.dumps, (three, one)))
   assert store.latest(path, 'a', [0, 1, 2]) == three
   assert store.latest(path, 'a', [0]) == one
   assert store.latest(path, 'a', [0, 1]) is None
