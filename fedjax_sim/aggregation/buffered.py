@@ -29,6 +29,7 @@ class Stage(NamedTuple):
       zeros and `present` False.
     initial: `(message, num_clients, key) -> state`, `()` for none.
     tolerant: as in `Reducer`, of the last stage.
+    weighs: as in `Reducer`, of the last stage.
     ranks: as in `Reducer`.
   """
 
@@ -36,6 +37,7 @@ class Stage(NamedTuple):
   run: Callable[..., tuple[Message | Aggregate, PyTree, dict]]
   initial: Callable[..., PyTree] = lambda message, num_clients, key: ()
   tolerant: bool = False
+  weighs: bool = False
   ranks: bool = False
 
 
@@ -96,6 +98,7 @@ def buffered(*stages: Stage | MessageTransform | Reducer) -> Reducer:
 
   return Reducer(init, accumulate, trees.add, finalize, initial,
                  tolerant=named[-1].tolerant, name='buffered(…)',
+                 weighs=named[-1].weighs,
                  ranks=any(stage.ranks for stage in named))
 
 
@@ -200,6 +203,6 @@ def _reducer_stage(reducer: Reducer) -> Stage:
         reducer.init(one, len(messages.present)), messages)
     return reducer.finalize(accumulator, state, broadcast, key)
   return Stage('reducer', run, reducer.initial, reducer.tolerant,
-               reducer.ranks)
+               reducer.weighs, reducer.ranks)
 
 
