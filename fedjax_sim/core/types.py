@@ -202,10 +202,14 @@ class Aggregator(NamedTuple):
   Attributes:
     transform: of every message, None if they stay as they are.
     reducer: turns all messages of a round into one aggregate.
+    noise_multiplier: of an aggregator that bounds what a client adds and puts
+      Gaussian noise on the sum, the noise's deviation over that bound; else
+      None. It may be traced.
   """
 
   transform: MessageTransform | None
   reducer: Reducer
+  noise_multiplier: float | jax.Array | None = None
 
 
 class ServerState(NamedTuple):

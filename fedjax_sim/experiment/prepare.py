@@ -14,6 +14,7 @@ from fedjax_sim.core import checks
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree, Variables
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
+from fedjax_sim.data.poisson import poisson
 from fedjax_sim.experiment import best as best_lib
 from fedjax_sim.experiment import (
   fingerprint,
@@ -208,7 +209,7 @@ def _sampler(given: Options) -> sampling.Sampler:
           f'sampler, which has its own, got {sizes[0]!r} and {sizes[1]!r}.')
     return given.sampler
   if not callable(given.sampler):
-    checks.one_of('sampler', given.sampler, ('uniform', 'by_size'))
+    checks.one_of('sampler', given.sampler, ('uniform', 'by_size', 'poisson'))
   train = given.train
   cohort = sampling.cohort_size(
       train.num_clients, clients_per_round=given.clients_per_round,
@@ -217,7 +218,8 @@ def _sampler(given: Options) -> sampling.Sampler:
     return _sampler_of(given.sampler, cohort, train.num_clients)
   if given.sampler == 'by_size':
     return sampling.by_size(train.sizes, cohort, given.seed)
-  return sampling.uniform(train.num_clients, cohort, given.seed)
+  draw = poisson if given.sampler == 'poisson' else sampling.uniform
+  return draw(train.num_clients, cohort, given.seed)
 
 
 def _sampler_of(

@@ -15,6 +15,7 @@ from fedjax_sim.experiment import (
   headline,
   loop,
   metrics,
+  privacy_told,
   results,
   sweep_best,
   sweep_settings,
@@ -187,10 +188,14 @@ def _write_results(
     last = runs.state_of(state, i)
     stated = sweep.model.higher_is_better
     results.write(folders[i], last, config.targets, stated)
+    algorithm = sweep.make_algorithm(**member.hyperparameters)
+    privacy_told.write(folders[i], privacy_told.Told(
+        algorithm, sweep.make_sampler(member.seed), bool(config.systems),
+        config.rounds))
     if tests:
       with sweep.placement.tracing():
         found = evaluation.evaluate_clients(
-            sweep.model, sweep.make_algorithm(**member.hyperparameters), last,
+            sweep.model, algorithm, last,
             sweep.federations[member.federation], tests[member.federation],
             key=random.root_key(member.seed))
       results.write_clients(folders[i], found)
