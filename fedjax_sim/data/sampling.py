@@ -134,6 +134,14 @@ def by_size(
                  len(sizes), among, prefers=True)
 
 
+def check(sampler: Sampler, num_clients: int) -> None:
+  """ValueError unless it draws from a federation of so many clients."""
+  if sampler.num_clients != num_clients:
+    raise ValueError(
+        f'the sampler draws from num_clients = {sampler.num_clients}, the '
+        f'federation has {num_clients}.')
+
+
 def cohort_size(
     num_clients: int,
     *,

@@ -79,8 +79,6 @@ def check(groups: Sequence[tuple[ConfigDict, Sequence[Setting]]]) -> None:
   for config, settings in groups:
     for setting in settings:
       check_setting(config, setting, settings[0])
-    if len(settings) > 1:
-      _check_together(config)
   datasets = {}
   for config, settings in groups:
     with field_names.in_errors(config, spec_fields.texts(config)):
@@ -152,14 +150,6 @@ def check_setting(config: ConfigDict, setting: Setting, first: Setting) -> None:
         "client_state must be 'auto' or 'device' in a sweep, which keeps "
         "clients' states on the devices, got 'stored'.")
   validate(with_fields(config, setting))
-
-
-def _check_together(config: ConfigDict) -> None:
-  """ValueError for what only a run of its own leaves."""
-  if config.client_eval_every:
-    raise ValueError(
-        'client_eval_every must be 0 in a sweep of runs that share a program, '
-        f'got {config.client_eval_every!r}.')
 
 
 def check_algorithms(

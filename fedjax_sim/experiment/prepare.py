@@ -177,7 +177,9 @@ def _build(
   if record is not None:
     shape = shape_before(record, shape)
   return build(
-      given.model, given.algorithm, given.train, _sampler(given),
+      given.model, given.algorithm, given.train,
+      sampler_of(given.sampler, given.train, given.clients_per_round,
+                 given.client_fraction, given.seed),
       test=given.test, more_sets=given.more_sets, seed=given.seed,
       **shape._asdict(), examples=given.examples,
       client_state=given.client_state, rounds=given.rounds, say=say,
@@ -200,29 +202,33 @@ def systems_of(
                       'systems.window(60)'))
 
 
-def _sampler(given: Options) -> sampling.Sampler:
-  sizes = given.clients_per_round, given.client_fraction
-  if isinstance(given.sampler, sampling.Sampler):
-    if sizes != (None, None):
+def sampler_of(
+    wanted: sampling.Sampler | Callable[[int], np.ndarray] | str,
+    train: FederatedData, clients_per_round: int | None,
+    client_fraction: float | None, seed: int,
+) -> sampling.Sampler:
+  """The sampler that arguments of `simulate` stand for; ValueError for none."""
+  if isinstance(wanted, sampling.Sampler):
+    if (clients_per_round, client_fraction) != (None, None):
       raise ValueError(
           'clients_per_round and client_fraction must be left out beside a '
-          f'sampler, which has its own, got {sizes[0]!r} and {sizes[1]!r}.')
-    return given.sampler
-  if not callable(given.sampler):
-    checks.one_of('sampler', given.sampler, ('uniform', 'by_size', 'poisson'))
-  train = given.train
+          f'sampler, which has its own, got {clients_per_round!r} and '
+          f'{client_fraction!r}.')
+    return wanted
+  if not callable(wanted):
+    checks.one_of('sampler', wanted, ('uniform', 'by_size', 'poisson'))
   cohort = sampling.cohort_size(
-      train.num_clients, clients_per_round=given.clients_per_round,
-      client_fraction=given.client_fraction)
-  if callable(given.sampler):
-    return _sampler_of(given.sampler, cohort, train.num_clients)
-  if given.sampler == 'by_size':
-    return sampling.by_size(train.sizes, cohort, given.seed)
-  draw = poisson if given.sampler == 'poisson' else sampling.uniform
-  return draw(train.num_clients, cohort, given.seed)
+      train.num_clients, clients_per_round=clients_per_round,
+      client_fraction=client_fraction)
+  if callable(wanted):
+    return _from_function(wanted, cohort, train.num_clients)
+  if wanted == 'by_size':
+    return sampling.by_size(train.sizes, cohort, seed)
+  draw = poisson if wanted == 'poisson' else sampling.uniform
+  return draw(train.num_clients, cohort, seed)
 
 
-def _sampler_of(
+def _from_function(
     function: Callable[[int], np.ndarray], largest: int, num_clients: int,
 ) -> sampling.Sampler:
   """A function from a round's number to clients' numbers as a Sampler."""

@@ -22,7 +22,7 @@ from fedjax_sim.experiment import (
   workdir,
 )
 from fedjax_sim.experiment.checkpoints import save_npz
-from fedjax_sim.simulation.evaluation import ClientMetrics
+from fedjax_sim.simulation.client_evaluation import ClientMetrics
 from fedjax_sim.simulation.rounds import SimulationState
 
 CLIENTS_FILE, PARTITION_FILE = 'clients.json', 'partition.png'

@@ -79,10 +79,7 @@ def build(
   seed = random.seed('seed', seed)
   checks.one_of('examples', examples, EXAMPLES)
   checks.one_of('client_state', client_state, client_states.CHOICES)
-  if sampler.num_clients != train.num_clients:
-    raise ValueError(
-        f'the sampler draws from num_clients = {sampler.num_clients}, the '
-        f'federation has {train.num_clients}.')
+  sampling.check(sampler, train.num_clients)
   if not np.any(train.sizes):
     raise ValueError('train must have at least one example, all of its '
                      f'{train.num_clients} clients are empty.')

@@ -281,6 +281,8 @@ def build(
     checks.positive_int_or_auto(name, value)
   checks.positive_int('num_members', num_members)
   check_examples.check_federations(federations)
+  if make_sampler is not None:
+    sampling.check(make_sampler(0), federations[0].num_clients)
   sets = {} if test is None else {'test': check_examples.as_set('test', test)}
   for data in federations:
     check_examples.check_examples(model, data, sets)

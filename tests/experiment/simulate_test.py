@@ -19,6 +19,7 @@ from fedjax_sim.experiment import (
   build_run,
   metrics,
   plots,
+  run_sweep,
 )
 from fedjax_sim.experiment import run as run_lib
 from tests import toys
@@ -487,3 +488,28 @@ def test_python_and_the_command_line_leave_the_same(tmp_path):
   with pytest.raises(ValueError, match='holds a run of a config'):
     fs.simulate(model, fs.algorithms.fedavg(model, optax.sgd(0.1)), DATA,
                 rounds=1, clients_per_round=1, workdir=tmp_path / 'cli')
+
+
+def test_a_sweep_from_python_is_that_of_the_command_line(tmp_path):
+  config = digits_quickstart.get_config()
+  config.update({
+      'rounds': 3, 'model': 'logistic_regression', 'devices': 1, 'lanes': 5,
+      'partition': 'quantity(sigma=1.0, seed=7)', 'client_test_fraction': 0.0,
+      'sampler': 'by_size'})
+  run_sweep.run(config.lock(), 'x', {'seed': [0, 1], 'client_lr': [0.1, 0.3]},
+                str(tmp_path))
+  dataset = build_run.load_dataset(config)
+  names, partition, _ = build_run.deal(config, dataset)
+  model = build_run.make_model(config, dataset)
+  found = fs.sweep(
+      model, lambda rate: fs.algorithms.fedavg(
+          model, optax.sgd(rate), batch_size=10),
+      federate(dataset.train, partition, names), rounds=3, client_fraction=0.5,
+      sampler='by_size', test=dataset.test, devices=1, lanes=5, seeds=[0, 1],
+      learning_rates=[0.1, 0.3])
+  for (seed, rate), result in found.items():
+    folder = tmp_path / f'seed={seed},client_lr={rate:g}'
+    for got, want in zip(
+        bits(result.records), bits(metrics.read(folder / 'metrics.jsonl')),
+        strict=True):
+      assert got == pytest.approx(want, rel=1e-5)
