@@ -211,6 +211,15 @@ class Aggregator(NamedTuple):
   reducer: Reducer
   noise_multiplier: float | jax.Array | None = None
 
+  @property
+  def always_steps(self) -> bool:
+    """Static: whether the server steps though it has no message.
+
+    Noise for privacy is added in every round: its absence would tell that
+    nobody was there.
+    """
+    return self.noise_multiplier is not None
+
 
 class ServerState(NamedTuple):
   """What the server carries from round to round.

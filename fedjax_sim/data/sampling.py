@@ -36,6 +36,8 @@ class Sampler(NamedTuple):
       has nothing to do where all take part.
     scheme: what an accountant of privacy may take it for; None for nothing that
       it knows.
+    min_cohort: how many different clients there are in a round at least; 0
+      where that is not known.
   """
 
   sample: Callable[[int], np.ndarray]
@@ -45,6 +47,15 @@ class Sampler(NamedTuple):
   selector: Selector | None = None
   prefers: bool = False
   scheme: 'Scheme | None' = None
+  min_cohort: int = 0
+
+  def may_be_idle(self, sizes: np.ndarray) -> bool:
+    """Whether there may be a round of clients without examples alone.
+
+    Args:
+      sizes: int [N], examples of each client.
+    """
+    return self.min_cohort <= np.count_nonzero(sizes == 0)
 
 
 class Scheme(NamedTuple):
@@ -90,7 +101,7 @@ def uniform(num_clients: int, clients_per_round: int, seed: int) -> Sampler:
     return (drawn if clients is None else clients[drawn]).astype(np.int32)
 
   return Sampler(lambda round_number: among(round_number, None, cohort), cohort,
-                 int(num_clients), among,
+                 int(num_clients), among, min_cohort=cohort,
                  scheme=Scheme('fixed', cohort))
 
 
@@ -131,7 +142,7 @@ def by_size(
     return (drawn if clients is None else clients[drawn]).astype(np.int32)
 
   return Sampler(lambda round_number: among(round_number, None, cohort), cohort,
-                 len(sizes), among, prefers=True)
+                 len(sizes), among, prefers=True, min_cohort=cohort)
 
 
 def check(sampler: Sampler, num_clients: int) -> None:
