@@ -12,7 +12,8 @@ average: of all clients, kappa_2 times as many as it has. Liu, Zhang, Song,
 Letaief, "Client-Edge-Cloud Hierarchical Federated Learning" (2020), algorithm
 1; kappa_1 is `steps` or `epochs`. There all clients take part in each round;
 here a cohort is drawn over all clients, and an edge of which nobody is drawn
-keeps its model. With kappa_2 = 1 it is FedAvg.
+keeps its model. A round that no message reaches changes nothing, the cloud's
+model neither. With kappa_2 = 1 it is FedAvg.
 
 A server optimizer is the cloud's: its pseudo-gradient is minus the mean of how
 far the edges went from the cloud's model.

@@ -207,6 +207,15 @@ class Aggregator(NamedTuple):
   transform: MessageTransform | None
   reducer: Reducer
 
+  @property
+  def always_steps(self) -> bool:
+    """Static: whether the server steps though it has no message.
+
+    Noise for privacy is added in every round: its absence would tell that
+    nobody was there.
+    """
+    return getattr(self, 'noise_multiplier', None) is not None
+
 
 class ServerState(NamedTuple):
   """What the server carries from round to round.

@@ -34,6 +34,8 @@ class Sampler(NamedTuple):
       nothing. None for who depends on seed and round alone.
     prefers: whether some clients are chosen more often than others, so that it
       has nothing to do where all take part.
+    min_cohort: how many different clients there are in a round at least; 0
+      where that is not known.
   """
 
   sample: Callable[[int], np.ndarray]
@@ -42,6 +44,15 @@ class Sampler(NamedTuple):
   among: Callable[[int, np.ndarray | None, int], np.ndarray] | None = None
   selector: Selector | None = None
   prefers: bool = False
+  min_cohort: int = 0
+
+  def may_be_idle(self, sizes: np.ndarray) -> bool:
+    """Whether there may be a round of clients without examples alone.
+
+    Args:
+      sizes: int [N], examples of each client.
+    """
+    return self.min_cohort <= np.count_nonzero(sizes == 0)
 
 
 def uniform(num_clients: int, clients_per_round: int, seed: int) -> Sampler:
@@ -74,7 +85,7 @@ def uniform(num_clients: int, clients_per_round: int, seed: int) -> Sampler:
     return (drawn if clients is None else clients[drawn]).astype(np.int32)
 
   return Sampler(lambda round_number: among(round_number, None, cohort), cohort,
-                 int(num_clients), among)
+                 int(num_clients), among, min_cohort=cohort)
 
 
 def by_size(
@@ -114,7 +125,7 @@ def by_size(
     return (drawn if clients is None else clients[drawn]).astype(np.int32)
 
   return Sampler(lambda round_number: among(round_number, None, cohort), cohort,
-                 len(sizes), among, prefers=True)
+                 len(sizes), among, prefers=True, min_cohort=cohort)
 
 
 def check(sampler: Sampler, num_clients: int) -> None:

@@ -51,6 +51,15 @@ def test_clients_are_drawn_uniformly(num_clients):
   assert np.allclose(first, rounds / 20, atol=5 * math.sqrt(rounds / 20))
 
 
+def test_who_knows_that_somebody_has_examples():
+  sizes = np.array([3, 0, 2, 0])
+  few, many = (sampling.uniform(4, count, 0) for count in (2, 3))
+  assert few.may_be_idle(sizes) and not many.may_be_idle(sizes)
+  assert not few.may_be_idle(sizes + 1)
+  own = sampling.Sampler(lambda r: np.arange(3), 3, 4)
+  assert own.may_be_idle(sizes + 1)  # It might draw nobody.
+
+
 def test_pairs_are_drawn_uniformly():
   # Two given clients of 20 are in a cohort of 5 with chance 5 * 4 / (20 * 19).
   rounds, chance = 4000, 20 / 380
