@@ -34,6 +34,8 @@ class Sampler(NamedTuple):
       nothing. None for who depends on seed and round alone.
     prefers: whether some clients are chosen more often than others, so that it
       has nothing to do where all take part.
+    scheme: what an accountant of privacy may take it for; None for nothing that
+      it knows.
     min_cohort: how many different clients there are in a round at least; 0
       where that is not known.
   """
@@ -44,6 +46,7 @@ class Sampler(NamedTuple):
   among: Callable[[int, np.ndarray | None, int], np.ndarray] | None = None
   selector: Selector | None = None
   prefers: bool = False
+  scheme: 'Scheme | None' = None
   min_cohort: int = 0
 
   def may_be_idle(self, sizes: np.ndarray) -> bool:
@@ -53,6 +56,19 @@ class Sampler(NamedTuple):
       sizes: int [N], examples of each client.
     """
     return self.min_cohort <= np.count_nonzero(sizes == 0)
+
+
+class Scheme(NamedTuple):
+  """How the cohort of each round is drawn, independently of all others.
+
+  Attributes:
+    name: 'fixed', a number of clients without replacement, or 'poisson', each
+      client with the same chance.
+    cohort_size: M, of 'poisson' on average.
+  """
+
+  name: str
+  cohort_size: int
 
 
 def uniform(num_clients: int, clients_per_round: int, seed: int) -> Sampler:
@@ -85,7 +101,8 @@ def uniform(num_clients: int, clients_per_round: int, seed: int) -> Sampler:
     return (drawn if clients is None else clients[drawn]).astype(np.int32)
 
   return Sampler(lambda round_number: among(round_number, None, cohort), cohort,
-                 int(num_clients), among, min_cohort=cohort)
+                 int(num_clients), among, min_cohort=cohort,
+                 scheme=Scheme('fixed', cohort))
 
 
 def by_size(
