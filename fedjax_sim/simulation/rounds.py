@@ -170,7 +170,7 @@ class Rounds:
   @property
   def asks_for_places(self) -> bool:
     """Whether anything may read `Slot.place`."""
-    transform, reducer = self.algorithm.aggregator
+    transform, reducer, _ = self.algorithm.aggregator
     return not (transform is None and reducer.plain
                 and self.algorithm.receive is None)
 
