@@ -34,7 +34,7 @@ from fedjax_sim.clients.local_training import (
     local_training,
     takes_training,
 )
-from fedjax_sim.core import checks, frozen, precision, trees
+from fedjax_sim.core import checks, frozen, precision, random, trees
 from fedjax_sim.core.topology import Edges
 from fedjax_sim.core.types import (
     Aggregate,
@@ -176,7 +176,7 @@ def _check_seed(
                      f'edge, got {assign!r}.')
   if seed is None:
     return
-  checks.at_least('edge_seed', seed, 0, None)
+  random.seed('edge_seed', seed)
   if assign != 'random':
     raise ValueError("edge_seed must be left out unless assign='random', got "
                      f'{seed} with {assign!r}.')

@@ -125,9 +125,8 @@ def ifca(
       return after.variables, after.opt_state
 
     before = frozen.without(state.variables), state.opt_state
-    after = jax.vmap(step)(*before, aggregate.mean)
-    if not base.aggregator.always_steps:
-      after = trees.where(aggregate.weight > 0, after, before)
+    after = trees.where(
+        aggregate.weight > 0, jax.vmap(step)(*before, aggregate.mean), before)
     return state._replace(
         variables=after[0]._replace(frozen=state.variables.frozen),
         opt_state=after[1], extra=state.extra + aggregate.weight)

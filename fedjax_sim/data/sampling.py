@@ -117,7 +117,7 @@ def by_size(
   Args:
     sizes: int [N], examples of each client.
     clients_per_round: M, at most the number of clients that have examples.
-    seed: whole number >= 0.
+    seed: whole number from 0 to 2**64 - 1.
 
   Raises:
     ValueError: an argument is out of range. So does `sample`, for a round that
@@ -126,13 +126,13 @@ def by_size(
   sizes = np.asarray(sizes, np.float64)
   cohort = cohort_size(
       int(np.count_nonzero(sizes)), clients_per_round=clients_per_round)
-  checks.at_least('seed', seed, 0)
+  random.seed('seed', seed)
 
   def among(
       round_number: int, clients: np.ndarray | None, count: int
   ) -> np.ndarray:
     checks.at_least('round', round_number, 0)
-    entropy = np.random.SeedSequence([int(seed), int(round_number)])
+    entropy = np.random.SeedSequence(random.words(seed, round_number))
     rng = np.random.Generator(np.random.Philox(entropy))
     own = sizes if clients is None else sizes[clients]
     count = min(count, np.count_nonzero(own))

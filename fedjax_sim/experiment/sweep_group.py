@@ -145,10 +145,11 @@ def _run_together(
       for i, records in progress.records.items():
         for writer in writers[i:i + 1]:
           writer.log(records)
+      good = progress.records.keys()
+      if cadence.stop_on_divergence:
+        good -= progress.diverged.keys()
       for one in followers:
-        one.see(progress.state, {
-            i: records[-1] for i, records in progress.records.items()
-            if records and i not in progress.diverged})
+        one.see(progress.state, {i: progress.records[i][-1] for i in good})
       _tell(progress, folders, config.rounds,
             runs.sweep.model.higher_is_better)
 
