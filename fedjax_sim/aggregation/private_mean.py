@@ -156,8 +156,8 @@ def _adaptive(rule: AdaptiveNorm, noise: float, cohort_size: int) -> dict:
   def server(aggregate: Aggregate, norm, key, cohort):
     del cohort
     for_sum, for_count = jax.random.split(key)
-    below = 0.5 + (aggregate.sums['below'] + count_noise * jax.random.normal(
-        for_count, (), precision.scalar())) / cohort_size
+    below = 0.5 + (aggregate.sums['below'] + count_noise * _normal(
+        for_count, ())) / cohort_size
     deviation = norm * noise / jnp.sqrt(1 - (noise / (2 * count_noise)) ** 2)
     following = norm * jnp.exp(-rule.learning_rate * (below - rule.quantile))
     return (_noisy(aggregate, deviation, for_sum), following,
@@ -173,15 +173,19 @@ def _noisy(aggregate: Aggregate, deviation, key) -> Aggregate:
   """Adds noise of this deviation to the sum, and tells no more than that."""
   leaves, treedef = jax.tree.flatten(aggregate.mean)
   scale = deviation / aggregate.denominator
-  noisy = [(x + scale * jax.random.normal(
-      jax.random.fold_in(key, i), x.shape, x.dtype)).astype(x.dtype)
-           for i, x in enumerate(leaves)]
+  noisy = [(x + scale * _normal(jax.random.fold_in(key, i), x.shape)).astype(
+      x.dtype) for i, x in enumerate(leaves)]
   # The sum of weights would be each client's number of examples in the clear.
   weight = jax.tree.map(
       lambda w: jnp.broadcast_to(aggregate.denominator, w.shape).astype(
           w.dtype), aggregate.weight)
   return aggregate._replace(
       mean=jax.tree.unflatten(treedef, noisy), weight=weight)
+
+
+def _normal(key, shape: tuple[int, ...]) -> jax.Array:
+  """Standard normal; the same values in every precision of a model."""
+  return jax.random.normal(key, shape, jnp.float32)
 
 
 def _of_updates_alone(cohort_size: int) -> Reducer:

@@ -79,6 +79,7 @@ def _is_complete(
     noted = None
   if noted is None or noted['rounds'] < config.rounds:
     return False
+  results.check_rounds(ended.parent.parent, noted['rounds'], config.rounds)
   for path in folders:
     why = results.why_not(path, noted['rounds'], config.targets)
     if path.name in noted['finished'] and why is not None:
@@ -145,10 +146,11 @@ def _run_together(
       for i, records in progress.records.items():
         for writer in writers[i:i + 1]:
           writer.log(records)
+      good = progress.records.keys()
+      if cadence.stop_on_divergence:
+        good -= progress.diverged.keys()
       for one in followers:
-        one.see(progress.state, {
-            i: records[-1] for i, records in progress.records.items()
-            if records and i not in progress.diverged})
+        one.see(progress.state, {i: progress.records[i][-1] for i in good})
       _tell(progress, folders, config.rounds,
             runs.sweep.model.higher_is_better)
 
