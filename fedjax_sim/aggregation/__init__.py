@@ -12,6 +12,11 @@ from fedjax_sim.aggregation.ef21 import ef21
 from fedjax_sim.aggregation.error_feedback import error_feedback
 from fedjax_sim.aggregation.means import fixed_mean, weighted_mean
 from fedjax_sim.aggregation.on import on
+from fedjax_sim.aggregation.private_mean import (
+    AdaptiveNorm,
+    adaptive,
+    private_mean,
+)
 from fedjax_sim.aggregation.qsgd import qsgd
 from fedjax_sim.aggregation.quantize import quantize
 from fedjax_sim.aggregation.random_k import random_k
@@ -23,9 +28,12 @@ from fedjax_sim.aggregation.subsample import subsample
 from fedjax_sim.aggregation.terngrad import terngrad
 from fedjax_sim.aggregation.top_k import top_k
 from fedjax_sim.aggregation.transform import identity, transform
+from fedjax_sim.aggregation.trimmed import trimmed_mean
 
 __all__ = [
+    'AdaptiveNorm',
     'Stage',
+    'adaptive',
     'adaptive_clip',
     'aggregator',
     'buffered',
@@ -44,6 +52,7 @@ __all__ = [
     'masked_mean',
     'median',
     'on',
+    'private_mean',
     'qsgd',
     'quantize',
     'random_k',
@@ -54,5 +63,6 @@ __all__ = [
     'terngrad',
     'top_k',
     'transform',
+    'trimmed_mean',
     'weighted_mean',
 ]

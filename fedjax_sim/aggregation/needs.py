@@ -55,7 +55,7 @@ def check(
     return
   kinds.check('aggregator', aggregator, Aggregator,
               'a whole aggregator, such as aggregator(clip(1.0))')
-  transform, reducer = aggregator
+  transform, reducer = aggregator.transform, aggregator.reducer
   if Need.WEIGHTS in needs and not reducer.weighs:
     raise ValueError(
         f'reduce must be weighted_mean() in {algorithm}, where '

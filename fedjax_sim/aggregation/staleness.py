@@ -79,8 +79,7 @@ def discounted(aggregator: Aggregator, staleness: Staleness) -> Aggregator:
     ValueError: a transform adds up on the server what is sent, as `ef21` does;
       when used, messages are whole numbers, such as masked ones.
   """
-  transform, inner = aggregator
-  total = needs.adding(transform)
+  inner, total = aggregator.reducer, needs.adding(aggregator.transform)
   if total:
     raise ValueError(
         f'uplink must not have {total!r} where staleness discounts messages: '

@@ -30,7 +30,7 @@ from fedjax_sim.clients.local_training import (
     takes_training,
 )
 from fedjax_sim.clients.measure import local_loss
-from fedjax_sim.core import checks, precision, specs
+from fedjax_sim.core import checks, local_cost, precision, specs
 from fedjax_sim.core.types import (
   Aggregate,
   Aggregator,
@@ -85,7 +85,8 @@ def q_fedavg(
                  for x in jax.tree.leaves(
                      precision.wide(message.update.params)))
     rate = client_lr * train.step_scale(server.round)
-    curvature = weight * q * loss ** (q - 1) * square / rate
+    curvature = precision.over_rate(
+        weight * q * loss ** (q - 1) * square, rate)
     message = message._replace(
         weight=weight * loss ** q, sums={'curvature': curvature})
     return ClientOutput(message, client_state, local.metrics)
@@ -102,4 +103,5 @@ def q_fedavg(
     mean = aggregate.mean._replace(params=params)
     return base.server(state, aggregate._replace(mean=mean), key)
 
-  return base._replace(server=server)
+  return base._replace(
+      server=server, local_cost=train.cost(passes=local_cost.FORWARD))

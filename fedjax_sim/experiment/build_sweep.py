@@ -53,7 +53,9 @@ def build_sweep(
   sweep = sweep_lib.build(
       model, lambda **own: make_algorithm(
           config, model, num_clients=num_clients, numbers=own),
-      federations, cohort_size=cohort_size(config, num_clients),
+      federations, cohort_size=max(  # Of a sampler that has its own, too.
+          build_run.make_sampler(config, one.sizes).max_cohort
+          for one in federations),
       example=members[0].hyperparameters,
       make_sampler=lambda seed: build_run.make_sampler(
           with_fields(config, {'seed': seed}),
@@ -77,8 +79,6 @@ def check(groups: Sequence[tuple[ConfigDict, Sequence[Setting]]]) -> None:
   for config, settings in groups:
     for setting in settings:
       check_setting(config, setting, settings[0])
-    if len(settings) > 1:
-      _check_together(config)
   datasets = {}
   for config, settings in groups:
     with field_names.in_errors(config, spec_fields.texts(config)):
@@ -150,14 +150,6 @@ def check_setting(config: ConfigDict, setting: Setting, first: Setting) -> None:
         "client_state must be 'auto' or 'device' in a sweep, which keeps "
         "clients' states on the devices, got 'stored'.")
   validate(with_fields(config, setting))
-
-
-def _check_together(config: ConfigDict) -> None:
-  """ValueError for what only a run of its own leaves."""
-  if config.client_eval_every:
-    raise ValueError(
-        'client_eval_every must be 0 in a sweep of runs that share a program, '
-        f'got {config.client_eval_every!r}.')
 
 
 def check_algorithms(

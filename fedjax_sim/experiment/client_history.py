@@ -18,7 +18,7 @@ import numpy as np
 
 from fedjax_sim.core import files
 from fedjax_sim.experiment.readings import data_frame
-from fedjax_sim.simulation.evaluation import ClientMetrics
+from fedjax_sim.simulation.client_evaluation import ClientMetrics
 
 FILE = 'client_metrics.csv'
 _FIXED = ('round', 'client', 'examples')
@@ -52,6 +52,17 @@ class ClientHistory(NamedTuple):
         'client': repeat(self.client_ids),
         'examples': repeat(self.num_examples),
         **{name: table.ravel() for name, table in self.values.items()}})
+
+
+def is_due(round_number: int, every: int, rounds: int) -> bool:
+  """Whether clients are evaluated after a round for the table.
+
+  Args:
+    round_number: of the round, from 1; 0 is the model before training.
+    every: rounds between two evaluations; 0 is none at all.
+    rounds: of the run; the last one is evaluated too.
+  """
+  return every > 0 and (round_number % every == 0 or round_number == rounds)
 
 
 def append(

@@ -14,6 +14,7 @@ from fedjax_sim.core import checks
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree, Variables
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
+from fedjax_sim.data.poisson import poisson
 from fedjax_sim.experiment import best as best_lib
 from fedjax_sim.experiment import (
   fingerprint,
@@ -26,11 +27,12 @@ from fedjax_sim.experiment import (
 )
 from fedjax_sim.experiment import session as session_lib
 from fedjax_sim.experiment.best import Best
-from fedjax_sim.experiment.result import Result
+from fedjax_sim.experiment.result import Loaded, Result
 from fedjax_sim.experiment.session import Callback, Session
 from fedjax_sim.simulation import in_time
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation.build import build
+from fedjax_sim.simulation.check_clients import check_clients
 from fedjax_sim.simulation.records import Record
 from fedjax_sim.simulation.rounds import SimulationState
 from fedjax_sim.simulation.simulation import Simulation
@@ -67,7 +69,7 @@ class Options(NamedTuple):
   best_metric: str | None = None
   best_mode: str | None = None
   callbacks: Sequence[Callback] = ()
-  initial: Variables | PyTree | None = None
+  initial: Result | Loaded | Variables | PyTree | str | Path | None = None
   resume_from: Result | str | Path | None = None
   workdir: str | Path | None = None
   checkpoint_seconds: float = 30.0
@@ -127,6 +129,7 @@ def prepare(
     ValueError: see `simulate`.
   """
   _check(given)
+  given = given._replace(initial=starting.initial(given.initial, given.model))
   folder = None if given.workdir is None else Path(given.workdir)
   record = None
   if folder is not None:
@@ -135,6 +138,7 @@ def prepare(
     stack.enter_context(workdir.unmade_if_refused(made))
     record = workdir.read_record(folder)
   simulation = _build(given, record, say)
+  check_clients(given.model, given.train, given.client_test)
   session = _session(given, simulation, folder)
   if folder is None:
     state, earlier = starting.first(given, simulation, None)
@@ -160,6 +164,7 @@ def _in_folder(
     metrics.append(file, earlier)
     return Prepared(session, state, earlier, saved)
   if given.rounds is not None and saved.latest() >= given.rounds:
+    results.check_rounds(folder, saved.latest(), given.rounds)
     why = results.why_not(folder, saved.latest())
     if why is not None and processes.is_first():
       print(f'{why} So the results are written again.', flush=True)
@@ -176,7 +181,9 @@ def _build(
   if record is not None:
     shape = shape_before(record, shape)
   return build(
-      given.model, given.algorithm, given.train, _sampler(given),
+      given.model, given.algorithm, given.train,
+      sampler_of(given.sampler, given.train, given.clients_per_round,
+                 given.client_fraction, given.seed),
       test=given.test, more_sets=given.more_sets, seed=given.seed,
       **shape._asdict(), examples=given.examples,
       client_state=given.client_state, rounds=given.rounds, say=say,
@@ -199,28 +206,33 @@ def systems_of(
                       'systems.window(60)'))
 
 
-def _sampler(given: Options) -> sampling.Sampler:
-  sizes = given.clients_per_round, given.client_fraction
-  if isinstance(given.sampler, sampling.Sampler):
-    if sizes != (None, None):
+def sampler_of(
+    wanted: sampling.Sampler | Callable[[int], np.ndarray] | str,
+    train: FederatedData, clients_per_round: int | None,
+    client_fraction: float | None, seed: int,
+) -> sampling.Sampler:
+  """The sampler that arguments of `simulate` stand for; ValueError for none."""
+  if isinstance(wanted, sampling.Sampler):
+    if (clients_per_round, client_fraction) != (None, None):
       raise ValueError(
           'clients_per_round and client_fraction must be left out beside a '
-          f'sampler, which has its own, got {sizes[0]!r} and {sizes[1]!r}.')
-    return given.sampler
-  if not callable(given.sampler):
-    checks.one_of('sampler', given.sampler, ('uniform', 'by_size'))
-  train = given.train
+          f'sampler, which has its own, got {clients_per_round!r} and '
+          f'{client_fraction!r}.')
+    return wanted
+  if not callable(wanted):
+    checks.one_of('sampler', wanted, ('uniform', 'by_size', 'poisson'))
   cohort = sampling.cohort_size(
-      train.num_clients, clients_per_round=given.clients_per_round,
-      client_fraction=given.client_fraction)
-  if callable(given.sampler):
-    return _sampler_of(given.sampler, cohort, train.num_clients)
-  if given.sampler == 'by_size':
-    return sampling.by_size(train.sizes, cohort, given.seed)
-  return sampling.uniform(train.num_clients, cohort, given.seed)
+      train.num_clients, clients_per_round=clients_per_round,
+      client_fraction=client_fraction)
+  if callable(wanted):
+    return _from_function(wanted, cohort, train.num_clients)
+  if wanted == 'by_size':
+    return sampling.by_size(train.sizes, cohort, seed)
+  draw = poisson if wanted == 'poisson' else sampling.uniform
+  return draw(train.num_clients, cohort, seed)
 
 
-def _sampler_of(
+def _from_function(
     function: Callable[[int], np.ndarray], largest: int, num_clients: int,
 ) -> sampling.Sampler:
   """A function from a round's number to clients' numbers as a Sampler."""
@@ -287,8 +299,8 @@ def _claim(
     if record['config'].get('made by') != _MADE_BY:
       raise ValueError(
           f'workdir {str(folder)!r} holds a run of a config, with which run.py '
-          'goes on. Name another one, or begin with its model: initial= and '
-          'resume_from= take the folder.')
+          'goes on. Name another one; initial= takes the folder, to begin '
+          'with its model.')
     before = record['config']
     if _versions(record['environments'][-1]) != _versions(
         workdir.environment()) and before[_PROGRAM] != plain[_PROGRAM]:
@@ -331,6 +343,12 @@ def _check(given: Options) -> None:
     raise ValueError(
         'client_eval_every needs client_test, the examples to evaluate each '
         'client on.')
+  if given.client_test is not None and not given.client_eval_every and (
+      given.workdir is None):
+    raise ValueError(
+        'client_test needs client_eval_every, the rounds between two '
+        'evaluations of the clients, or a workdir, where the last model is '
+        'evaluated.')
   if given.best_mode and not given.best_metric:
     raise ValueError('best_mode needs best_metric, which it is about.')
   if given.initial is not None and given.resume_from is not None:

@@ -22,7 +22,7 @@ from fedjax_sim.experiment import (
   workdir,
 )
 from fedjax_sim.experiment.checkpoints import save_npz
-from fedjax_sim.simulation.evaluation import ClientMetrics
+from fedjax_sim.simulation.client_evaluation import ClientMetrics
 from fedjax_sim.simulation.rounds import SimulationState
 
 CLIENTS_FILE, PARTITION_FILE = 'clients.json', 'partition.png'
@@ -125,6 +125,14 @@ def directions(folder: Path) -> dict[str, bool]:
     noted = workdir.read_json(folder / workdir.RESULTS_FILE) or {}
     return dict(noted.get('higher_is_better', ()))
   return {}
+
+
+def check_rounds(folder: Path, done: int, rounds: int) -> None:
+  """ValueError if a folder holds a longer run than the one asked for."""
+  if done > rounds:
+    raise ValueError(
+        f'rounds must be at least {done}, the rounds that {str(folder)!r} has '
+        f'done, got {rounds}. For a shorter run name another folder.')
 
 
 def why_not(

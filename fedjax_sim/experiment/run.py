@@ -17,6 +17,7 @@ from fedjax_sim.experiment import (
   loop,
   metrics,
   notice,
+  privacy_told,
   processes,
   reporting,
   results,
@@ -107,6 +108,7 @@ def _run_in(
   with Checkpoints(folder / 'checkpoints', config.keep_checkpoints) as saved:
     done = saved.latest() or 0
     lacking = None
+    results.check_rounds(folder, done, config.rounds)
     if done >= config.rounds and processes.is_first():
       lacking = _lacking(folder, done, config)
     lacking = sharding.from_first(lacking)
@@ -237,6 +239,7 @@ def _header(
           simulation.algorithm, simulation.train.num_clients),
       **_messages(config),
       **_time(config),
+      **privacy_told.header(privacy_told.of(simulation, config.rounds)),
       'data': f'{config.dataset}, {config.partition}: {sizes}',
       'cohort': f'{_cohort(simulation)}{sampler}, {config.rounds} rounds',
       **_client_state(simulation),
@@ -253,6 +256,10 @@ def _cohort(simulation: Simulation) -> str:
   most, count = simulation.sampler.max_cohort, simulation.train.num_clients
   known = simulation.timeline
   rule = known and known.reporting.asynchrony
+  scheme = simulation.sampler.scheme
+  if scheme is not None and scheme.name == 'poisson':
+    return (f'{scheme.cohort_size} of {count} clients a round on average, at '
+            f'most {most}')
   if not rule:
     return f'{most} of {count} clients a round'
   reports = 'every report' if most == 1 else f'{most} reports'
@@ -346,6 +353,7 @@ def _print_closing(folder: Path, config: ConfigDict) -> None:
   fields = reporting.closing_fields(
       metrics.read(folder / loop.METRICS_FILE), config.targets, stated,
       workdir.read_json(folder / workdir.RESULTS_FILE)['round'])
+  fields |= privacy_told.closing(folder)
   clients = workdir.read_json(folder / results.CLIENTS_FILE)
   if clients:
     fields |= reporting.clients_field(clients, stated)

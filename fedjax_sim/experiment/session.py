@@ -25,12 +25,13 @@ from fedjax_sim.experiment import (
   loop,
   metrics,
   plots,
+  privacy_told,
   processes,
   results,
 )
 from fedjax_sim.experiment.best import Best
-from fedjax_sim.simulation import evaluation
-from fedjax_sim.simulation.evaluation import ClientMetrics
+from fedjax_sim.simulation import client_evaluation
+from fedjax_sim.simulation.client_evaluation import ClientMetrics
 from fedjax_sim.simulation.records import DivergenceError, Record
 from fedjax_sim.simulation.rounds import SimulationState
 from fedjax_sim.simulation.simulation import Simulation
@@ -82,9 +83,8 @@ class Session:
 
   def of_clients(self, round_number: int) -> bool:
     """Whether clients are evaluated after this round (from 1) for a table."""
-    every = self.client_eval_every
-    return bool(every and self.client_test is not None and (
-        round_number % every == 0 or round_number == self.cadence.rounds))
+    return self.client_test is not None and client_history.is_due(
+        round_number, self.client_eval_every, self.cadence.rounds)
 
   def pause(self, r: int) -> bool:
     """Whether the state is needed after round r (from 0)."""
@@ -138,11 +138,7 @@ def restore(
   if session.folder is None:
     return state, []
   if processes.is_first():
-    for lost in results.set_aside(
-        session.folder, (client_history.FILE, best_lib.FILE)):
-      print(f"warning: {lost} It can't be had again without a new run.",
-            flush=True)
-    results.begin(session.folder)
+    begin_again(session.folder)
     client_history.truncate_after(
         session.folder / client_history.FILE,
         simulation.done(state)[0] or -1)  # Round 0 is evaluated again.
@@ -150,6 +146,15 @@ def restore(
   if session.best is not None:
     _restore_best(session, state, records)
   return state, records
+
+
+def begin_again(folder: Path) -> None:
+  """Says what of a run's earlier results is lost; they hold no longer."""
+  for lost in results.set_aside(
+      folder, (client_history.FILE, best_lib.FILE)):
+    print(f"warning: {lost} It can't be had again without a new run.",
+          flush=True)
+  results.begin(folder)
 
 
 def _restore_best(
@@ -288,6 +293,7 @@ def write_results(session: Session, ended: Ended) -> None:
   results.write(folder, state, session.targets, stated)
   draw_partition(session)
   done = simulation.done(ended.state)[0]
+  privacy_told.write(folder, privacy_told.of(simulation, done))
   if session.client_test is not None:
     found = dict(ended.clients).get(done)
     if found is None:
@@ -306,7 +312,7 @@ def draw_partition(session: Session) -> None:
 def client_evaluator(session: Session) -> Callable[..., ClientMetrics]:
   """Evaluates the clients on their own test examples, with any state."""
   simulation = session.simulation
-  evaluate = evaluation.client_evaluator(
+  evaluate = client_evaluation.client_evaluator(
       simulation.model, simulation.algorithm, simulation.train,
       session.client_test, key=random.root_key(simulation.seed),
       lanes=simulation.lanes)

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from fedjax_sim.core import argument_kinds, checks, random
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.experiment import loop
-from fedjax_sim.experiment.prepare import systems_of
+from fedjax_sim.experiment.prepare import sampler_of, systems_of
 from fedjax_sim.experiment.result import Result
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation import sweep as sweep_lib
@@ -28,6 +30,7 @@ def sweep(
     learning_rates: Sequence[float],
     clients_per_round: int | None = None,
     client_fraction: float | None = None,
+    sampler: sampling.Sampler | Callable[[int], np.ndarray] | str = 'uniform',
     test: PyTree | None = None,
     eval_every: int = 1,
     devices: int | str = 'auto',
@@ -52,6 +55,9 @@ def sweep(
     learning_rates: distinct positive numbers.
     clients_per_round: as in `simulate`, like the next ones.
     client_fraction: of the clients.
+    sampler: who takes part, as in `simulate`. 'uniform' and 'by_size' draw with
+      each run's seed; a function or a Sampler gives all runs the same cohorts.
+      Where one chooses by losses, runs go one after the other.
     test: test examples.
     eval_every: rounds.
     devices: D.
@@ -59,7 +65,8 @@ def sweep(
     systems: as in `simulate`; each seed draws its own devices.
     reporting: likewise.
     precision: of products.
-    on_dispatch: called after each dispatch; members are numbered rates first.
+    on_dispatch: called after each dispatch, with its progress; members are
+      numbered rates first.
 
   Returns:
     (seed, rate) -> Result. One that has diverged ends with its last good round;
@@ -78,43 +85,59 @@ def sweep(
     if not values or len(set(values)) != len(values):
       raise ValueError(f'{name} must be distinct, and at least one, got '
                        f'{list(values)}.')
-  cohort = sampling.cohort_size(
-      train.num_clients, clients_per_round=clients_per_round,
-      client_fraction=client_fraction)
+  make_sampler = lambda seed: sampler_of(
+      sampler, train, clients_per_round, client_fraction, seed)
   settings = [(seed, rate) for seed in seeds for rate in learning_rates]
-  runs, state = _runs(model, make_algorithm, train, settings, cohort, rounds,
-                      test=test, devices=devices, lanes=lanes,
-                      systems=systems_of(systems, reporting),
-                      precision=precision)
+  groups = [settings]
+  if make_sampler(seeds[0]).selector is not None:
+    groups = [[setting] for setting in settings]
+  cadence = loop.Cadence(rounds, plan_lib.evaluate_after(eval_every, rounds))
+  results = []
+  for group in groups:
+    runs, state = _runs(
+        model, make_algorithm, train, group, make_sampler, rounds, test=test,
+        devices=devices, lanes=lanes, systems=systems_of(systems, reporting),
+        precision=precision)
+    results += _trained(runs, state, cadence, len(results), on_dispatch)
+  return dict(zip(settings, results, strict=True))
+
+
+def _trained(
+    runs: Runs, state: PyTree, cadence: loop.Cadence, first: int,
+    on_dispatch: Callable[[Progress], None],
+) -> list[Result]:
+  """The results of runs that the caller numbers from `first`."""
   initial = loop.evaluate_initial(runs, state, {})
-  records = [[initial[i]] if i in initial else [] for i in range(len(settings))]
+  records = [[initial[i]] if i in initial else []
+             for i in range(len(runs.done(state)))]
+  numbered = lambda values: {first + i: one for i, one in values.items()}
   for progress in loop.proceed(
-      runs, state, loop.Cadence(
-          rounds, plan_lib.evaluate_after(eval_every, rounds)),
-      files={}, checkpoints=loop.NoCheckpoints(),
+      runs, state, cadence, files={}, checkpoints=loop.NoCheckpoints(),
       traffic=runs.bytes_per_client()):
     for i, new in progress.records.items():
       records[i] += new
     state = progress.state
-    on_dispatch(progress)
-  return {setting: Result(runs.state_of(state, i), records[i])
-          for i, setting in enumerate(settings)}
+    on_dispatch(progress._replace(
+        records=numbered(progress.records),
+        diverged=numbered(progress.diverged)))
+  return [Result(runs.state_of(state, i), own)
+          for i, own in enumerate(records)]
 
 
 def _runs(
-    model, make_algorithm, train, settings, cohort: int, rounds: int, **options
+    model, make_algorithm, train, settings, make_sampler, rounds: int, **options
 ) -> tuple[Runs, PyTree]:
   """The runs, and their state before the first round."""
   if len(settings) == 1:  # Without an axis of one.
     ((seed, rate),) = settings
     simulation = build(
-        model, make_algorithm(rate), train,
-        sampling.uniform(train.num_clients, cohort, seed), seed=seed,
+        model, make_algorithm(rate), train, make_sampler(seed), seed=seed,
         rounds=rounds, **options)
     return simulation, simulation.init()
   members = [sweep_lib.Member(seed, {'rate': rate}) for seed, rate in settings]
   sweep = sweep_lib.build(
-      model, lambda rate: make_algorithm(rate), [train], cohort_size=cohort,
-      num_members=len(members), example=members[0].hyperparameters, say=print,
-      **options)
+      model, lambda rate: make_algorithm(rate), [train],
+      cohort_size=make_sampler(members[0].seed).max_cohort,
+      make_sampler=make_sampler, num_members=len(members),
+      example=members[0].hyperparameters, say=print, **options)
   return SweepRuns(sweep=sweep, members=members), sweep.init(members)

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from fedjax_sim.core.types import PyTree
 from fedjax_sim.experiment import best as best_lib
-from fedjax_sim.experiment import loop, metrics, results
+from fedjax_sim.experiment import loop, metrics
 from fedjax_sim.experiment.best import Best
 from fedjax_sim.simulation.records import Record
 from fedjax_sim.simulation.sweep import SweepState
@@ -36,14 +36,11 @@ class BestOfEach:
   def restore(self, state: SweepState) -> None:
     """Goes on from what the folders hold; says what of it is lost."""
     for i, best in self.kept.items():
-      folder = best.path.parent
-      lost = results.set_aside(folder, (best_lib.FILE,))
-      results.begin(folder)
       best.load(self._evaluated(state, i))
-      lost += [best.recall(
-          metrics.read(folder / loop.METRICS_FILE), self.evaluate)]
-      for text in filter(None, lost):
-        print(f'warning: {text}', flush=True)
+      lost = best.recall(
+          metrics.read(best.path.parent / loop.METRICS_FILE), self.evaluate)
+      if lost is not None:
+        print(f'warning: {lost}', flush=True)
 
   def see(self, state: SweepState, last: Mapping[int, Record]) -> None:
     """After a dispatch, with the last record of each member in it."""

@@ -8,21 +8,22 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from fedjax_sim.core import random
 from fedjax_sim.experiment import (
   build_sweep,
   callbacks,
   headline,
   loop,
   metrics,
+  privacy_told,
   results,
+  session,
   sweep_best,
+  sweep_clients,
   sweep_settings,
   workdir,
 )
 from fedjax_sim.experiment import run as run_lib
 from fedjax_sim.experiment.checkpoints import Checkpoints
-from fedjax_sim.simulation import evaluation
 from fedjax_sim.simulation.drive import Progress
 from fedjax_sim.simulation.sweep import SweepState
 from fedjax_sim.simulation.sweep_runs import SweepRuns
@@ -78,6 +79,7 @@ def _is_complete(
     noted = None
   if noted is None or noted['rounds'] < config.rounds:
     return False
+  results.check_rounds(ended.parent.parent, noted['rounds'], config.rounds)
   for path in folders:
     why = results.why_not(path, noted['rounds'], config.targets)
     if path.name in noted['finished'] and why is not None:
@@ -110,12 +112,16 @@ def _run_together(
   runs = SweepRuns(sweep=sweep, members=members)
   files = {i: path / loop.METRICS_FILE for i, path in enumerate(folders)}
   cadence = run_lib.cadence(config)
-  best = sweep_best.of(config, runs, folders, cadence.evaluate)
+  clients = sweep_clients.of(config, settings, runs, folders)
+  followers = sweep_best.of(config, runs, folders, cadence.evaluate), clients
   with contextlib.ExitStack() as stack:
     saved = stack.enter_context(
         Checkpoints(checkpoints, config.keep_checkpoints))
     state = loop.restore(runs, sweep.init(members), saved, files)
-    best.restore(state)
+    for path in folders:
+      session.begin_again(path)
+    for one in followers:
+      one.restore(state)
     if saved.latest():
       print(f'resumed after round {max(runs.done(state).values())}')
     lost = loop.diverged(runs, state, saved)
@@ -130,7 +136,8 @@ def _run_together(
             callbacks.tensorboard(path / 'tensorboard'))))
     signals = stack.enter_context(loop.stop_requests())
     initial = loop.evaluate_initial(runs, state, files)
-    best.see(state, initial)
+    for one in followers:
+      one.see(state, initial)
     for i, record in initial.items():
       for writer in writers[i:i + 1]:
         writer.log([record])
@@ -139,21 +146,23 @@ def _run_together(
       for i, records in progress.records.items():
         for writer in writers[i:i + 1]:
           writer.log(records)
-      best.see(progress.state, {
-          i: records[-1] for i, records in progress.records.items()
-          if records and i not in progress.diverged})
+      good = progress.records.keys()
+      if cadence.stop_on_divergence:
+        good -= progress.diverged.keys()
+      for one in followers:
+        one.see(progress.state, {i: progress.records[i][-1] for i in good})
       _tell(progress, folders, config.rounds,
             runs.sweep.model.higher_is_better)
 
     outcome = loop.train(
-        runs, state, cadence._replace(pause=best.pause), files=files,
-        checkpoints=saved,
-        traffic=runs.bytes_per_client(), active=active,
-        stop=lambda: bool(signals), on_progress=show,
+        runs, state, cadence._replace(
+            pause=lambda r: any(one.pause(r) for one in followers)),
+        files=files, checkpoints=saved, traffic=runs.bytes_per_client(),
+        active=active, stop=lambda: bool(signals), on_progress=show,
         notes=lambda i, record: {'cohort': runs.cohort(
             i, record['round'] - 1)} if config.record_cohort else {})
   if not outcome.interrupted:
-    _write_results(config, settings, runs, outcome.state, folders)
+    _write_results(config, runs, outcome.state, folders, clients)
   return not outcome.interrupted
 
 
@@ -175,23 +184,20 @@ def _tell(
 
 
 def _write_results(
-    config: ConfigDict, settings, runs: SweepRuns, state: SweepState,
-    folders: Sequence[Path],
+    config: ConfigDict, runs: SweepRuns, state: SweepState,
+    folders: Sequence[Path], clients: sweep_clients.ClientsOfEach,
 ) -> None:
   """What a run of its own leaves, for each that has not diverged."""
-  tests, sweep = build_sweep.client_tests(config, settings), runs.sweep
+  sweep, stated = runs.sweep, runs.sweep.model.higher_is_better
   for i, member in enumerate(runs.members):
     file = folders[i] / loop.METRICS_FILE
     if metrics.last_round(file) < config.rounds:
       continue  # It has diverged.
-    last = runs.state_of(state, i)
-    stated = sweep.model.higher_is_better
-    results.write(folders[i], last, config.targets, stated)
-    if tests:
-      with sweep.placement.tracing():
-        found = evaluation.evaluate_clients(
-            sweep.model, sweep.make_algorithm(**member.hyperparameters), last,
-            sweep.federations[member.federation], tests[member.federation],
-            key=random.root_key(member.seed))
-      results.write_clients(folders[i], found)
+    results.write(
+        folders[i], runs.state_of(state, i), config.targets, stated)
+    privacy_told.write(folders[i], privacy_told.Told(
+        sweep.make_algorithm(**member.hyperparameters),
+        sweep.make_sampler(member.seed), bool(config.systems), config.rounds))
+    if clients.tests:
+      results.write_clients(folders[i], clients.after(state, i))
     results.complete(folders[i], config.rounds, config.targets, stated)

@@ -79,10 +79,7 @@ def build(
   seed = random.seed('seed', seed)
   checks.one_of('examples', examples, EXAMPLES)
   checks.one_of('client_state', client_state, client_states.CHOICES)
-  if sampler.num_clients != train.num_clients:
-    raise ValueError(
-        f'the sampler draws from num_clients = {sampler.num_clients}, the '
-        f'federation has {train.num_clients}.')
+  sampling.check(sampler, train.num_clients)
   if not np.any(train.sizes):
     raise ValueError('train must have at least one example, all of its '
                      f'{train.num_clients} clients are empty.')
@@ -104,6 +101,7 @@ def build(
   check_topology.check(algorithm, train.num_clients, sampler.max_cohort,
                        sampler, systems is not None)
   timeline, wanted = None, sampler.max_cohort
+  may_be_idle = sampler.may_be_idle(train.sizes)
   if sampler.selector is not None:
     check_selector(sampler.selector, train, systems, examples)
   if systems is not None:
@@ -137,8 +135,8 @@ def build(
         examples=placement.split() if owned or held is None
         else placement.everywhere, lanes=lanes,
         cohort_size=sampler.max_cohort, owned=owned, num_states=state_buffer,
-        versions=in_time.versions(systems, wanted), evaluate=evaluate,
-        asked=asked)
+        versions=in_time.versions(systems, wanted), may_be_idle=may_be_idle,
+        evaluate=evaluate, asked=asked)
     slots = plan_lib.slots_for(
         sampler.max_cohort, devices, engine.owners is not None)
     simulation = Simulation(

@@ -176,18 +176,17 @@ class SweepRuns:
     return jax.tree.map(lambda x: x[place], outputs)
 
   def state_of(self, state: SweepState, member: int) -> SimulationState:
-    own = state.of(member)
+    own = sharding.gather(state.of(member))
     return own._replace(server=frozen.put(own.server, self.sweep.frozen))
 
   def evaluate(self, state: SweepState, member: int) -> dict[str, MetricSums]:
     sweep = self.sweep
     if not sweep.eval_data:
       return {}
-    # On one device, as `state_of` promises of the state.
-    server, data = sharding.gather((
-        self.state_of(state, member).server, sweep.eval_data))
+    server = self.state_of(state, member).server
     algorithm = sweep.make_algorithm(**self.members[member].hyperparameters)
-    return jax.device_get(self._evaluate(algorithm.evaluated(server), data))
+    return jax.device_get(self._evaluate(
+        algorithm.evaluated(server), sharding.gather(sweep.eval_data)))
 
   @functools.cached_property
   def _evaluate(self):

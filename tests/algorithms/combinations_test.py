@@ -42,6 +42,8 @@ PARTS = {
         reduce=aggregation.median()), TRACKED | WEIGHED),
     'majority_vote': (lambda: aggregation.aggregator(
         reduce=aggregation.majority_vote()), TRACKED | WEIGHED),
+    'trimmed_mean': (lambda: aggregation.aggregator(
+        reduce=aggregation.trimmed_mean(0.1)), TRACKED | WEIGHED),
     'masked_mean': (aggregation.masked_mean, TRACKED | {'fedexp'}),
 }
 

@@ -79,6 +79,18 @@ def test_it_trains(name):
   assert np.all(np.isfinite(moved)) and max(moved) > 1e-3
 
 
+@pytest.mark.parametrize('name', NAMES)
+def test_a_round_in_which_nobody_trains_changes_nothing(name):
+  """Nobody is drawn, or only who has no examples: no step, no momentum."""
+  simulation, want = reference(name)
+  for idle in ([], [EMPTY]):
+    got, clients = run(simulation, [*COHORTS, idle])
+    assert clients[-1] == 0
+    same = got._replace(server=got.server._replace(
+        round=want.server.round))
+    jax.tree.map(np.testing.assert_array_equal, same, want)
+
+
 @pytest.mark.bits
 @pytest.mark.parametrize('name', NAMES)
 def test_rounds_per_dispatch_do_not_change_a_bit(name):
@@ -99,7 +111,16 @@ def one_round(algorithm):
   state = algorithm.init(variables, key, len(SIZES))
   data = ClientData(
       examples, jnp.int32(0), jnp.int32(SIZES[0]), SIZES[0], False)
-  heard, outputs, aggregates = (), [], []
+  outputs, aggregates = one_client(algorithm, state, variables, data)
+  *earlier, last = aggregates
+  new = algorithm.server(state, last, key, *earlier)
+  return ([output.message for output in outputs], outputs[-1].state,
+          new._replace(opt_state=()))
+
+
+def one_client(algorithm, state, variables, data):
+  """A client's outputs and their aggregates, of each exchange of a round."""
+  heard, outputs, aggregates, key = (), [], [], jax.random.key(0)
   for phase in exchange.phases(algorithm):
     heard += phase.broadcast(state, *aggregates),
     said = heard if len(heard) > 1 else heard[0]
@@ -109,10 +130,7 @@ def one_round(algorithm):
     output = phase.client(said, algorithm.client_init(variables), data, key)
     outputs.append(output)
     aggregates.append(alone(output.message))
-  *earlier, last = aggregates
-  new = algorithm.server(state, last, key, *earlier)
-  return ([output.message for output in outputs], outputs[-1].state,
-          new._replace(opt_state=()))
+  return outputs, aggregates
 
 
 def alone(message):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedjax_sim.experiment import client_history
-from fedjax_sim.simulation.evaluation import ClientMetrics
+from fedjax_sim.simulation.client_evaluation import ClientMetrics
 
 IDS = ['a', 'b, "c"\nd', 'e']
 FOUND = [(r, ClientMetrics({'loss': np.array([0.1 + r, np.nan, 1 / 3])},

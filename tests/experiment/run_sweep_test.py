@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fedjax_sim.experiment import (
+  client_history,
   loop,
   metrics,
   plots,
@@ -74,7 +75,8 @@ def assert_close(got, want):
 
 def test_runs_equal_those_of_their_own(tmp_path, capsys):
   texts = ['client_lr=0.1,0.3', 'seed=0,2', 'local_epochs=1,2']
-  more = {'lanes': 3, 'record_cohort': True, 'best_metric': 'test/loss'}
+  more = {'lanes': 3, 'record_cohort': True, 'best_metric': 'test/loss',
+          'client_eval_every': 4}
   assert run(tmp_path / 'sweep', texts, **more) == 0
   told = capsys.readouterr().out
   assert (tmp_path / 'sweep' / 'sweep.png').stat().st_size > 1000
@@ -94,6 +96,12 @@ def test_runs_equal_those_of_their_own(tmp_path, capsys):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(
         a, b, rtol=1e-4, atol=1e-6), best_of(tmp_path / 'sweep' / label),
                  best_of(own))
+    tables = [client_history.read(folder / client_history.FILE)
+              for folder in (tmp_path / 'sweep' / label, own)]
+    assert tables[0].rounds.tolist() == [0, 4, 6]
+    assert tables[0].client_ids == tables[1].client_ids
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5),
+                 tables[0].values, tables[1].values)
     assert lanes_of(tmp_path / 'sweep' / label) == {3}
     best = max(row['test/accuracy'] for row in got)
     assert any(label in line and f'{best:.4f}' in line
@@ -107,7 +115,7 @@ class Killed(Exception):
 def test_a_killed_sweep_goes_on(tmp_path, monkeypatch):
   texts = ['client_lr=0.1,10.0,30.0']
   options = {'rounds': 12, 'checkpoint_seconds': 0.0,
-             'best_metric': 'test/loss'}
+             'best_metric': 'test/loss', 'client_eval_every': 5}
   run(tmp_path / 'whole', texts, **options)
   monkeypatch.setattr(drive, '_DISPATCH_SECONDS', 0.0)
   saved = Checkpoints.save
@@ -129,6 +137,9 @@ def test_a_killed_sweep_goes_on(tmp_path, monkeypatch):
   for name, whole in metrics_of(tmp_path / 'whole').items():
     assert files[name].read_bytes().splitlines()[:4] == first[name]
     assert rows_of(files[name]) == rows_of(whole)  # To the bit.
+    tables = [(folder / client_history.FILE).read_bytes()
+              for folder in (whole.parent, files[name].parent)]
+    assert tables[0] == tables[1]  # Round 5 was there before the kill too.
     losses = {row['round']: row['test/loss'] for row in rows_of(whole)}
     best = best_of(whole.parent)
     lowest.append(min(losses, key=losses.get))
@@ -154,6 +165,15 @@ def test_who_diverges_is_told(tmp_path, capsys):
   assert 'client_lr=3e+38: diverged in round 1' in told
   assert len(rows_of(
       tmp_path / 'sweep' / 'client_lr=0.1' / 'metrics.jsonl')) == 1 + 6
+
+
+def test_who_diverges_and_goes_on_is_evaluated(tmp_path):
+  assert run(tmp_path, ['client_lr=0.1,3e38'], rounds=2, client_eval_every=1,
+             on_divergence='continue') == 0
+  for rate in ('0.1', '3e+38'):
+    table = client_history.read(
+        tmp_path / f'client_lr={rate}' / client_history.FILE)
+    assert table.rounds.tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize('text, message', [
@@ -278,10 +298,3 @@ def test_runs_of_other_lengths_have_not_diverged(tmp_path, capsys):
   assert lines['rounds=4'] == ['4', '0.4000', '0.4000', '1.5']
   assert lines['bad'][:3] == ['diverged', 'after', '1']
   assert not (tmp_path / 'sweep_by_bytes.png').exists()
-
-
-def test_a_table_of_clients_over_time_is_refused(tmp_path):
-  with pytest.raises(ValueError, match='client_eval_every must be 0 in a'):
-    run(tmp_path / 'new', ['seed=0,1'], client_test_fraction=0.2,
-        client_eval_every=2)
-  assert not (tmp_path / 'new').exists()

@@ -10,6 +10,7 @@ import pytest
 import fedjax_sim
 from fedjax_sim import algorithms
 from fedjax_sim.core import compilation
+from fedjax_sim.data import power_of_choice, sampling
 from fedjax_sim.experiment import simulate as simulate_lib
 from fedjax_sim.simulation import sweep as sweep_lib
 from fedjax_sim.simulation import sweep_runs
@@ -195,23 +196,44 @@ def test_a_sweep_of_one_is_a_run_to_the_bit():
   (result,) = swept(seeds=[3], learning_rates=[0.1], devices=1,
                     lanes=2).values()
   want = one_run(fedavg, sweep_lib.Member(3, {'client_lr': 0.1}))
-  untimed = lambda records: [
-      {k: v for k, v in one.items() if k != 'seconds'} for one in records]
   assert untimed(result.records) == untimed(want.records)
   jax.tree.map(np.testing.assert_array_equal, result.state, want.state)
 
 
+def untimed(records):
+  return [{k: v for k, v in one.items() if k != 'seconds'} for one in records]
+
+
 def swept(**options):
   return fedjax_sim.sweep(
-      MODEL, fedavg, DATA, rounds=ROUNDS, clients_per_round=COHORT, test=TEST,
-      **options)
+      MODEL, fedavg, DATA, test=TEST,
+      **{'rounds': ROUNDS, 'clients_per_round': COHORT} | options)
+
+
+def test_runs_that_choose_by_losses_go_one_after_the_other():
+  """To the bits of runs of their own; their dispatches are told apart."""
+  seen = []
+  options = {
+      'sampler': power_of_choice(DATA.sizes, COHORT, 0, candidates=8),
+      'clients_per_round': None, 'rounds': 3, 'devices': 1, 'lanes': 2}
+  results = swept(
+      seeds=[5], learning_rates=[0.1, 0.3], **options,
+      on_dispatch=lambda progress: seen.extend(progress.records))
+  assert seen == [0] * 3 + [1] * 3
+  want = simulate_lib.simulate(
+      MODEL, fedavg(0.3), DATA, test=TEST, seed=5, **options)
+  assert untimed(results[5, 0.3].records) == untimed(want.records)
+  assert results[5, 0.1].records[-1]['cohort'] != want.records[-1]['cohort']
 
 
 @pytest.mark.parametrize('options, message', [
     ({'seeds': []}, 'seeds must'), ({'seeds': [0, 0]}, 'seeds must'),
     ({'learning_rates': [0.1, -1]}, 'learning_rates'),
     ({'learning_rates': [0.1, float('nan')]}, 'learning_rates'),
-    ({'seeds': [-1]}, 'seeds')])
+    ({'seeds': [-1]}, 'seeds'), ({'sampler': 'by_luck'}, 'sampler must be'),
+    ({'sampler': sampling.uniform(11, 2, 0)}, 'left out beside a sampler'),
+    ({'sampler': sampling.uniform(9, 2, 0), 'clients_per_round': None,
+      'seeds': [0, 1]}, 'draws from num_clients = 9, the federation has 11')])
 def test_bad_members(options, message):
   with pytest.raises(ValueError, match=message):
     swept(**{'seeds': [0], 'learning_rates': [0.1]} | options)
