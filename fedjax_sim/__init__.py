@@ -3,7 +3,15 @@
 Importing it starts no JAX backend and reads no data.
 """
 
-from fedjax_sim import aggregation, algorithms, data, fedjax, models, systems
+from fedjax_sim import (
+    aggregation,
+    algorithms,
+    data,
+    fedjax,
+    models,
+    privacy,
+    systems,
+)
 from fedjax_sim.clients import restrictions, topologies
 from fedjax_sim.core.cpu_devices import use_all_cores
 from fedjax_sim.experiment import callbacks
@@ -30,6 +38,7 @@ __all__ = [
     'interpolation',
     'load',
     'models',
+    'privacy',
     'restrictions',
     'rounds',
     'simulate',

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / 'fedjax_sim'
 LAYERS = [
     ['core'],
     ['data', 'models', 'clients', 'aggregation'],
-    ['algorithms', 'systems'],
+    ['algorithms', 'systems', 'privacy'],
     ['simulation'],
     ['experiment', 'fedjax'],
 ]

@@ -12,6 +12,11 @@ from fedjax_sim.aggregation.ef21 import ef21
 from fedjax_sim.aggregation.error_feedback import error_feedback
 from fedjax_sim.aggregation.means import fixed_mean, weighted_mean
 from fedjax_sim.aggregation.on import on
+from fedjax_sim.aggregation.private_mean import (
+    AdaptiveNorm,
+    adaptive,
+    private_mean,
+)
 from fedjax_sim.aggregation.qsgd import qsgd
 from fedjax_sim.aggregation.quantize import quantize
 from fedjax_sim.aggregation.random_k import random_k
@@ -25,7 +30,9 @@ from fedjax_sim.aggregation.top_k import top_k
 from fedjax_sim.aggregation.transform import identity, transform
 
 __all__ = [
+    'AdaptiveNorm',
     'Stage',
+    'adaptive',
     'adaptive_clip',
     'aggregator',
     'buffered',
@@ -44,6 +51,7 @@ __all__ = [
     'masked_mean',
     'median',
     'on',
+    'private_mean',
     'qsgd',
     'quantize',
     'random_k',

@@ -25,7 +25,7 @@ def clip(norm: float) -> MessageTransform:
 
   def client(message: Message, state, memory, keys, cohort):
     del state, keys, cohort
-    update = _shortened(message.update, norm, _length(message.update))
+    update = shortened(message.update, norm, length(message.update))
     return message._replace(update=update), memory
 
   return transform('clip', client=client, encodes=(Kind.SCALES,))
@@ -56,10 +56,10 @@ def adaptive_clip(
 
   def client(message: Message, norm, memory, keys, cohort):
     del keys, cohort
-    length = _length(message.update)
+    own = length(message.update)
     return message._replace(
-        update=_shortened(message.update, norm, length),
-        sums={'below': (length <= norm).astype(precision.scalar())}), memory
+        update=shortened(message.update, norm, own),
+        sums={'below': (own <= norm).astype(precision.scalar())}), memory
 
   def server(aggregate: Aggregate, norm, key, cohort):
     del key, cohort
@@ -75,13 +75,15 @@ def adaptive_clip(
       client=client, server=server, encodes=(Kind.SCALES,))
 
 
-def _length(update: PyTree) -> jax.Array:
+def length(update: PyTree) -> jax.Array:
+  """The L2 norm over all leaves, in float32 or wider."""
   return jnp.sqrt(sum(
       jnp.sum(jnp.square(precision.wide(x)))
       for x in jax.tree.leaves(update)))
 
 
-def _shortened(update: PyTree, norm, length: jax.Array) -> PyTree:
-  factor = norm / jnp.maximum(length, norm)
+def shortened(update: PyTree, norm, own: jax.Array) -> PyTree:
+  """An update of length `own`, scaled down to `norm` if that is less."""
+  factor = norm / jnp.maximum(own, norm)
   return jax.tree.map(
       lambda x: (factor * x).astype(x.dtype), update)

@@ -12,7 +12,8 @@ average: of all clients, kappa_2 times as many as it has. Liu, Zhang, Song,
 Letaief, "Client-Edge-Cloud Hierarchical Federated Learning" (2020), algorithm
 1; kappa_1 is `steps` or `epochs`. There all clients take part in each round;
 here a cohort is drawn over all clients, and an edge of which nobody is drawn
-keeps its model. With kappa_2 = 1 it is FedAvg.
+keeps its model. A round that no message reaches changes nothing, the cloud's
+model neither. With kappa_2 = 1 it is FedAvg.
 
 A server optimizer is the cloud's: its pseudo-gradient is minus the mean of how
 far the edges went from the cloud's model.
@@ -33,7 +34,7 @@ from fedjax_sim.clients.local_training import (
     local_training,
     takes_training,
 )
-from fedjax_sim.core import checks, frozen, precision, trees
+from fedjax_sim.core import checks, frozen, precision, random, trees
 from fedjax_sim.core.topology import Edges
 from fedjax_sim.core.types import (
     Aggregate,
@@ -175,7 +176,7 @@ def _check_seed(
                      f'edge, got {assign!r}.')
   if seed is None:
     return
-  checks.at_least('edge_seed', seed, 0, None)
+  random.seed('edge_seed', seed)
   if assign != 'random':
     raise ValueError("edge_seed must be left out unless assign='random', got "
                      f'{seed} with {assign!r}.')

@@ -27,7 +27,7 @@ from fedjax_sim.clients.local_training import (
     takes_training,
 )
 from fedjax_sim.clients.measure import local_loss
-from fedjax_sim.core import checks, frozen, precision
+from fedjax_sim.core import checks, frozen, precision, trees
 from fedjax_sim.core.types import (
   Aggregate,
   Aggregator,
@@ -69,7 +69,8 @@ def ifca(
   Args:
     model: what is trained.
     client_optimizer: as in `fedavg`.
-    server_optimizer: as in `fedavg`, over all models at once.
+    server_optimizer: as in `fedavg`, of each model on its own: one that nobody
+      has chosen keeps its optimizer state too.
     clusters: K.
     initial: `(initial variables, key) -> Variables`, where a cluster's model
       begins; they must differ.
@@ -105,18 +106,30 @@ def ifca(
 
   base = from_client_update(
       client, server_optimizer, aggregator, train.planned_steps,
-      extra=lambda variables, num_clients: jnp.zeros(clusters))
+      extra=lambda variables, num_clients: jnp.zeros(()))
 
   def init(variables: Variables, key, num_clients) -> ServerState:
     keys = jax.random.split(key, clusters)
     models = jax.vmap(
         lambda key: frozen.without(initial(variables, key)))(keys)
-    models = models._replace(frozen=variables.frozen)
-    return base.init(models, key, num_clients)
+    each = jax.vmap(lambda one, key: base.init(one, key, num_clients))(
+        models, keys)
+    return each._replace(round=jnp.int32(0), variables=models._replace(
+        frozen=variables.frozen))
 
   def server(state: ServerState, aggregate: Aggregate, key) -> ServerState:
-    return base.server(state, aggregate, key)._replace(
-        extra=state.extra + aggregate.weight)
+    def step(variables, opt_state, mean):
+      after = base.server(
+          state._replace(variables=variables, opt_state=opt_state),
+          aggregate._replace(mean=mean), key)
+      return after.variables, after.opt_state
+
+    before = frozen.without(state.variables), state.opt_state
+    after = trees.where(
+        aggregate.weight > 0, jax.vmap(step)(*before, aggregate.mean), before)
+    return state._replace(
+        variables=after[0]._replace(frozen=state.variables.frozen),
+        opt_state=after[1], extra=state.extra + aggregate.weight)
 
   return base._replace(
       init=init, server=server,

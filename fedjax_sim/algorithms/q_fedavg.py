@@ -81,7 +81,8 @@ def q_fedavg(
                  for x in jax.tree.leaves(
                      precision.wide(message.update.params)))
     rate = client_lr * train.step_scale(server.round)
-    curvature = weight * q * loss ** (q - 1) * square / rate
+    curvature = precision.over_rate(
+        weight * q * loss ** (q - 1) * square, rate)
     message = message._replace(
         weight=weight * loss ** q, sums={'curvature': curvature})
     return ClientOutput(message, client_state, local.metrics)

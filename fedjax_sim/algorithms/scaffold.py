@@ -64,7 +64,8 @@ def scaffold(
     model: what is trained.
     client_lr: eta, the rate of plain local SGD.
     server_optimizer: None is `optax.sgd(1.0)`; `optax.sgd(eta_g)` in general.
-    option: of the control variate; 1 costs a pass over the local data.
+    option: of the control variate; 1 costs a pass over the local data. With 2
+      it stays as it is where `client_schedule` has made the rate zero.
     weighting: of clients in both means.
     aggregator: as in `fedavg`. An update is that of the model and that of the
       control variate together.
@@ -90,11 +91,13 @@ def scaffold(
           server.variables, data, random.named(key, 'control'))
     else:
       steps = jnp.maximum(local.num_steps, 1)
-      scale = 1 / (steps * client_lr * train.step_scale(server.round))
+      rate = steps * client_lr * train.step_scale(server.round)
+      scale = precision.over_rate(1.0, rate)
       new = jax.tree.map(
-          lambda x, y, s: ((x - y) * scale - s).astype(x.dtype),
+          lambda x, y, s, old: jnp.where(
+              scale > 0, (x - y) * scale - s, old).astype(x.dtype),
           precision.wide(server.variables.params),
-          precision.wide(local.variables.params), shift)
+          precision.wide(local.variables.params), shift, kept.value)
     weight = train.weight(data)
     change = jax.tree.map(jnp.subtract, new, kept.value)
     kept, sums = tracked.keep_new(kept, new, weight)

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from fedjax_sim.clients import batch_size, blame, row_flow
+from fedjax_sim.clients import alike_draws, batch_size, blame, row_flow
 from fedjax_sim.core.types import Model, PyTree, Variables
 
 _ROWS = 4
@@ -87,13 +87,13 @@ def checked(model: Model, variables: Variables, examples: PyTree) -> Findings:
 
 
 def _losses(
-    model: Model, seed: int = 0) -> Callable[..., tuple[jax.Array, PyTree]]:
+    model: Model, make_key: Callable[[], jax.Array] = lambda: jax.random.key(0),
+) -> Callable[..., tuple[jax.Array, PyTree]]:
   """`(variables, examples, mask) -> (losses [B], state)`, in training."""
   def losses(variables, examples, mask):
     with blame.training('the model', examples):
       outputs, state = model.run(
-          variables, examples['x'], key=jax.random.key(seed), train=True,
-          mask=mask)
+          variables, examples['x'], key=make_key(), train=True, mask=mask)
     with blame.training('the loss', examples):
       return model.example_losses(outputs, examples, mask)[0], state
   return losses
@@ -174,21 +174,28 @@ def _by_size(
 ) -> tuple[bool, bool]:
   """Whether losses change with many rows of padding, and of a row alone.
 
-  Of a model that draws random numbers nothing is said: these may depend on the
-  size.
+  What a model draws may depend on the size, which is no fault of the model: one
+  that draws is computed with `alike_draws`.
   """
   if not _size_may_matter(_losses(model), weights, batch):
     return False, False
   take = lambda index: jax.tree.map(lambda x: x[index], batch)
-  run = lambda batch, mask, seed=0: _compiled(
-      _losses(model, seed), weights, batch, mask)(batch, mask)[0]
-  if not _alike(loss, run(batch, np.ones(_ROWS, bool), 1)):
-    return False, False
+  run = lambda batch, mask, *key: _compiled(
+      _losses(model, *key), weights, batch, mask)(batch, mask)[0]
+  everything, key, place = np.ones(_ROWS, bool), (), _ROWS - 1
+  if not _alike(loss, run(batch, everything, lambda: jax.random.key(1))):
+    # A row may have a key for its place, so the one alone must keep it.
+    key, place = (alike_draws.key,), 0
+    try:
+      loss = run(batch, everything, *key)
+    except Exception:  # Of a model that can't do with another kind of key.
+      return False, False
   rows = np.arange(_MANY_ROWS)
-  many = run(take(rows % _ROWS), rows < _ROWS)[:_ROWS]
-  alone = run(take([-1]), np.ones(1, bool))
+  many = run(take(rows % _ROWS), rows < _ROWS, *key)[:_ROWS]
+  alone = run(take([place]), np.ones(1, bool), *key)
   # Sums of another size are rounded otherwise, in bfloat16 by percents.
-  return (not _alike(loss, many, 1e-2), not _alike(loss[-1:], alone, 1e-2))
+  return (not _alike(loss, many, 1e-2),
+          not _alike(loss[place:place + 1], alone, 1e-2))
 
 
 def _weights(rng: np.random.Generator, x) -> np.ndarray:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fedjax_sim.clients import matrix_files
-from fedjax_sim.core import argument_kinds, checks, mixing
+from fedjax_sim.core import argument_kinds, checks, mixing, random
 from fedjax_sim.core.mixing import Graph
 
 __all__ = ['Graph', 'complete', 'given', 'random_regular', 'ring', 'star',
@@ -41,6 +41,8 @@ def star() -> Graph:
 
 def torus(rows: int | None = None) -> Graph:
   """A grid whose borders are joined: each talks to four others.
+
+  With two rows or columns some of these are the same client.
 
   Args:
     rows: of the grid, a divisor of N; None is the one next to a square.
@@ -80,10 +82,11 @@ def random_regular(degree: int, seed: int = 0) -> Graph:
     seed: of the graph; in a config that of the run, unless it is given.
 
   Raises:
-    ValueError: when it is made for N clients, with N <= degree or N * degree
-      odd.
+    ValueError: an argument is out of range; when it is made for N clients, that
+      N <= degree or N * degree is odd.
   """
   checks.at_least('degree', degree, 2)
+  random.seed('seed', seed)
 
   def make(n: int) -> np.ndarray:
     if degree >= n or degree * n % 2:

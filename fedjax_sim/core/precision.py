@@ -73,3 +73,13 @@ def add(params: PyTree, updates: PyTree) -> PyTree:
 
 def _cast(x, dtype):
   return x if jnp.result_type(x) == dtype else x.astype(dtype)
+
+
+def over_rate(number: jax.Array | float, rate: jax.Array | float) -> jax.Array:
+  """number / rate, 0 where the rate has vanished.
+
+  A schedule such as 0.9 ** round ends at numbers without a finite inverse.
+  """
+  rate = jnp.asarray(rate, scalar())
+  usable = rate >= jnp.finfo(rate.dtype).tiny
+  return jnp.where(usable, number / jnp.where(usable, rate, 1), 0)

@@ -202,10 +202,23 @@ class Aggregator(NamedTuple):
   Attributes:
     transform: of every message, None if they stay as they are.
     reducer: turns all messages of a round into one aggregate.
+    noise_multiplier: of an aggregator that bounds what a client adds and puts
+      Gaussian noise on the sum, the noise's deviation over that bound; else
+      None. It may be traced.
   """
 
   transform: MessageTransform | None
   reducer: Reducer
+  noise_multiplier: float | jax.Array | None = None
+
+  @property
+  def always_steps(self) -> bool:
+    """Static: whether the server steps though it has no message.
+
+    Noise for privacy is added in every round: its absence would tell that
+    nobody was there.
+    """
+    return self.noise_multiplier is not None
 
 
 class ServerState(NamedTuple):

@@ -11,6 +11,7 @@ from fedjax_sim.data.indexed import from_dataset
 from fedjax_sim.data.leaf import read_leaf
 from fedjax_sim.data.mapped import open_mapped, write_mapped
 from fedjax_sim.data.oort import oort
+from fedjax_sim.data.poisson import poisson
 from fedjax_sim.data.power_of_choice import power_of_choice
 from fedjax_sim.data.sets.load import Dataset, load
 from fedjax_sim.data.sets.tfds import tfds
@@ -29,6 +30,7 @@ __all__ = [
     'oort',
     'open_mapped',
     'partition',
+    'poisson',
     'power_of_choice',
     'read_leaf',
     'read_sqlite',

@@ -151,7 +151,7 @@ def oort(
                       if getattr(rule, name) != default))
   return Sampler(
       knowing_nothing(made, count), count, len(sizes), selector=made,
-      prefers=True)
+      prefers=True, min_cohort=count)
 
 
 def values(

@@ -96,7 +96,7 @@ def power_of_choice(
       share=measuring)
   return Sampler(
       knowing_nothing(made, count), count, len(sizes), selector=made,
-      prefers=True)
+      prefers=True, min_cohort=count)
 
 
 def _check(

@@ -34,6 +34,10 @@ class Sampler(NamedTuple):
       nothing. None for who depends on seed and round alone.
     prefers: whether some clients are chosen more often than others, so that it
       has nothing to do where all take part.
+    scheme: what an accountant of privacy may take it for; None for nothing that
+      it knows.
+    min_cohort: how many different clients there are in a round at least; 0
+      where that is not known.
   """
 
   sample: Callable[[int], np.ndarray]
@@ -42,6 +46,29 @@ class Sampler(NamedTuple):
   among: Callable[[int, np.ndarray | None, int], np.ndarray] | None = None
   selector: Selector | None = None
   prefers: bool = False
+  scheme: 'Scheme | None' = None
+  min_cohort: int = 0
+
+  def may_be_idle(self, sizes: np.ndarray) -> bool:
+    """Whether there may be a round of clients without examples alone.
+
+    Args:
+      sizes: int [N], examples of each client.
+    """
+    return self.min_cohort <= np.count_nonzero(sizes == 0)
+
+
+class Scheme(NamedTuple):
+  """How the cohort of each round is drawn, independently of all others.
+
+  Attributes:
+    name: 'fixed', a number of clients without replacement, or 'poisson', each
+      client with the same chance.
+    cohort_size: M, of 'poisson' on average.
+  """
+
+  name: str
+  cohort_size: int
 
 
 def uniform(num_clients: int, clients_per_round: int, seed: int) -> Sampler:
@@ -74,7 +101,8 @@ def uniform(num_clients: int, clients_per_round: int, seed: int) -> Sampler:
     return (drawn if clients is None else clients[drawn]).astype(np.int32)
 
   return Sampler(lambda round_number: among(round_number, None, cohort), cohort,
-                 int(num_clients), among)
+                 int(num_clients), among, min_cohort=cohort,
+                 scheme=Scheme('fixed', cohort))
 
 
 def by_size(
@@ -89,7 +117,7 @@ def by_size(
   Args:
     sizes: int [N], examples of each client.
     clients_per_round: M, at most the number of clients that have examples.
-    seed: whole number >= 0.
+    seed: whole number from 0 to 2**64 - 1.
 
   Raises:
     ValueError: an argument is out of range. So does `sample`, for a round that
@@ -98,13 +126,13 @@ def by_size(
   sizes = np.asarray(sizes, np.float64)
   cohort = cohort_size(
       int(np.count_nonzero(sizes)), clients_per_round=clients_per_round)
-  checks.at_least('seed', seed, 0)
+  random.seed('seed', seed)
 
   def among(
       round_number: int, clients: np.ndarray | None, count: int
   ) -> np.ndarray:
     checks.at_least('round', round_number, 0)
-    entropy = np.random.SeedSequence([int(seed), int(round_number)])
+    entropy = np.random.SeedSequence(random.words(seed, round_number))
     rng = np.random.Generator(np.random.Philox(entropy))
     own = sizes if clients is None else sizes[clients]
     count = min(count, np.count_nonzero(own))
@@ -114,7 +142,7 @@ def by_size(
     return (drawn if clients is None else clients[drawn]).astype(np.int32)
 
   return Sampler(lambda round_number: among(round_number, None, cohort), cohort,
-                 len(sizes), among, prefers=True)
+                 len(sizes), among, prefers=True, min_cohort=cohort)
 
 
 def check(sampler: Sampler, num_clients: int) -> None:

@@ -125,9 +125,10 @@ def _aggregator(
   if 'downlink' not in made:
     return whole
   down = aggregation.downlink(made['downlink'])
-  return aggregation.aggregator(
+  both = aggregation.aggregator(
       down, *([whole.transform] if whole.transform is not None else []),
       reduce=whole.reducer)
+  return both._replace(noise_multiplier=whole.noise_multiplier)
 
 
 def _is_set(decay: Any) -> bool:

@@ -53,7 +53,9 @@ def build_sweep(
   sweep = sweep_lib.build(
       model, lambda **own: make_algorithm(
           config, model, num_clients=num_clients, numbers=own),
-      federations, cohort_size=cohort_size(config, num_clients),
+      federations, cohort_size=max(  # Of a sampler that has its own, too.
+          build_run.make_sampler(config, one.sizes).max_cohort
+          for one in federations),
       example=members[0].hyperparameters,
       make_sampler=lambda seed: build_run.make_sampler(
           with_fields(config, {'seed': seed}),

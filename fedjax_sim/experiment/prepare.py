@@ -14,6 +14,7 @@ from fedjax_sim.core import checks
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree, Variables
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
+from fedjax_sim.data.poisson import poisson
 from fedjax_sim.experiment import best as best_lib
 from fedjax_sim.experiment import (
   fingerprint,
@@ -215,7 +216,7 @@ def sampler_of(
           f'{client_fraction!r}.')
     return wanted
   if not callable(wanted):
-    checks.one_of('sampler', wanted, ('uniform', 'by_size'))
+    checks.one_of('sampler', wanted, ('uniform', 'by_size', 'poisson'))
   cohort = sampling.cohort_size(
       train.num_clients, clients_per_round=clients_per_round,
       client_fraction=client_fraction)
@@ -223,7 +224,8 @@ def sampler_of(
     return _from_function(wanted, cohort, train.num_clients)
   if wanted == 'by_size':
     return sampling.by_size(train.sizes, cohort, seed)
-  return sampling.uniform(train.num_clients, cohort, seed)
+  draw = poisson if wanted == 'poisson' else sampling.uniform
+  return draw(train.num_clients, cohort, seed)
 
 
 def _from_function(

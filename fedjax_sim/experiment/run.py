@@ -17,6 +17,7 @@ from fedjax_sim.experiment import (
   loop,
   metrics,
   notice,
+  privacy_told,
   processes,
   reporting,
   results,
@@ -237,6 +238,7 @@ def _header(
           simulation.algorithm, simulation.train.num_clients),
       **_messages(config),
       **_time(config),
+      **privacy_told.header(privacy_told.of(simulation, config.rounds)),
       'data': f'{config.dataset}, {config.partition}: {sizes}',
       'cohort': f'{_cohort(simulation)}{sampler}, {config.rounds} rounds',
       **_client_state(simulation),
@@ -253,6 +255,10 @@ def _cohort(simulation: Simulation) -> str:
   most, count = simulation.sampler.max_cohort, simulation.train.num_clients
   known = simulation.timeline
   rule = known and known.reporting.asynchrony
+  scheme = simulation.sampler.scheme
+  if scheme is not None and scheme.name == 'poisson':
+    return (f'{scheme.cohort_size} of {count} clients a round on average, at '
+            f'most {most}')
   if not rule:
     return f'{most} of {count} clients a round'
   reports = 'every report' if most == 1 else f'{most} reports'
@@ -346,6 +352,7 @@ def _print_closing(folder: Path, config: ConfigDict) -> None:
   fields = reporting.closing_fields(
       metrics.read(folder / loop.METRICS_FILE), config.targets, stated,
       workdir.read_json(folder / workdir.RESULTS_FILE)['round'])
+  fields |= privacy_told.closing(folder)
   clients = workdir.read_json(folder / results.CLIENTS_FILE)
   if clients:
     fields |= reporting.clients_field(clients, stated)

@@ -25,6 +25,7 @@ from fedjax_sim.experiment import (
   loop,
   metrics,
   plots,
+  privacy_told,
   processes,
   results,
 )
@@ -292,6 +293,7 @@ def write_results(session: Session, ended: Ended) -> None:
   results.write(folder, state, session.targets, stated)
   draw_partition(session)
   done = simulation.done(ended.state)[0]
+  privacy_told.write(folder, privacy_told.of(simulation, done))
   if session.client_test is not None:
     found = dict(ended.clients).get(done)
     if found is None:

@@ -75,8 +75,9 @@ def simulate(
       `client_fraction`, unless `sampler` is a Sampler.
     client_fraction: C in [0, 1]; 0 is one client a round.
     sampler: who takes part: 'uniform'; 'by_size', in proportion to the clients'
-      numbers of examples; a function from a round's number, from 0, to at most
-      M of the clients' numbers; or a `data.sampling.Sampler`.
+      numbers of examples; 'poisson', each with the same chance; a function
+      from a round's number, from 0, to at most M of the clients' numbers; or a
+      `data.sampling.Sampler`.
     test: PyTree [E, ...] of test examples, None for no evaluation.
     more_sets: further sets to evaluate on, name -> PyTree [E, ...]; of a set
       'backdoor' records have 'backdoor/loss', and so on.

@@ -157,8 +157,8 @@ def _spaces_of_data() -> list[Namespace]:
 
 def _samplers() -> dict[str, Builder]:
   """Name -> builder, of all."""
-  return {f.__name__: f for f in (
-      sampling.uniform, sampling.by_size, data.power_of_choice, data.oort)}
+  return _returning(data, sampling.Sampler) | {
+      f.__name__: f for f in (sampling.uniform, sampling.by_size)}
 
 
 def _spaces_of_models() -> list[Namespace]:
@@ -197,7 +197,8 @@ def _spaces_of_algorithms() -> list[Namespace]:
 def _spaces_of_messages() -> list[Namespace]:
   transforms = _returning(aggregation, MessageTransform)
   reducers = _returning(aggregation, Reducer)
-  parts = transforms | reducers | _returning(aggregation, aggregation.Stage)
+  parts = (transforms | reducers | _returning(aggregation, aggregation.Stage)
+           | _returning(aggregation, aggregation.AdaptiveNorm))
   options = {'context': RUN, 'parts': parts, 'parts_context': RUN}
   return [
       Namespace('uplink', transforms, combine=aggregation.chain, **options),

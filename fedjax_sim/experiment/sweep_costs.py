@@ -2,7 +2,12 @@
 
 from collections.abc import Sequence
 
-from fedjax_sim.experiment import closing_time, reporting, topology_told
+from fedjax_sim.experiment import (
+  closing_time,
+  reporting,
+  selection_told,
+  topology_told,
+)
 from fedjax_sim.simulation.records import Record
 
 
@@ -10,7 +15,8 @@ def columns(runs: Sequence[Sequence[Record]]) -> dict[str, list[str]]:
   """The costs in which runs differ, or that vary from round to round.
 
   Simulated time and the distance from consensus always where there is one;
-  reports that did not count where there are any.
+  what choosing clients by losses has cost, which is a part of the bytes and the
+  time, and reports that did not count where there are any.
 
   Args:
     runs: the records of each.
@@ -24,6 +30,7 @@ def columns(runs: Sequence[Sequence[Record]]) -> dict[str, list[str]]:
     known = {one.get(field) for run in runs for one in run} - {None}
     if len(known) > 1:
       found[field.replace('_', ' ')] = [_bytes(run, field) for run in runs]
+  found |= selection_told.columns(runs, reporting.byte_text)
   found |= topology_told.columns([run[-1] if run else {} for run in runs])
   times = [run[-1].get('simulated_seconds') if run else None for run in runs]
   if any(time is not None for time in times):

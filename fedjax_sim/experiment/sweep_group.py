@@ -14,6 +14,7 @@ from fedjax_sim.experiment import (
   headline,
   loop,
   metrics,
+  privacy_told,
   results,
   session,
   sweep_best,
@@ -144,10 +145,11 @@ def _run_together(
       for i, records in progress.records.items():
         for writer in writers[i:i + 1]:
           writer.log(records)
+      good = progress.records.keys()
+      if cadence.stop_on_divergence:
+        good -= progress.diverged.keys()
       for one in followers:
-        one.see(progress.state, {
-            i: records[-1] for i, records in progress.records.items()
-            if records and i not in progress.diverged})
+        one.see(progress.state, {i: progress.records[i][-1] for i in good})
       _tell(progress, folders, config.rounds,
             runs.sweep.model.higher_is_better)
 
@@ -185,13 +187,16 @@ def _write_results(
     folders: Sequence[Path], clients: sweep_clients.ClientsOfEach,
 ) -> None:
   """What a run of its own leaves, for each that has not diverged."""
-  stated = runs.sweep.model.higher_is_better
-  for i in range(len(runs.members)):
+  sweep, stated = runs.sweep, runs.sweep.model.higher_is_better
+  for i, member in enumerate(runs.members):
     file = folders[i] / loop.METRICS_FILE
     if metrics.last_round(file) < config.rounds:
       continue  # It has diverged.
     results.write(
         folders[i], runs.state_of(state, i), config.targets, stated)
+    privacy_told.write(folders[i], privacy_told.Told(
+        sweep.make_algorithm(**member.hyperparameters),
+        sweep.make_sampler(member.seed), bool(config.systems), config.rounds))
     if clients.tests:
       results.write_clients(folders[i], clients.after(state, i))
     results.complete(folders[i], config.rounds, config.targets, stated)

@@ -15,6 +15,7 @@ from fedjax_sim.experiment import (
   metrics,
   plot_axes,
   plots,
+  privacy_told,
   reporting,
   results,
   sweep_costs,
@@ -46,7 +47,8 @@ def write(
   told = headline.of(itertools.chain(*records.values()), stated)
   if told is None or told.name != 'test/accuracy':
     targets = ()
-  costs = sweep_costs.columns(list(records.values()))
+  costs = sweep_costs.columns(list(records.values())) | (
+      privacy_told.columns(list(files_of.values())))
   lines = [('run', 'rounds', 'best', 'final', *(f'to {t:.1%}' for t in targets),
             *costs, *(("clients' own", 'worst tenth') if held_out else ()))]
   for i, (label, path) in enumerate(files_of.items()):

@@ -104,6 +104,7 @@ def build(
   _on_shapes(check_algorithm.servers, walked, train.num_clients,
              sampler.max_cohort)
   timeline, wanted = None, sampler.max_cohort
+  may_be_idle = sampler.may_be_idle(train.sizes)
   if sampler.selector is not None:
     check_selector(sampler.selector, train, systems, examples)
   if systems is not None:
@@ -137,8 +138,8 @@ def build(
         examples=placement.split() if owned or held is None
         else placement.everywhere, lanes=lanes,
         cohort_size=sampler.max_cohort, owned=owned, num_states=state_buffer,
-        versions=in_time.versions(systems, wanted), evaluate=evaluate,
-        asked=asked)
+        versions=in_time.versions(systems, wanted), may_be_idle=may_be_idle,
+        evaluate=evaluate, asked=asked)
     slots = plan_lib.slots_for(
         sampler.max_cohort, devices, engine.owners is not None)
     simulation = Simulation(

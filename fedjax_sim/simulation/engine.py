@@ -64,6 +64,7 @@ def build_engine(
     owned: bool = False,
     num_states: int | None = None,
     versions: int | None = None,
+    may_be_idle: bool = False,
     evaluate: Evaluate = no_evaluation,
     asked: Asked = Asked(),
 ) -> Engine:
@@ -81,6 +82,7 @@ def build_engine(
       their examples.
     num_states: clients whose state a device holds; None is all that it owns.
     versions: as in `Rounds`.
+    may_be_idle: likewise.
     evaluate: an `Evaluate`, run after the rounds that the plan marks; each
       device is given its part of the arrays' first axis.
     asked: what is told of each slot.
@@ -94,8 +96,8 @@ def build_engine(
   return _build(
       dict(algorithm=algorithm, num_clients=data.num_clients, devices=devices,
            max_size=int(sizes.max()), ragged=ragged, cohort_size=cohort_size,
-           num_states=num_states, versions=versions, evaluate=evaluate,
-           asked=asked),
+           num_states=num_states, versions=versions, may_be_idle=may_be_idle,
+           evaluate=evaluate, asked=asked),
       _one_example(data), int(np.sum(sizes > 0)), variables, placement,
       examples, owned)
 

@@ -19,6 +19,7 @@ from fedjax_sim.core.types import (
   MetricSums,
   PyTree,
   ServerState,
+  Slot,
   Variables,
 )
 from fedjax_sim.simulation import downward, exchange, gossip, versions
@@ -139,6 +140,9 @@ class Rounds:
     num_states: clients whose state a device holds.
     versions: how many of the newest versions of the model clients may have
       begun with; None where all begin with the newest one.
+    may_be_idle: whether there may be rounds in which nobody trains. Those
+      whose messages may be lost are always taken for such, those of an
+      asynchronous server never.
     evaluate: an `Evaluate`, run after the rounds that the plan marks.
     asked: what is told of each slot.
   """
@@ -151,6 +155,7 @@ class Rounds:
   cohort_size: int
   num_states: int
   versions: int | None = None
+  may_be_idle: bool = False
   evaluate: Evaluate = no_evaluation
   asked: Asked = Asked()
 
@@ -165,7 +170,7 @@ class Rounds:
   @property
   def asks_for_places(self) -> bool:
     """Whether anything may read `Slot.place`."""
-    transform, reducer = self.algorithm.aggregator
+    transform, reducer, _ = self.algorithm.aggregator
     return not (transform is None and reducer.plain
                 and self.algorithm.receive is None)
 
@@ -307,7 +312,7 @@ class Rounds:
     server = self.algorithm.server(
         state.server, aggregate, random.named(around.key, 'server'), *earlier)
     aggregators = tuple(r.state for r in results)
-    if around.slots.arrives is not None:  # No message, and nothing changes.
+    if self.waits_for_messages(around.slots):
       server, aggregators = trees.where(
           aggregate.count > 0, (frozen.without(server), aggregators),
           (frozen.without(state.server), state.aggregator))
@@ -321,6 +326,12 @@ class Rounds:
     state = SimulationState(server, aggregators, clients, tuple(memories))
     return state, self.outputs(
         state, results, told, evaluate, eval_data)
+
+  def waits_for_messages(self, slots: Slot) -> bool:
+    """Static: whether nothing must change where none has come."""
+    if self.algorithm.aggregator.always_steps or self.versions is not None:
+      return False
+    return self.may_be_idle or slots.arrives is not None
 
   def outputs(
       self, state, results, told, evaluate, eval_data

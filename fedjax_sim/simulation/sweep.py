@@ -317,9 +317,14 @@ def build(
   asynchronous.check_memory(
       model, make_algorithm(**example), systems, wanted, federations[0],
       runs=size if cpu else size // devices)
+  make_sampler = make_sampler or (lambda seed: sampling.uniform(
+      federations[0].num_clients, wanted, seed))
+  sampler = make_sampler(0)
   make_rounds = _make_rounds(
-      make_algorithm, federations, cohort_size, lanes, evaluate,
-      in_time.versions(systems, wanted), Asked(bits=systems is not None))
+      make_algorithm, federations, cohort_size, lanes=lanes, evaluate=evaluate,
+      versions=in_time.versions(systems, wanted),
+      may_be_idle=any(sampler.may_be_idle(f.sizes) for f in federations),
+      asked=Asked(bits=systems is not None))
 
   def make(together: int) -> Sweep:
     sweep = Sweep(
@@ -328,11 +333,9 @@ def build(
             trace=lambda: _trace(sweep), placement=placement, lanes=lanes,
             idle=lambda: _arguments(sweep, sweep.on_devices(_numbers(sweep)))),
         federations=tuple(federations), cohort_size=cohort_size,
-        make_sampler=make_sampler or (lambda seed: sampling.uniform(
-            federations[0].num_clients, wanted, seed)),
-        example=dict(example), placement=placement, lanes=lanes,
-        together=together, examples=examples, eval_data=eval_data, size=size,
-        capacity=_CAPACITY, systems=systems)
+        make_sampler=make_sampler, example=dict(example),
+        placement=placement, lanes=lanes, together=together, examples=examples,
+        eval_data=eval_data, size=size, capacity=_CAPACITY, systems=systems)
     return sweep
 
   if together != 'auto' or cpu:
@@ -345,18 +348,16 @@ def _num_with_examples(data: FederatedData) -> int:
 
 
 def _make_rounds(
-    make_algorithm, federations, cohort_size: int, lanes: int, evaluate,
-    versions: int | None, asked: Asked,
+    make_algorithm, federations, cohort_size: int, *, lanes: int, **fields
 ) -> Callable[[Mapping[str, float]], Rounds]:
-  """Hyperparameters -> the rounds of one member."""
+  """Hyperparameters -> the rounds of one member; `fields` are further ones."""
   sizes = np.concatenate([f.sizes for f in federations])
   num_clients = federations[0].num_clients
   return lambda hyperparameters: Rounds(
       algorithm=make_algorithm(**hyperparameters), num_clients=num_clients,
       devices=1, max_size=int(sizes.max()),
       ragged=bool(np.ptp(sizes) > 0 or cohort_size % lanes),
-      cohort_size=cohort_size, num_states=num_clients, versions=versions,
-      evaluate=evaluate, asked=asked)
+      cohort_size=cohort_size, num_states=num_clients, **fields)
 
 
 def _trace(sweep: Sweep) -> jax.stages.Traced:

@@ -139,6 +139,8 @@ AGGREGATORS = {
     **{name: lambda make=make: aggregation.aggregator(reduce=make())
        for name, make in REDUCERS.items()},
     'masked_mean': lambda: aggregation.masked_mean(2.0 ** 20),
+    'private_mean': lambda: aggregation.private_mean(
+        aggregation.adaptive(0.05), noise=0.5, cohort_size=3),
 }
 # With two vectors in an update, two exchanges, and groups.
 ALGORITHMS = {

@@ -79,6 +79,18 @@ def test_it_trains(name):
   assert np.all(np.isfinite(moved)) and max(moved) > 1e-3
 
 
+@pytest.mark.parametrize('name', NAMES)
+def test_a_round_in_which_nobody_trains_changes_nothing(name):
+  """Nobody is drawn, or only who has no examples: no step, no momentum."""
+  simulation, want = reference(name)
+  for idle in ([], [EMPTY]):
+    got, clients = run(simulation, [*COHORTS, idle])
+    assert clients[-1] == 0
+    same = got._replace(server=got.server._replace(
+        round=want.server.round))
+    jax.tree.map(np.testing.assert_array_equal, same, want)
+
+
 @pytest.mark.bits
 @pytest.mark.parametrize('name', NAMES)
 def test_rounds_per_dispatch_do_not_change_a_bit(name):

@@ -186,6 +186,7 @@ def test_a_failed_round_is_none_of_the_cloud_s():
     ({'edges': [0, 1], 'kappa2': 1, 'num_clients': 5},
      'edges must list the edge of each of 5 clients, got 2'),
     ({'edges': 2, 'kappa2': 1, 'edge_seed': 3}, 'edge_seed must be left out'),
+    ({'edges': 2, 'kappa2': 1, 'edge_seed': -1}, 'edge_seed must be .* from 0'),
     ({'edges': [0, 1], 'kappa2': 1, 'assign': 'random'}, 'assign must be left'),
 ])
 def test_bad_arguments(options, message):

@@ -62,6 +62,24 @@ def test_a_round_by_hand():
   np.testing.assert_array_equal(state.server.extra, [4, 6 + 2, 0])
 
 
+def test_a_model_that_nobody_chooses_stays():
+  """As if its rounds were those in which somebody did: it is FedAvg alone."""
+  optimizer = optax.adam(0.1)
+  data = toys.points_data([np.full((2, 1), 1.0), np.full((2, 1), 10.0)])
+  model, starts = toys.quadratic_model(1), np.float32([[0.0], [8.0]])
+  ifca = algorithms.ifca(
+      model, SGD, optimizer, clusters=2, batch_size=None,
+      initial=lambda variables, key: variables)
+  fedavg = algorithms.fedavg(model, SGD, optimizer, batch_size=None)
+  run = lambda algorithm, start, cohorts: toys.run_cohorts(
+      model, algorithm._replace(init=lambda *args: algorithm.init(
+          *args)._replace(variables=Variables({'w': jnp.asarray(start)}, {}))),
+      data, cohorts, lanes=1).server.variables.params['w']
+  found = run(ifca, starts, [[0], [0], [1], [1], [0]])
+  want = [run(fedavg, starts[0], [[0]] * 3), run(fedavg, starts[1], [[1]] * 2)]
+  np.testing.assert_allclose(found, np.stack(want), rtol=1e-5)
+
+
 def test_one_cluster_is_fedavg():
   model, data = toys.softmax_model(), toys.softmax_data([4, 9, 7])
   settings = {'batch_size': 3, 'epochs': 2}

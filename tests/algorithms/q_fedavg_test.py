@@ -2,6 +2,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from jax import numpy as jnp
 
 from fedjax_sim import algorithms, sweep
 from tests import toys
@@ -78,6 +79,16 @@ def test_q_can_be_swept():
   for (_, q), result in results.items():
     np.testing.assert_allclose(
         result.variables.params['w'], paper(q, 0.2, 3, SIZES), rtol=1e-5)
+
+
+def test_a_rate_of_zero_changes_nothing():
+  """Of a schedule's round, or once its power is too small for float32."""
+  for factor in (0.0, 1e-44):
+    found, want = (run(algorithms.q_fedavg(
+        MODEL, 0.2, q=1.0, batch_size=None,
+        client_schedule=lambda r, f=f: jnp.where(r == 1, f, 1.0)), rounds)
+                   for f, rounds in ((factor, 3), (1.0, 2)))
+    np.testing.assert_array_equal(found, want)
 
 
 @pytest.mark.parametrize('bad', [{'q': -1.0}, {'client_lr': 0.0}])

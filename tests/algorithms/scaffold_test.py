@@ -3,6 +3,7 @@
 import numpy as np
 import optax
 import pytest
+from jax import numpy as jnp
 
 from fedjax_sim import algorithms
 from fedjax_sim.experiment import simulate as simulate_lib
@@ -72,6 +73,26 @@ def test_partial_participation_agrees_with_numpy(option, server_lr, decay):
       algorithm.broadcast(state.server)[1]['w'], c, rtol=1e-4, atol=1e-5)
   np.testing.assert_allclose(
       state.clients.value['w'][:3], own, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('option', [1, 2])
+def test_a_rate_of_zero_moves_neither_the_model_nor_controls(option):
+  """Of a schedule's round, or once its power is too small for float32."""
+  for factor in (0.0, 1e-44):
+    algorithm = algorithms.scaffold(
+        MODEL, 0.05, option=option, steps=4, batch_size=3,
+        client_schedule=lambda r, f=factor: jnp.where(r == 1, f, 1.0))
+    states = [toys.run_cohorts(
+        MODEL, algorithm, toys.curved_data(), [[0, 1], [1, 2]][:rounds], 1)
+              for rounds in (1, 2)]
+    before, after = (np.asarray(s.server.variables.params['w'])
+                     for s in states)
+    np.testing.assert_array_equal(after, before)
+    kept = [np.asarray(s.clients.value['w'])[:3] for s in states]
+    want = toys.CURVATURES[:, None] * (before - toys.OPTIMA)
+    want[0] = kept[0][0]
+    np.testing.assert_allclose(
+        kept[1], want if option == 1 else kept[0], rtol=1e-5)
 
 
 def test_weights_of_examples_solve_the_weighted_problem():

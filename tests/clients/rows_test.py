@@ -123,6 +123,46 @@ def test_a_loss_divided_by_the_size_of_its_batch_is_refused():
     rows.checked(model, shapes(model, POINTS), POINTS)
 
 
+DRAWS = {
+    # The rows in the last axis: each number depends on how many there are.
+    'columns': lambda key, o: jax.random.bernoulli(key, 0.8, o.shape[::-1]).T,
+    'keys': lambda key, o: jax.vmap(lambda k: jax.random.normal(k, (3,)))(
+        jax.random.split(key, len(o))),
+    'bytes': lambda key, o: jax.random.randint(key, o.shape, 1, 9, np.int8),
+}
+
+
+@pytest.mark.parametrize('name', DRAWS)
+def test_one_that_draws_may_draw_by_the_size_but_not_use_it(name):
+  # The first one's steps have the size in them too, and it does not matter.
+  fine, wrong = (drawing(DRAWS[name], factor) for factor in (
+      lambda x: jnp.ones(len(x)).mean(), len))
+  for model in (fine, wrong):
+    assert not rows.is_proved(model, shapes(model, POINTS), POINTS)
+  assert rows.checked(fine, shapes(fine, POINTS), POINTS) == rows.Findings(
+      mixes=False, leaks=False)
+  with pytest.raises(ValueError, match='changes with the size of its batch'):
+    rows.checked(wrong, shapes(wrong, POINTS), POINTS)
+
+
+def drawing(draw, factor):
+  """A model that multiplies outputs by what it draws, and by a factor."""
+  def apply(params, x, key):
+    outputs = x @ params['w']
+    if key is not None:
+      outputs *= draw(key, outputs)
+    return outputs * factor(x)
+
+  return models.from_functions(
+      lambda key, x: {'w': jax.random.normal(key, (4, 3))}, apply)
+
+
+def test_nothing_is_said_of_one_that_needs_the_usual_keys():
+  model = drawing(lambda key, o: jax.random.normal(
+      jnp.where(o.sum() > 1e9, jax.random.key(3), key), o.shape), len)
+  assert not rows.checked(model, shapes(model, POINTS), POINTS).counts
+
+
 def test_a_row_that_knows_its_place_is_not_cut_off():
   model = of_rows(lambda o, mask: o * np.arange(len(o))[:, None])
   found = rows.checked(model, shapes(model, POINTS), POINTS)

@@ -116,6 +116,7 @@ def test_files_that_hold_no_matrix(tmp_path, written, message):
     (lambda: topologies.weighted([[0, 1], [1, 0]]), 'weights must let models'),
     (lambda: topologies.weighted(SQUARE), 'weights must let models agree'),
     (lambda: topologies.random_regular(1), 'degree'),
+    (lambda: topologies.random_regular(3, seed=-1), 'seed must be .* got -1'),
     (lambda: topologies.random_regular(3).make(5), 'product must be even'),
     (lambda: topologies.random_regular(6).make(6), 'a degree below'),
     (lambda: topologies.torus().make(7), '7 clients are not, whatever'),

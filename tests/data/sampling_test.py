@@ -51,6 +51,34 @@ def test_clients_are_drawn_uniformly(num_clients):
   assert np.allclose(first, rounds / 20, atol=5 * math.sqrt(rounds / 20))
 
 
+@pytest.mark.parametrize('sampler_of', [
+    lambda seed: sampling.uniform(1000, 50, seed),
+    lambda seed: sampling.by_size(np.arange(1, 1001), 50, seed)])
+def test_every_seed_draws_for_itself(sampler_of):
+  """Also of 64 bits: their halves and the round have places of their own."""
+  drawn = [sampler_of(seed).sample(number)
+           for seed in (0, 1, 2 ** 32, 2 ** 33 + 1, 2 ** 64 - 1)
+           for number in (0, 1)]
+  assert len({tuple(clients) for clients in drawn}) == 10
+
+
+def test_the_words_of_a_small_seed_are_the_seed_and_the_round():
+  rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([7, 3])))
+  sizes = np.arange(1, 31)
+  want = rng.choice(30, 5, replace=False, p=sizes / sizes.sum())
+  np.testing.assert_array_equal(
+      sampling.by_size(sizes, 5, 7).sample(3), want)
+
+
+def test_who_knows_that_somebody_has_examples():
+  sizes = np.array([3, 0, 2, 0])
+  few, many = (sampling.uniform(4, count, 0) for count in (2, 3))
+  assert few.may_be_idle(sizes) and not many.may_be_idle(sizes)
+  assert not few.may_be_idle(sizes + 1)
+  own = sampling.Sampler(lambda r: np.arange(3), 3, 4)
+  assert own.may_be_idle(sizes + 1)  # It might draw nobody.
+
+
 def test_pairs_are_drawn_uniformly():
   # Two given clients of 20 are in a cohort of 5 with chance 5 * 4 / (20 * 19).
   rounds, chance = 4000, 20 / 380
@@ -111,6 +139,7 @@ def test_fractions_are_exact_despite_floating_point():
     (lambda: sampling.cohort_size(0, client_fraction=0.1), 'num_clients'),
     (lambda: sampling.uniform(10, 11, 0), 'at most num_clients = 10, got 11'),
     (lambda: sampling.uniform(10, 5, -1), 'seed .* got -1'),
+    (lambda: sampling.by_size([1] * 10, 5, 2 ** 64), r'seed .* 2\*\*64 - 1'),
     (lambda: sampling.uniform(10, 5, 0).sample(-1), 'round .* got -1'),
 ])
 def test_bad_arguments_are_named(call, message):

@@ -167,6 +167,15 @@ def test_who_diverges_is_told(tmp_path, capsys):
       tmp_path / 'sweep' / 'client_lr=0.1' / 'metrics.jsonl')) == 1 + 6
 
 
+def test_who_diverges_and_goes_on_is_evaluated(tmp_path):
+  assert run(tmp_path, ['client_lr=0.1,3e38'], rounds=2, client_eval_every=1,
+             on_divergence='continue') == 0
+  for rate in ('0.1', '3e+38'):
+    table = client_history.read(
+        tmp_path / f'client_lr={rate}' / client_history.FILE)
+    assert table.rounds.tolist() == [0, 1, 2]
+
+
 @pytest.mark.parametrize('text, message', [
     ('client_lr', 'sweep must be field=value'),
     ('client_rl=0.1', 'sweep must be one of'),

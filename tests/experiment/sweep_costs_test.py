@@ -36,6 +36,21 @@ def test_graphs_and_edges():
       'distance from consensus': ['1.5', '-']}
 
 
+def test_what_choosing_by_losses_costs():
+  """The same in all runs or not; its bytes are a part of all."""
+  measuring = run(500, measured=400, bytes_up_selection=16.0,
+                  bytes_down_selection=100.0, selection_seconds=20.0)
+  hearing = run(500, measured=0, bytes_up_selection=16.0,
+                bytes_down_selection=0.0)
+  assert sweep_costs.columns([measuring, hearing, run(500)]) == {
+      'losses measured': ['1,200', '0', '-'],
+      'choosing up': ['48 B', '48 B', '-'],
+      'choosing down': ['300 B', '0 B', '-'],
+      'choosing time': ['60.00 seconds', '-', '-']}
+  assert sweep_costs.columns([hearing, hearing]) == {
+      'choosing up': ['48 B', '48 B']}
+
+
 def test_a_run_that_does_not_tell():
   old = [{'round': r} for r in range(3)]
   assert sweep_costs.columns([run(5), run(6), old, []])['bytes up'] == [
