@@ -144,8 +144,8 @@ def report() -> str:
   rows = '\n'.join(f'| {t["title"]} | {t["all"]:.1f} | {t["rounds"]:.2f} |'
                    for t in line['tasks'])
   table = (
-      'Eight rates one after the other take so many times as long as at once '
-      f'(`python -m benchmarks.sweep`; {line["environment"]["machine"]}, '
+      'How many times as long eight rates take one after another as all at '
+      f'once (`python -m benchmarks.sweep`; {line["environment"]["machine"]}, '
       f'{line["date"]}):\n\n| | with compiling | warm rounds alone |\n'
       f'|---|---|---|\n{rows}\n')
   return re.sub(r'(?<=<!-- sweep -->\n).*?(?=<!-- end sweep -->)',

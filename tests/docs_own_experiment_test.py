@@ -3,38 +3,22 @@
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 
 from fedjax_sim import data
-from tests.data.sets import small_tfds
+from fedjax_sim.data.sets import load as load_lib
 
 PAGE = Path(__file__).parent.parent / 'docs' / 'own_experiment.md'
 
 
-def write_mnist(folder):
-  """A small set named mnist, whose digits are scikit-learn's."""
-  digits = data.load('digits')
-  pictures = folder / 'pictures'
-  pictures.mkdir(parents=True)
-  examples = lambda part, n: [
-      {'image': small_tfds.png(pictures, np.kron(
-          part['x'][i, :, :, 0], np.ones((4, 4), np.uint8))[2:30, 2:30]),
-       'label': int(part['y'][i])} for i in range(n)]
-  small_tfds.write(
-      folder / 'mnist' / '3.0.1',
-      {'image': tfds.features.Image(shape=(28, 28, 1)),
-       'label': tfds.features.ClassLabel(num_classes=10)},
-      {'train': examples(digits.train, 400), 'test': examples(digits.test, 50)},
-      supervised=('image', 'label'))
-
-
+@pytest.mark.mnist
 @pytest.mark.slow
 def test_the_blocks_run(tmp_path, monkeypatch):
+  try:
+    data.load('mnist')
+  except load_lib.DataUnavailableError as error:
+    pytest.skip(str(error))
   monkeypatch.chdir(tmp_path)
-  monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path / 'prepared'))
-  write_mnist(tmp_path / 'prepared')
   names = {}
   for block in re.findall(r'```python\n(.*?)```', PAGE.read_text(), re.S):
     exec(compile(block, PAGE.name, 'exec'), names)

@@ -28,6 +28,7 @@ from fedjax_sim.aggregation.subsample import subsample
 from fedjax_sim.aggregation.terngrad import terngrad
 from fedjax_sim.aggregation.top_k import top_k
 from fedjax_sim.aggregation.transform import identity, transform
+from fedjax_sim.aggregation.trimmed import trimmed_mean
 
 __all__ = [
     'AdaptiveNorm',
@@ -62,5 +63,6 @@ __all__ = [
     'terngrad',
     'top_k',
     'transform',
+    'trimmed_mean',
     'weighted_mean',
 ]

@@ -26,7 +26,7 @@ class Kind(enum.IntEnum):
   MIXES = 1
   # Some travel, and the others are zero (`Message.sent`).
   SELECTS = 2
-  # Each is said in fewer bits. Only once: what is read is a float again, but
+  # Each is encoded in fewer bits. Only once: what is read is a float again, but
   # to code it a second time loses more and saves nothing.
   CODES = 3
   # What is lost now is added to what the client sends next.
@@ -35,8 +35,10 @@ class Kind(enum.IntEnum):
 
 _DOES = {Kind.SCALES: 'scales all values', Kind.MIXES: 'mixes all values',
          Kind.SELECTS: 'selects some values',
-         Kind.CODES: 'says values in fewer bits',
+         Kind.CODES: 'encodes values in fewer bits',
          Kind.REPAYS: 'sends later what is lost now'}
+# What a later part may undo.
+_DONE = {Kind.SELECTS: 'selection', Kind.CODES: 'encoding'}
 
 
 # What a part lacks to be a contraction of an update; '' if it is one, or if
@@ -83,7 +85,7 @@ def check_order(encodings: tuple[Encoding, ...]) -> None:
   for before, after in pairs:
     if before.kind == after.kind == Kind.CODES:
       raise ValueError(
-          f'a chain must say values in fewer bits only once, got '
+          f'a chain must encode values in fewer bits only once, got '
           f'{before.name!r} and, after it, {after.name!r}.')
   for before, after in pairs:
     if Kind.REPAYS in (before.kind, after.kind):
@@ -93,8 +95,8 @@ def check_order(encodings: tuple[Encoding, ...]) -> None:
     elif after.kind < before.kind:
       raise ValueError(
           f'a chain must have {after.name!r} before {before.name!r}: '
-          f'{after.name!r} {_DOES[after.kind]}, which would undo that '
-          f'{before.name!r} {_DOES[before.kind]}.')
+          f'{after.name!r} {_DOES[after.kind]}, which would undo the '
+          f'{_DONE[before.kind]} by {before.name!r}.')
 
 
 def selecting(encodings: tuple[Encoding, ...]) -> str | None:

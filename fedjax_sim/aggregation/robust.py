@@ -1,5 +1,7 @@
 """Aggregation that some clients can't lead astray: the median."""
 
+from collections.abc import Callable
+
 import jax
 from jax import numpy as jnp
 
@@ -24,21 +26,37 @@ def median() -> Reducer:
 
 def coordinate_median() -> Stage:
   """What `median` is made of, as the last stage of `buffered`."""
+  def middle(ordered: jax.Array, count: jax.Array) -> jax.Array:
+    low, high = (count - 1) // 2, count // 2
+    return 0.5 * (ordered[jnp.maximum(low, 0)] + ordered[high])
+
+  return by_rank('coordinate_median', middle)
+
+
+def by_rank(
+    name: str, of: Callable[[jax.Array, jax.Array], jax.Array]
+) -> Stage:
+  """A last stage that goes by the order of the values in each coordinate.
+
+  Args:
+    name: of the stage.
+    of: `(values [M, ...] in ascending order, count int32 []) -> [...]`, of
+      which the first `count` are of those present.
+  """
   def run(messages: Message, state, broadcast, key):
     del broadcast, key
     counted = tally.add(
         tally.init(jax.tree.map(lambda x: x[0], messages)), messages)
 
-    def middle(x):
+    def reduced(x):
       x = precision.wide(x)
       here = messages.present.reshape(-1, *(1,) * (x.ndim - 1))
       ordered = jnp.sort(jnp.where(here & ~jnp.isnan(x), x, jnp.inf), axis=0)
-      low, high = (counted.count - 1) // 2, counted.count // 2
-      mean = 0.5 * (ordered[jnp.maximum(low, 0)] + ordered[high])
-      return jnp.where(counted.count > 0, mean, 0).astype(x.dtype)
+      value = of(ordered, counted.count)
+      return jnp.where(counted.count > 0, value, 0).astype(x.dtype)
 
     return Aggregate(
-        jax.tree.map(middle, messages.update), counted.weight, counted.weight,
+        jax.tree.map(reduced, messages.update), counted.weight, counted.weight,
         counted.count, counted.sums), state, {}
 
-  return Stage('coordinate_median', run, tolerant=True, ranks=True)
+  return Stage(name, run, tolerant=True, ranks=True)

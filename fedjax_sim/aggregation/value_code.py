@@ -1,4 +1,4 @@
-"""`value_code`: a transform that says the values of an update in fewer bits."""
+"""`value_code`: a transform that encodes an update's values in fewer bits."""
 
 from collections.abc import Callable
 from typing import NamedTuple

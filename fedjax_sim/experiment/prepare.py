@@ -27,11 +27,12 @@ from fedjax_sim.experiment import (
 )
 from fedjax_sim.experiment import session as session_lib
 from fedjax_sim.experiment.best import Best
-from fedjax_sim.experiment.result import Result
+from fedjax_sim.experiment.result import Loaded, Result
 from fedjax_sim.experiment.session import Callback, Session
 from fedjax_sim.simulation import in_time
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation.build import build
+from fedjax_sim.simulation.check_clients import check_clients
 from fedjax_sim.simulation.records import Record
 from fedjax_sim.simulation.rounds import SimulationState
 from fedjax_sim.simulation.simulation import Simulation
@@ -68,7 +69,7 @@ class Options(NamedTuple):
   best_metric: str | None = None
   best_mode: str | None = None
   callbacks: Sequence[Callback] = ()
-  initial: Variables | PyTree | None = None
+  initial: Result | Loaded | Variables | PyTree | str | Path | None = None
   resume_from: Result | str | Path | None = None
   workdir: str | Path | None = None
   checkpoint_seconds: float = 30.0
@@ -128,6 +129,7 @@ def prepare(
     ValueError: see `simulate`.
   """
   _check(given)
+  given = given._replace(initial=starting.initial(given.initial, given.model))
   folder = None if given.workdir is None else Path(given.workdir)
   record = None
   if folder is not None:
@@ -136,6 +138,7 @@ def prepare(
     stack.enter_context(workdir.unmade_if_refused(made))
     record = workdir.read_record(folder)
   simulation = _build(given, record, say)
+  check_clients(given.model, given.train, given.client_test)
   session = _session(given, simulation, folder)
   if folder is None:
     state, earlier = starting.first(given, simulation, None)
@@ -161,6 +164,7 @@ def _in_folder(
     metrics.append(file, earlier)
     return Prepared(session, state, earlier, saved)
   if given.rounds is not None and saved.latest() >= given.rounds:
+    results.check_rounds(folder, saved.latest(), given.rounds)
     why = results.why_not(folder, saved.latest())
     if why is not None and processes.is_first():
       print(f'{why} So the results are written again.', flush=True)
@@ -295,8 +299,8 @@ def _claim(
     if record['config'].get('made by') != _MADE_BY:
       raise ValueError(
           f'workdir {str(folder)!r} holds a run of a config, with which run.py '
-          'goes on. Name another one, or begin with its model: initial= and '
-          'resume_from= take the folder.')
+          'goes on. Name another one; initial= takes the folder, to begin '
+          'with its model.')
     before = record['config']
     if _versions(record['environments'][-1]) != _versions(
         workdir.environment()) and before[_PROGRAM] != plain[_PROGRAM]:
@@ -339,6 +343,12 @@ def _check(given: Options) -> None:
     raise ValueError(
         'client_eval_every needs client_test, the examples to evaluate each '
         'client on.')
+  if given.client_test is not None and not given.client_eval_every and (
+      given.workdir is None):
+    raise ValueError(
+        'client_test needs client_eval_every, the rounds between two '
+        'evaluations of the clients, or a workdir, where the last model is '
+        'evaluated.')
   if given.best_mode and not given.best_metric:
     raise ValueError('best_mode needs best_metric, which it is about.')
   if given.initial is not None and given.resume_from is not None:

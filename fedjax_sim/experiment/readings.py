@@ -9,6 +9,7 @@ import numpy as np
 
 from fedjax_sim.core import checks
 from fedjax_sim.core.types import Model, PyTree, Variables
+from fedjax_sim.experiment import best, metrics
 from fedjax_sim.simulation.records import Record
 
 
@@ -41,6 +42,35 @@ def curve(
         f'no record has metric {name!r}; there are {", ".join(names)}.')
   rounds, values = zip(*points, strict=True)
   return np.array(rounds), np.array(values)
+
+
+def rounds_to(
+    records: Sequence[Record], model: Model, target: float, metric: str,
+    mode: str | None,
+) -> float | None:
+  """When a metric first reaches a target, after training has begun.
+
+  The best value so far is taken to be linear between evaluations, as by
+  McMahan et al. 2016; see `metrics.rounds_to_target`.
+
+  Args:
+    records: of a run.
+    model: knows the directions of its metrics.
+    target: a value of the metric.
+    metric: as in the records.
+    mode: 'max' or 'min', which values are better; None asks the model.
+
+  Returns:
+    A number of rounds, in general not whole; None if it is not reached.
+
+  Raises:
+    ValueError: no record has the metric, or its direction is not known.
+  """
+  sign = 1 if best.mode_of(model, metric, mode) == 'max' else -1
+  rounds, values = curve(records, metric)
+  trained = rounds > 0
+  return metrics.rounds_to_target(
+      rounds[trained], sign * values[trained], sign * target)
 
 
 def predict(

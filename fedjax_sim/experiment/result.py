@@ -8,7 +8,12 @@ import numpy as np
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree, Variables
 from fedjax_sim.experiment.best import Best
 from fedjax_sim.experiment.client_history import ClientHistory
-from fedjax_sim.experiment.readings import curve, data_frame, predict
+from fedjax_sim.experiment.readings import (
+  curve,
+  data_frame,
+  predict,
+  rounds_to,
+)
 from fedjax_sim.simulation.records import DivergenceError, Record
 from fedjax_sim.simulation.rounds import SimulationState
 
@@ -51,6 +56,16 @@ class Result(NamedTuple):
   def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Rounds and values of a metric where it was measured."""
     return curve(self.records, name)
+
+  def rounds_to(
+      self, target: float, metric: str = 'test/accuracy',
+      mode: str | None = None,
+  ) -> float | None:
+    """Rounds until a metric first reaches a target; see `readings.rounds_to`.
+
+    None if it does not. `mode` is 'max' or 'min', or what the model states.
+    """
+    return rounds_to(self.records, self.model, target, metric, mode)
 
   def predict(self, inputs: PyTree, batch_size: int = 1000) -> np.ndarray:
     """The global model's outputs on inputs [E, ...]; see `predict`."""
@@ -99,6 +114,16 @@ class Loaded(NamedTuple):
   def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Rounds and values of a metric where it was measured."""
     return curve(self.records, name)
+
+  def rounds_to(
+      self, target: float, metric: str = 'test/accuracy',
+      mode: str | None = None,
+  ) -> float | None:
+    """Rounds until a metric first reaches a target; see `readings.rounds_to`.
+
+    None if it does not. `mode` is 'max' or 'min', or what the model states.
+    """
+    return rounds_to(self.records, self.model, target, metric, mode)
 
   def predict(self, inputs: PyTree, batch_size: int = 1000) -> np.ndarray:
     """The model's outputs on inputs [E, ...]; see `predict`."""

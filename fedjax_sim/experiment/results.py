@@ -127,6 +127,14 @@ def directions(folder: Path) -> dict[str, bool]:
   return {}
 
 
+def check_rounds(folder: Path, done: int, rounds: int) -> None:
+  """ValueError if a folder holds a longer run than the one asked for."""
+  if done > rounds:
+    raise ValueError(
+        f'rounds must be at least {done}, the rounds that {str(folder)!r} has '
+        f'done, got {rounds}. For a shorter run name another folder.')
+
+
 def why_not(
     folder: Path, round_number: int, targets: Sequence[float] | None = None
 ) -> str | None:

@@ -108,6 +108,7 @@ def _run_in(
   with Checkpoints(folder / 'checkpoints', config.keep_checkpoints) as saved:
     done = saved.latest() or 0
     lacking = None
+    results.check_rounds(folder, done, config.rounds)
     if done >= config.rounds and processes.is_first():
       lacking = _lacking(folder, done, config)
     lacking = sharding.from_first(lacking)

@@ -16,7 +16,7 @@ from fedjax_sim.experiment import client_history, closing_time, loop, notice
 from fedjax_sim.experiment import session as session_lib
 from fedjax_sim.experiment.prepare import Options, Prepared, prepare
 from fedjax_sim.experiment.reporting import Progress, has_bar
-from fedjax_sim.experiment.result import Result
+from fedjax_sim.experiment.result import Loaded, Result
 from fedjax_sim.experiment.session import Callback
 from fedjax_sim.simulation.records import Record
 from fedjax_sim.simulation.rounds import SimulationState
@@ -43,7 +43,7 @@ def simulate(
     best_metric: str | None = None,
     best_mode: str | None = None,
     callbacks: Sequence[Callback] = (),
-    initial: Variables | PyTree | None = None,
+    initial: Result | Loaded | Variables | PyTree | str | Path | None = None,
     resume_from: Result | str | Path | None = None,
     workdir: str | Path | None = None,
     checkpoint_seconds: float = 30.0,
@@ -83,8 +83,9 @@ def simulate(
       'backdoor' records have 'backdoor/loss', and so on.
     eval_every: evaluate after every so many rounds, and after the last.
     eval_batch_size: examples at once in an evaluation.
-    client_test: test examples of the same N clients, one by one; with a
-      workdir they are evaluated on these at the end.
+    client_test: test examples of the same N clients, one by one. They need
+      `client_eval_every` or a workdir, with which the clients are evaluated
+      on these at the end.
     client_eval_every: evaluate the clients on these after every so many rounds,
       and after the last; 0 is not at all. `Result.clients` has the table.
     record_cohort: whether each record names the round's clients, as `cohort`.
@@ -92,8 +93,10 @@ def simulate(
       `Result.best` has it, and with a workdir the folder.
     best_mode: 'max' or 'min'; None asks the model about its metric.
     callbacks: see `fedjax_sim.callbacks`.
-    initial: weights to begin with: the model's Variables or their params, or
-      the Result of another run. None draws them from the seed.
+    initial: weights to begin with: the model's Variables or their params;
+      the variables of a flax linen module, by collection; the Result of
+      another run, what `load` has read, or a run's folder. None draws them
+      from the seed.
     resume_from: a Result, or the folder of a run, to go on from its last round,
       with the server's, the optimizer's and the clients' states; `rounds`
       counts those that it has done.
@@ -102,7 +105,8 @@ def simulate(
       last checkpoint, to the same bits; another one is refused.
     checkpoint_seconds: seconds between two checkpoints.
     keep_checkpoints: how many are kept.
-    targets: test accuracies that are announced, and marked in the plot.
+    targets: test accuracies that are announced, and marked in the plot;
+      `Result.rounds_to` has the rounds to any.
     on_divergence: 'stop' raises an error at a NaN or infinity, 'continue' goes
       on and notes it in the result.
     progress: whether to show a bar; None is on a terminal only.

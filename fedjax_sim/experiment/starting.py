@@ -1,14 +1,16 @@
 """The state that a run from Python begins with: drawn, given, or another's."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from flax import core as flax_core
 
 from fedjax_sim.core import frozen
-from fedjax_sim.core.types import PyTree, Variables
+from fedjax_sim.core.types import Model, PyTree, Variables
 from fedjax_sim.experiment import fingerprint, loop, metrics
 from fedjax_sim.experiment.result import Loaded, Result
 from fedjax_sim.simulation.placement import sharding
@@ -18,13 +20,55 @@ from fedjax_sim.simulation.rounds import SimulationState
 from fedjax_sim.simulation.simulation import Simulation, first_inputs
 
 
+def initial(given: Any, model: Model) -> Variables | None:
+  """The weights that are given as `initial`, without frozen ones.
+
+  Args:
+    given: see `simulate`; None for none.
+    model: of the run.
+
+  Returns:
+    NumPy arrays. The model_state is None where params alone are given.
+
+  Raises:
+    ValueError: it is a folder that holds no weights of such a model.
+  """
+  if given is None:
+    return None
+  if isinstance(given, str | Path):
+    given = _of_folder(Path(given), model)
+  if isinstance(given, Result | Loaded):
+    given = given.variables
+  if not isinstance(given, Variables):
+    given = _of_params(given, model)
+  return jax.tree.map(np.asarray, given._replace(frozen=None))
+
+
+def _of_folder(folder: Path, model: Model) -> Loaded:
+  from fedjax_sim.experiment import saving  # It imports orbax.
+  try:
+    return saving.load(folder, model, 'last')
+  except ValueError as error:
+    raise ValueError(f'initial: {error}') from error
+
+
+def _of_params(given: PyTree, model: Model) -> Variables:
+  """Params alone; or flax's variables, a dict by collection."""
+  if model.linen is None or not isinstance(given, Mapping) or (
+      'params' not in given):
+    return Variables(given, None)
+  state = flax_core.unfreeze(flax_core.meta.unbox(given))
+  return Variables(state.pop('params'), state)
+
+
 def first(
     given: Any, simulation: Simulation, folder: Path | None
 ) -> tuple[SimulationState, list[Record]]:
   """The first state, and the records of what came before it.
 
   Args:
-    given: has `initial`, `resume_from` and `rounds`; see `simulate`.
+    given: has `initial`, as the function of this name returns it,
+      `resume_from` and `rounds`; see `simulate`.
     simulation: ready to run.
     folder: for clients' states that lie on disk.
 
@@ -41,7 +85,7 @@ def first(
     return state, records
   if given.initial is None:
     return simulation.init(folder), []
-  variables = _fitting('initial', _variables(given.initial), jax.eval_shape(
+  variables = _fitting('initial', given.initial, jax.eval_shape(
       simulation.model.init, jax.random.key(0),
       first_inputs(simulation.train))._replace(frozen=None))
   return simulation.init(folder, sharding.to_devices(
@@ -51,7 +95,7 @@ def first(
 def described(given: Any) -> str:
   """What identifies the start of a run, beside its seed."""
   if given.initial is not None:
-    return 'initial: ' + fingerprint.of_arrays(_variables(given.initial))
+    return 'initial: ' + fingerprint.of_arrays(given.initial)
   if isinstance(given.resume_from, Result):
     state = given.resume_from.state
     return f'after round {int(state.server.round)} of a result: ' + (
@@ -59,15 +103,6 @@ def described(given: Any) -> str:
   if given.resume_from is not None:
     return f'from {Path(given.resume_from).resolve()}'
   return 'drawn from the seed'
-
-
-def _variables(initial: Any) -> Variables:
-  """What is given as `initial`, without frozen weights."""
-  if isinstance(initial, Result | Loaded):
-    initial = initial.variables
-  if not isinstance(initial, Variables):
-    initial = Variables(initial, None)
-  return jax.tree.map(np.asarray, initial._replace(frozen=None))
 
 
 def _resumed(
@@ -122,8 +157,9 @@ def _fitting(name: str, tree: PyTree, like: PyTree) -> PyTree:
   if isinstance(tree, Variables) and tree.model_state is None:
     if jax.tree.leaves(like.model_state):
       raise ValueError(
-          f'{name} must be Variables for a model that has a model_state, '
-          'got its params alone.')
+          f'{name} must be Variables, or the variables of a flax module by '
+          'collection, for a model that has a model_state, got its params '
+          'alone.')
     tree = tree._replace(model_state=like.model_state)
   got, want = fingerprint.shapes(tree), fingerprint.shapes(like)
   leaves, structure = jax.tree.flatten(like)

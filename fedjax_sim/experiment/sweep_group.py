@@ -79,6 +79,7 @@ def _is_complete(
     noted = None
   if noted is None or noted['rounds'] < config.rounds:
     return False
+  results.check_rounds(ended.parent.parent, noted['rounds'], config.rounds)
   for path in folders:
     why = results.why_not(path, noted['rounds'], config.targets)
     if path.name in noted['finished'] and why is not None:

@@ -13,6 +13,8 @@ from fedjax_sim.core.types import PyTree
 from fedjax_sim.models import fast_apply, losses, named_metrics
 
 Preprocess = Callable[..., PyTree] | None
+# As in `Model`, or by name.
+Loss = Callable[..., jax.Array] | str
 # As in `Model` or by name, several such, or None for those that fit the loss.
 Metrics = (Callable[..., types.MetricSums] | str
            | Sequence[Callable[..., types.MetricSums] | str] | None)
@@ -48,7 +50,7 @@ def from_functions(
     init: Callable[..., PyTree],
     apply: Callable[..., jax.Array],
     *,
-    loss: Callable[..., jax.Array] = losses.cross_entropy,
+    loss: Loss = losses.cross_entropy,
     metrics: Metrics = None,
     preprocess: Preprocess = as_float,
     fast_convolutions: bool = True,
@@ -60,7 +62,7 @@ def from_functions(
     apply: `(params, inputs [B, ...]) -> outputs [B, ...]`. What it names among
       `key`, `train`, `deterministic` (not train) and `mask` (bool [B]), it is
       handed as keywords.
-    loss: as in `Model`.
+    loss: as in `Model`, or a name such as 'mse'.
     metrics: as in `Model`, a name such as 'accuracy', or a list of these; None
       is `default_metrics`: those that mean something for the loss.
     preprocess: `(inputs [B, ...]) -> inputs [B, ...]`, applied first; None
@@ -90,7 +92,7 @@ def make_model(
     init: Callable[..., types.Variables],
     apply: Callable[..., tuple[jax.Array, PyTree]],
     *,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     metrics: Metrics,
     preprocess: Preprocess,
     fast_convolutions: bool = True,
@@ -106,9 +108,9 @@ def make_model(
     init: `(key, inputs) -> Variables`, with preprocessed inputs.
     apply: as `Model.apply`, with preprocessed inputs; the arguments are never
       left out.
-    loss: as in `Model`.
-    metrics: as in `from_functions`.
-    preprocess: as in `from_functions`.
+    loss: as in `from_functions`, like the next two.
+    metrics: which ones.
+    preprocess: what comes first.
     fast_convolutions: whether `apply` is run with this package's convolutions
       and pooling in the place of lax's, wherever they are called, which gives
       the same numbers up to the order of summation; see `fast_apply`. False
@@ -146,27 +148,28 @@ def make_model(
       return outputs, model_state
     return outputs, _kept_if_empty(mask, state, model_state)
 
-  return with_loss(types.Model(init_model, apply_model, loss, None), loss,
-                   metrics)
+  return with_loss(
+      types.Model(init_model, apply_model, loss, None), loss, metrics)
 
 
 def with_loss(
-    model: types.Model, loss: Callable[..., jax.Array] | None = None,
+    model: types.Model, loss: Loss | None = None,
     metrics: Metrics = None,
 ) -> types.Model:
   """The model with another loss, or with other metrics.
 
   Args:
     model: any.
-    loss: as in `Model`; None keeps the model's.
+    loss: as in `from_functions`; None keeps the model's.
     metrics: as in `from_functions`; None keeps the model's own, and gives one
       that has the default metrics those of the new loss. Those with an option
       `ignore_label` that is not set take the loss's.
 
   Raises:
-    ValueError: one of them is no function, or a loss is among the metrics.
+    ValueError: one of them is no function and no name, or a loss is among the
+      metrics.
   """
-  loss = model.loss if loss is None else loss
+  loss = _named_loss(model.loss if loss is None else loss)
   if metrics is None:
     default = model.metrics is None or hasattr(model.metrics, 'is_default')
     chosen = named_metrics.default_metrics(loss) if default else model.metrics
@@ -183,6 +186,14 @@ def with_loss(
   return model._replace(
       loss=loss, metrics=chosen,
       higher_is_better=getattr(chosen, 'higher_is_better', {}))
+
+
+def _named_loss(loss: Any) -> Any:
+  """A loss that is given by name; ValueError if there is none of this name."""
+  if not isinstance(loss, str):
+    return loss
+  checks.one_of('loss', loss, losses.LOSSES)
+  return losses.LOSSES[loss]
 
 
 def _metric(one: Any) -> Any:

@@ -67,7 +67,7 @@ def _as_images(x: jax.Array) -> jax.Array:
 def mnist_cnn(
     num_classes: int = 10,
     *,
-    loss: Callable[..., jax.Array] = losses.cross_entropy,
+    loss: adapters.Loss = losses.cross_entropy,
     kernel_init: Initializer = initializers.glorot_uniform(),
     preprocess: Callable = adapters.as_float,
 ) -> types.Model:
@@ -82,7 +82,7 @@ def mnist_cnn(
 
   Args:
     num_classes: number of outputs.
-    loss: as in `Model`.
+    loss: as in `from_linen`.
     kernel_init: draws the weights; biases start at zero. The default,
       Glorot-uniform, was TensorFlow's in the paper's years; the paper does not
       state its own.
@@ -140,7 +140,7 @@ def _tutorial_dense(width: int, deviation: float, bias: float) -> nn.Dense:
 def cifar_cnn(
     num_classes: int = 10,
     *,
-    loss: Callable[..., jax.Array] = losses.cross_entropy,
+    loss: adapters.Loss = losses.cross_entropy,
 ) -> types.Model:
   """The CIFAR-10 model of the FedAvg paper, with its augmentation.
 
@@ -160,7 +160,7 @@ def cifar_cnn(
 
   Args:
     num_classes: number of outputs.
-    loss: as in `Model`.
+    loss: as in `from_linen`.
   """
   checks.positive_int('num_classes', num_classes)
   widths = {'Conv_0': 64, 'Conv_1': 64, 'Dense_0': 384, 'Dense_1': 192}

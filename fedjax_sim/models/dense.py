@@ -49,7 +49,7 @@ class Dense(nn.Module):
 def mnist_2nn(
     num_classes: int = 10,
     *,
-    loss: Callable[..., jax.Array] = losses.cross_entropy,
+    loss: adapters.Loss = losses.cross_entropy,
     kernel_init: Initializer = initializers.glorot_uniform(),
     preprocess: Callable = adapters.as_float,
 ) -> types.Model:
@@ -59,7 +59,7 @@ def mnist_2nn(
 
   Args:
     num_classes: number of outputs.
-    loss: as in `Model`.
+    loss: as in `from_linen`.
     kernel_init: see above.
     preprocess: of the pixels, `as_float` or `centered`.
   """
@@ -70,7 +70,7 @@ def mnist_2nn(
 def logistic_regression(
     num_classes: int = 10,
     *,
-    loss: Callable[..., jax.Array] = losses.cross_entropy,
+    loss: adapters.Loss = losses.cross_entropy,
     kernel_init: Initializer = initializers.glorot_uniform(),
     preprocess: Callable = adapters.as_float,
 ) -> types.Model:
@@ -78,7 +78,7 @@ def logistic_regression(
 
   Args:
     num_classes: number of outputs.
-    loss: as in `Model`; convex with `cross_entropy`.
+    loss: as in `from_linen`; convex with `cross_entropy`.
     kernel_init: see above.
     preprocess: of the pixels, `as_float` or `centered`.
   """
@@ -89,7 +89,7 @@ def logistic_regression(
 def course_mlp(
     num_classes: int = 10,
     *,
-    loss: Callable[..., jax.Array] = losses.cross_entropy,
+    loss: adapters.Loss = losses.cross_entropy,
     kernel_init: Initializer = initializers.glorot_uniform(),
 ) -> types.Model:
   """The course report's MLP: one hidden layer of 64, dropout 0.5, ReLU.
@@ -105,7 +105,7 @@ def course_mlp(
 
   Args:
     num_classes: number of outputs.
-    loss: as in `Model`.
+    loss: as in `from_linen`.
     kernel_init: see above.
   """
   return _dense((64,), num_classes, loss, kernel_init, dropout=0.5,

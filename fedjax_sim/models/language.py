@@ -10,6 +10,7 @@ from jax.nn import initializers
 
 from fedjax_sim.core import checks, types
 from fedjax_sim.models import (
+    adapters,
     declared,
     embedding,
     linen,
@@ -93,7 +94,7 @@ class TokenLSTM(nn.Module):
 def shakespeare_lstm(
     num_classes: int = 258,
     *,
-    loss: Callable[..., jax.Array] = losses.cross_entropy,
+    loss: adapters.Loss = losses.cross_entropy,
     kernel_init: Initializer = initializers.glorot_uniform(),
 ) -> types.Model:
   """The character LSTM of the FedAvg paper.
@@ -110,7 +111,7 @@ def shakespeare_lstm(
 
   Args:
     num_classes: the vocabulary's size.
-    loss: as in `Model`.
+    loss: as in `from_linen`.
     kernel_init: draws all matrices; biases and peepholes start at zero, and
       forget gates have a constant of 1 added. The default, Glorot-uniform, was
       TensorFlow's in the paper's years; the paper does not state its own.
@@ -124,7 +125,7 @@ def shakespeare_lstm(
 def word_lstm(
     num_classes: int = 10_000,
     *,
-    loss: Callable[..., jax.Array] = losses.cross_entropy,
+    loss: adapters.Loss = losses.cross_entropy,
     kernel_init: Initializer = initializers.glorot_uniform(),
 ) -> types.Model:
   """The word LSTM of the FedAvg paper's large-scale experiment.
@@ -140,7 +141,7 @@ def word_lstm(
 
   Args:
     num_classes: the vocabulary's size.
-    loss: as in `Model`.
+    loss: as in `from_linen`.
     kernel_init: as in `shakespeare_lstm`.
   """
   checks.positive_int('num_classes', num_classes)

@@ -14,7 +14,7 @@ from fedjax_sim.models import adapters, losses
 def from_linen(
     module: nn.Module,
     *,
-    loss: Callable[..., jax.Array] = losses.cross_entropy,
+    loss: adapters.Loss = losses.cross_entropy,
     metrics: adapters.Metrics = None,
     preprocess: adapters.Preprocess = adapters.as_float,
     fast_convolutions: bool = True,
@@ -35,7 +35,7 @@ def from_linen(
 
   Args:
     module: an instance, such as `MLP(hidden=200)`.
-    loss: as in `Model`.
+    loss: as in `Model`, or a name such as 'mse'.
     metrics: as in `from_functions`.
     preprocess: as in `from_functions`.
     fast_convolutions: as in `make_model`: convolutions and pooling are replaced

@@ -20,7 +20,7 @@ _ROWS: contextvars.ContextVar[jax.Array] = contextvars.ContextVar('rows')
 def from_nnx(
     build: Callable[..., nnx.Module],
     *,
-    loss: Callable[..., jax.Array] = losses.cross_entropy,
+    loss: adapters.Loss = losses.cross_entropy,
     metrics: adapters.Metrics = None,
     preprocess: adapters.Preprocess = adapters.as_float,
     fast_convolutions: bool = True,
@@ -47,7 +47,7 @@ def from_nnx(
     build: `(rngs: nnx.Rngs) -> nnx.Module`, such as a class `MLP` or
       `lambda rngs: MLP(784, 200, rngs=rngs)`. It is called once here, for the
       shapes alone, and at every `init`.
-    loss: as in `Model`.
+    loss: as in `Model`, or a name such as 'mse'.
     metrics: as in `from_functions`.
     preprocess: as in `from_functions`.
     fast_convolutions: as in `make_model`: convolutions and pooling are replaced

@@ -90,6 +90,23 @@ def check_examples(
     _warn_of_layout(part)
 
 
+def check_clients(
+    model: Model, train: FederatedData, client_test: FederatedData
+) -> None:
+  """As `check_examples`, of the clients' own test examples.
+
+  Args:
+    model: the model.
+    train: the federation, known to fit the model.
+    client_test: examples of its clients.
+  """
+  part = Named('client_test', client_test.examples, client_test)
+  first = _rows(train.examples['x'])
+  _check_alone(model, part)
+  _check_like(part, first)
+  _check_fit(model, _variables(model, first), part, first)
+
+
 def check_set(
     model: Model, variables: PyTree, name: str,
     examples: PyTree | FederatedData,
@@ -169,7 +186,7 @@ def _outputs(
         lambda v, x: model.run(v, x, key=jax.random.key(0), train=False,
                                mask=np.ones(2, bool))[0], variables, inputs)
   except Exception as error:
-    where = '' if part.data is not None or first is None else (
+    where = '' if part.name == 'train' or first is None else (
         f', whose parameters are those for train with {_told(first)}')
     raise ValueError(
         f"{part.name}['x'], {_told(inputs)}, does not fit the model{where}: "

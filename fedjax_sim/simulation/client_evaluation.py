@@ -116,7 +116,7 @@ def evaluator_of_runs(
                     'data.from_clients(...) or data.federate(...)')
   if not test.num_examples:
     raise ValueError('test must have at least one example, no client has any.')
-  test_places = _same_clients(train, test)
+  test_places = same_clients(train, test)
   checks.positive_int('lanes', lanes)
   checks.positive_int('batch_size', batch_size)
   device = lambda data: (jax.tree.map(jnp.asarray, data.examples),
@@ -171,19 +171,26 @@ def evaluator_of_runs(
   return evaluate_now
 
 
-def _same_clients(train: FederatedData, test: FederatedData) -> np.ndarray:
-  """int32 [N], where the clients of `train` are in `test`."""
-  places = {name: i for i, name in enumerate(test.client_ids)}
-  missing = [name for name in train.client_ids if name not in places]
+def same_clients(
+    train: FederatedData, test: FederatedData, name: str = 'test'
+) -> np.ndarray:
+  """int32 [N], where the clients of `train` are in `test`.
+
+  Raises:
+    ValueError: they do not hold the same clients; `name` is that of `test`.
+  """
+  places = {one: i for i, one in enumerate(test.client_ids)}
+  missing = [one for one in train.client_ids if one not in places]
   surplus = places.keys() - set(train.client_ids)
   if missing or surplus:
     parts = [f'{len(names)} only in {where} (such as {names[0]!r})'
              for where, names in (('train', missing),
-                                  ('test', sorted(surplus, key=str)))
+                                  (name, sorted(surplus, key=str)))
              if names]
-    raise ValueError('train and test must hold the same clients, told by their '
-                     f'client_ids, got {" and ".join(parts)}.')
-  return np.array([places[name] for name in train.client_ids], np.int32)
+    raise ValueError(
+        f'train and {name} must hold the same clients, identified by their '
+        f'client_ids, got {" and ".join(parts)}.')
+  return np.array([places[one] for one in train.client_ids], np.int32)
 
 
 def _numbers(

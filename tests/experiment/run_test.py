@@ -116,6 +116,13 @@ def test_again_says_finished_and_shows_the_table(finished, capsys):
   assert (finished / 'metrics.jsonl').read_bytes() == before
 
 
+def test_fewer_rounds_than_a_folder_has_done_are_refused(finished):
+  before = (finished / 'metrics.jsonl').read_bytes()
+  with pytest.raises(ValueError, match='rounds must be at least 6.*got 3'):
+    run(finished, rounds=3)
+  assert (finished / 'metrics.jsonl').read_bytes() == before
+
+
 def test_a_finished_run_can_be_extended(finished, tmp_path):
   assert run(tmp_path, rounds=3) == run_lib.EXIT_DONE
   assert run(tmp_path) == run_lib.EXIT_DONE

@@ -1,5 +1,6 @@
 """`simulate` and `rounds`: the front door, with and without a folder."""
 
+import functools
 import itertools
 import json
 import signal
@@ -8,6 +9,8 @@ import jax
 import numpy as np
 import optax
 import pytest
+from flax import core as flax_core
+from flax import linen as nn
 
 import fedjax_sim as fs
 from configs import digits_quickstart
@@ -165,6 +168,54 @@ def test_initial_weights():
   assert warm.records[0]['test/loss'] == a.records[-1]['test/loss']
   with pytest.raises(ValueError, match=r'params/w: float32\[4,2\] there, '):
     simulate(1, initial={'w': np.ones((4, 2), np.float32), 'b': given['b']})
+
+
+def test_initial_weights_of_a_folder_and_of_flax(tmp_path):
+  class Net(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+      return nn.Dense(3)(nn.BatchNorm(use_running_average=not train)(x))
+
+  model = fs.models.from_linen(Net())
+  run = functools.partial(
+      fs.simulate, model, fedavg(model=model), DATA, rounds=1,
+      clients_per_round=2, test=TEST, devices=1, lanes=2)
+  done = run(workdir=tmp_path)
+  loaded = fs.load(tmp_path, model=model)
+  _, variables = model.to_linen(done.variables)
+  want = done.records[-1]['test/loss']
+  for given in (str(tmp_path), loaded, variables, flax_core.freeze(variables)):
+    assert run(initial=given).records[0]['test/loss'] == want
+  with pytest.raises(ValueError, match='variables of a flax module by'):
+    run(initial=variables['params'])
+  with pytest.raises(ValueError, match="initial: 'nowhere' holds no run"):
+    run(initial='nowhere')
+  with pytest.raises(ValueError, match='model_state/batch_stats.*nothing th'):
+    run(initial={'params': variables['params']})
+
+
+@pytest.mark.parametrize('name', ['x', 'y'])
+def test_clients_test_examples_are_checked_before_any_round(name):
+  wrong = {'x': TEST['x'][:44, :-1], 'y': TEST['y'][:44] + 3}
+  bad = fs.data.federate(
+      {**jax.tree.map(lambda x: x[:44], TEST), name: wrong[name]},
+      np.split(np.arange(44), np.cumsum(DATA.sizes)[:-1]))
+  model = fs.models.from_linen(nn.Dense(3))
+  rounds = []
+  with pytest.raises(ValueError, match=rf"client_test\['{name}'\]"):
+    fs.simulate(
+        model, fedavg(model=model), DATA, rounds=1, clients_per_round=2,
+        client_test=bad, client_eval_every=1, callbacks=[
+            lambda state, record: rounds.append(record)])
+  assert not rounds
+
+
+def test_a_folder_with_more_rounds_than_asked_for_is_refused(tmp_path):
+  simulate(2, workdir=tmp_path)
+  before = (tmp_path / 'metrics.jsonl').read_bytes()
+  with pytest.raises(ValueError, match='at least 2, the rounds.*got 1'):
+    simulate(1, workdir=tmp_path)
+  assert (tmp_path / 'metrics.jsonl').read_bytes() == before
 
 
 def test_callbacks_see_each_evaluated_round_and_may_stop_it(whole):
@@ -436,6 +487,10 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
     ({'workdir': 3}, 'workdir must be a path or None, got 3'),
     ({'resume_from': 3}, 'resume_from must be a Result, the folder .*, got 3'),
     ({'client_eval_every': 2}, 'client_eval_every needs client_test'),
+    ({'client_test': DATA}, 'client_test needs client_eval_every'),
+    ({'client_test': TEST, 'client_eval_every': 1}, 'client_test must be'),
+    ({'client_test': toys.softmax_data([4, 7]), 'client_eval_every': 1},
+     'train and client_test must hold the same clients'),
     ({'best_mode': 'max'}, 'best_mode needs best_metric'),
     ({'on_divergence': 'pause'}, 'on_divergence must be'),
     ({'targets': (2,)}, r'targets must lie in \[0, 1\]'),

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 from flax import linen as nn
+from flax import nnx
 from jax import numpy as jnp
 
 import fedjax_sim as fs
@@ -38,6 +40,20 @@ def test_the_page_s_losses_and_metrics_work():
   exec(ignoring, space)
   counted = space['loss'].counts({'y': np.array([-1, 2])})
   np.testing.assert_array_equal(counted, [False, True])
+
+
+@pytest.mark.parametrize('name', fs.models.LOSSES)
+def test_a_loss_may_be_named(name):
+  want = fs.models.LOSSES[name]
+  assert fs.models.from_linen(MLP(1), loss=name).loss is want
+  assert fs.models.from_nnx(
+      lambda rngs: nnx.Linear(3, 1, rngs=rngs), loss=name).loss is want
+  assert fs.models.logistic_regression(1, loss=name).loss is want
+
+
+def test_a_name_that_no_loss_has_is_an_error():
+  with pytest.raises(ValueError, match="loss must be one of .*'mse'"):
+    fs.models.from_linen(MLP(1), loss='mse2')
 
 
 def test_the_page_lists_every_loss_and_metric():
