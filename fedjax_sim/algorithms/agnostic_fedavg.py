@@ -30,7 +30,7 @@ from fedjax_sim.clients.local_training import (
     takes_training,
 )
 from fedjax_sim.clients.measure import local_metrics
-from fedjax_sim.core import checks, specs
+from fedjax_sim.core import checks, local_cost, specs
 from fedjax_sim.core.types import (
   Aggregate,
   Aggregator,
@@ -152,7 +152,9 @@ def agnostic_fedavg(
         state.extra.counts + counts)
     return base.server(state, aggregate, key)._replace(extra=domains)
 
-  return base._replace(broadcast=broadcast, server=server)
+  return base._replace(
+      broadcast=broadcast, server=server,
+      local_cost=planned.cost(passes=local_cost.FORWARD))
 
 
 def _by_domain(losses, real, domains, num_domains):

@@ -140,7 +140,7 @@ def apfl(
       client_init=lambda variables: Mixture(
           personal_models.none_yet(variables),
           jnp.asarray(alpha, precision.scalar())),
-      personalize=personalize)
+      personalize=personalize, local_cost=train.cost(gradients=2))
 
 
 def _mix(alpha, personal: PyTree, shared: PyTree) -> PyTree:

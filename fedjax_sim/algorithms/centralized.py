@@ -15,6 +15,7 @@ from fedjax_sim import aggregation
 from fedjax_sim.clients import batches
 from fedjax_sim.clients.local_sgd import run_sgd
 from fedjax_sim.clients.local_training import Schedule
+from fedjax_sim.clients.work import local_work
 from fedjax_sim.core import checks, frozen, optimizer_checks, precision
 from fedjax_sim.core.types import (
   Aggregate,
@@ -54,6 +55,7 @@ def centralized_sgd(
   optimizer_checks.check('client_optimizer', client_optimizer)
   if steps_per_round is not None:
     checks.positive_int('steps_per_round', steps_per_round)
+  work = local_work(steps=steps_per_round, batch_size=batch_size)
 
   def init(variables, key, num_clients):
     if num_clients != 1:
@@ -95,4 +97,5 @@ def centralized_sgd(
       client=client,
       aggregator=aggregation.aggregator(),
       server=server,
-      personalize=lambda state, client_state, data, key: state.variables)
+      personalize=lambda state, client_state, data, key: state.variables,
+      local_steps=lambda sizes: work.planned(sizes))  # Never cut short.

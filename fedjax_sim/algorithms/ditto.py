@@ -95,8 +95,10 @@ def ditto(
         train_personal(in_a_round, server, personal, data, key))
     return ClientOutput(message, personal, local.metrics)
 
+  # Not as steps: who is cut short would do as many of either model's.
   base = from_client_update(
-      client, server_optimizer, aggregator, train.planned_steps)
+      client, server_optimizer, aggregator,
+      lambda sizes: train.planned_steps(sizes))
 
   def personalize(state, personal: PersonalModel, data, key) -> Variables:
     first = train_personal(
@@ -106,4 +108,5 @@ def ditto(
     return chosen._replace(frozen=first.frozen)
 
   return base._replace(
-      client_init=personal_models.none_yet, personalize=personalize)
+      client_init=personal_models.none_yet, personalize=personalize,
+      local_cost=train.cost(gradients=2))

@@ -27,7 +27,7 @@ from fedjax_sim.clients.local_training import (
     takes_training,
 )
 from fedjax_sim.clients.measure import local_loss
-from fedjax_sim.core import checks, frozen, precision, trees
+from fedjax_sim.core import checks, frozen, local_cost, precision, trees
 from fedjax_sim.core.types import (
   Aggregate,
   Aggregator,
@@ -133,6 +133,7 @@ def ifca(
 
   return base._replace(
       init=init, server=server,
+      local_cost=train.cost(passes=clusters * local_cost.FORWARD),
       personalize=lambda state, client_state, data, key: _at(
           state.variables, best(state.variables, data)),
       evaluated=lambda state: _at(state.variables, jnp.argmax(state.extra)))

@@ -139,7 +139,8 @@ def mime(
 
   return base._replace(
       init=init, phases=(Phase(_send, first_client, pooled),), client=client,
-      broadcast=lambda state, gradient: gradient.mean, server=server)
+      broadcast=lambda state, gradient: gradient.mean, server=server,
+      local_cost=train.cost(gradients=2, passes=1))
 
 
 @takes_training(
@@ -178,7 +179,7 @@ def mimelite(
     aggregate = aggregate._replace(mean=found.model)
     return base.server(state, aggregate, key)._replace(extra=following)
 
-  return base._replace(server=server)
+  return base._replace(server=server, local_cost=train.cost(passes=1))
 
 
 def _with_base_state(

@@ -91,7 +91,7 @@ def per_fedavg(
 
   return from_client_update(
       client, server_optimizer, aggregator, train.planned_steps,
-  )._replace(personalize=personalize)
+  )._replace(personalize=personalize, local_cost=train.cost(gradients=2))
 
 
 def _another(batch: batches.Batch, data: ClientData) -> batches.Batch:

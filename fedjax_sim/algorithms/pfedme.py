@@ -108,4 +108,5 @@ def pfedme(
 
   return from_client_update(
       client, server_optimizer, aggregator, train.planned_steps,
-  )._replace(personalize=personalize)
+  )._replace(personalize=personalize,
+             local_cost=train.cost(gradients=personal_steps))

@@ -29,7 +29,7 @@ from fedjax_sim.clients.local_training import (
     takes_training,
 )
 from fedjax_sim.clients.measure import local_loss
-from fedjax_sim.core import checks, precision, specs
+from fedjax_sim.core import checks, local_cost, precision, specs
 from fedjax_sim.core.types import (
   Aggregate,
   Aggregator,
@@ -99,4 +99,5 @@ def q_fedavg(
     mean = aggregate.mean._replace(params=params)
     return base.server(state, aggregate._replace(mean=mean), key)
 
-  return base._replace(server=server)
+  return base._replace(
+      server=server, local_cost=train.cost(passes=local_cost.FORWARD))

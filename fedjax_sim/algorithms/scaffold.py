@@ -121,4 +121,4 @@ def scaffold(
       client_init=lambda variables: tracked.keep(variables.params),
       broadcast=lambda state: (
           Broadcast(state.round, state.variables), tracked.mean(state.extra)),
-      server=server)
+      server=server, local_cost=train.cost(passes=2 - option))

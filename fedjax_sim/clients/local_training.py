@@ -33,6 +33,7 @@ from fedjax_sim.core import (
     random,
     specs,
 )
+from fedjax_sim.core.local_cost import LocalCost
 from fedjax_sim.core.types import (
     ClientData,
     Message,
@@ -135,6 +136,8 @@ class LocalTraining(NamedTuple):
       gave minus the variables that it began with, of that weight; it says what
       travels where training was restricted.
     planned_steps: what `FederatedAlgorithm.local_steps` should be.
+    planned_pass: int [M] sizes -> int [M], a pass over all of a client's
+      examples in that measure.
     step_scale: `(round) -> float32 []`, the schedule's factor on a step.
     gradient: `(Variables, ClientData, key) -> (gradient, model state,
       metrics)`, of the loss over all local data, without proximal term.
@@ -145,8 +148,20 @@ class LocalTraining(NamedTuple):
   weight: Weighting
   message: Callable[[LocalState, Variables, ClientData], Message]
   planned_steps: Callable
+  planned_pass: Callable
   step_scale: Schedule
   gradient: Callable
+
+  def cost(self, gradients: float = 1.0, passes: float = 0.0) -> LocalCost:
+    """What `FederatedAlgorithm.local_cost` should be.
+
+    Args:
+      gradients: of a batch, in each local step.
+      passes: gradients of all of the client's examples beside the steps; a
+        forward pass counts `local_cost.FORWARD`.
+    """
+    return LocalCost(
+        gradients, lambda sizes: passes * self.planned_pass(sizes))
 
 
 def local_training(
@@ -236,7 +251,7 @@ def local_training(
 
   return LocalTraining(
       run, num_steps, WEIGHTINGS[weighting], message, work.planned,
-      scale_of, gradient)
+      work.in_pass, scale_of, gradient)
 
 
 def _restricted(

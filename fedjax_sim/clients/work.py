@@ -32,11 +32,14 @@ class Work(NamedTuple):
       step it is the examples that are read, a measure that does as well; its
       `counts_steps` tells. It raises a ValueError where a client would have
       more steps than int32 holds.
+    in_pass: int [M] sizes -> int [M], what a pass over all of a client's
+      examples is in that measure.
     by_size: whether clients with as many examples do as many steps.
   """
 
   num_steps: Callable[[jax.Array, jax.Array], jax.Array]
   planned: Callable[[np.ndarray], np.ndarray]
+  in_pass: Callable[[np.ndarray], np.ndarray]
   by_size: bool
 
 
@@ -86,10 +89,13 @@ def local_work(
     late = jax.random.bernoulli(late_key, stragglers)
     return jnp.where(late, jnp.minimum(part, most), most)
 
+  def in_pass(sizes):
+    sizes = np.asarray(sizes, np.int64)
+    return sizes if batch_size is None else -(-sizes // batch_size)
+
   def planned(sizes):
     sizes = np.asarray(sizes, np.int64)
-    in_epoch = np.minimum(sizes, 1) if batch_size is None else (
-        -(-sizes // batch_size))
+    in_epoch = np.minimum(sizes, 1) if batch_size is None else in_pass(sizes)
     if steps is not None:
       count = np.where(sizes > 0, steps, 0)
     else:
@@ -99,7 +105,7 @@ def local_work(
 
   planned.counts_steps = batch_size is not None
   drawn = checks.is_traced(stragglers) or stragglers > 0
-  return Work(num_steps, planned, not drawn)
+  return Work(num_steps, planned, in_pass, not drawn)
 
 
 def exact_product(number: float, count):

@@ -19,6 +19,7 @@ import numpy as np
 
 from fedjax_sim.core.asynchrony import Asynchronous, Origin
 from fedjax_sim.core.cohort import ClientData, Pool, Slot
+from fedjax_sim.core.local_cost import LocalCost
 from fedjax_sim.core.model import MetricSums, PyTree, Variables
 from fedjax_sim.core.model import Model as Model  # A type like those below.
 from fedjax_sim.core.topology import Edges, Gossip
@@ -287,6 +288,8 @@ class FederatedAlgorithm(NamedTuple):
       sizes do (NumPy, on the host), for planning; any measure of work will do.
       With an attribute `counts_steps` that is True, it is the local steps
       themselves, and clients do no more of them than `ClientData.work`.
+    local_cost: what such a step costs, and what clients compute beside them,
+      for simulated time.
     evaluated: `(ServerState) -> Variables`, the one model that is evaluated on
       the test set; of an algorithm with several global models, the one that
       it says.
@@ -310,6 +313,7 @@ class FederatedAlgorithm(NamedTuple):
   receive: Callable[[PyTree, Slot, Keys], PyTree] | None = None
   pooled: PooledUpdate | None = None
   local_steps: Callable[[np.ndarray], np.ndarray] = lambda sizes: sizes
+  local_cost: LocalCost = LocalCost()
   evaluated: Callable[[ServerState], Variables] = lambda state: state.variables
   asynchronous: Asynchronous | None = None
   edges: Edges | None = None

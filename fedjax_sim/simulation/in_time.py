@@ -52,7 +52,10 @@ class Systems(NamedTuple):
     """
     down, up = nominal_bits(
         algorithm, train.examples, variables, train.num_clients)
-    costs = Costs(np.asarray(algorithm.local_steps(train.sizes)), down, up)
+    work = algorithm.local_cost
+    costs = Costs(
+        np.asarray(algorithm.local_steps(train.sizes)), down, up,
+        work.gradients, work.beside(train.sizes))
     if self.reporting.asynchrony is not None:
       return arrivals(
           self.population, self.reporting, sampler, costs, seed,

@@ -48,7 +48,8 @@ class Profiles(NamedTuple):
   """The devices and networks of N clients.
 
   Attributes:
-    step_seconds: float64 [N], seconds of a local step.
+    step_seconds: float64 [N], seconds of a gradient on a batch, a step of
+      FedAvg; or on an example, as `core.local_cost` says.
     down_bps: float64 [N], bits a second that a client receives.
     up_bps: float64 [N], bits a second that it sends.
     failures: of floats or float64 [N]; None for none.

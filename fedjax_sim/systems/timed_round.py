@@ -3,12 +3,13 @@
 A client downloads the model, does its local steps one after the other, and
 sends its message:
 
-    report = bits_down / down_bps + steps step_seconds + bits_up / up_bps
+    report = bits_down / down_bps + gradients step_seconds + bits_up / up_bps
 
-after the round's start. It is lost where its device fails or leaves its window
-of eligibility before. The server takes reports in the order in which they
-come, until it has as many as it wants, or nobody is left who can report, or the
-deadline has passed. Whoever is still at work is told to stop then.
+after the round's start, with one gradient for a step of FedAvg. It is lost
+where its device fails or leaves its window of eligibility before. The server
+takes reports in the order in which they come, until it has as many as it wants,
+or nobody is left who can report, or the deadline has passed. Clients that are
+still at work are told to stop then.
 """
 
 from typing import NamedTuple
@@ -27,11 +28,24 @@ class Costs(NamedTuple):
     steps: int [N], local steps.
     down_bits: what each client receives.
     up_bits: what it sends.
+    gradients: what each step takes, as `LocalCost` has it.
+    beside: float [N], what clients compute beside the steps, likewise; or a
+      number.
   """
 
   steps: np.ndarray
   down_bits: float
   up_bits: float
+  gradients: float = 1.0
+  beside: np.ndarray | float = 0.0
+
+  def training(
+      self, profiles: Profiles, clients: np.ndarray | slice, steps: np.ndarray
+  ) -> np.ndarray:
+    """float64 [S], seconds that clients [S] compute for so many steps."""
+    beside = np.broadcast_to(self.beside, self.steps.shape)[clients]
+    gradients = np.where(steps > 0, beside + self.gradients * steps, 0)
+    return gradients * profiles.step_seconds[clients]
 
 
 class TimedRound(NamedTuple):
@@ -141,8 +155,8 @@ def hold(
 
 
 def recorded(
-    profiles: Profiles, reporting: Reporting, held: TimedRound, wanted: int,
-    down_bits: float, up_bits: np.ndarray, seed: int, number: int,
+    profiles: Profiles, reporting: Reporting, costs: Costs, held: TimedRound,
+    wanted: int, down_bits: float, up_bits: np.ndarray, seed: int, number: int,
 ) -> TimedRound:
   """A round once it is known what its messages have cost.
 
@@ -151,6 +165,7 @@ def recorded(
   Args:
     profiles: of all clients.
     reporting: the server's rule.
+    costs: what was known of all clients.
     held: the round as it was decided.
     wanted: as in `hold`.
     down_bits: what each client was sent in this round.
@@ -161,7 +176,7 @@ def recorded(
   cohort, heard = held.cohort, held.arrives
   times = Times(
       down_bits / profiles.down_bps[cohort],
-      held.work * profiles.step_seconds[cohort],
+      costs.training(profiles, cohort, held.work),
       up_bits / profiles.up_bps[cohort], held.work)
   stops = stops_of(profiles, times, cohort, held.start, seed, number)
   report = times.report
@@ -188,7 +203,7 @@ def _end_of_all(reporting: Reporting, times: Times, ends) -> float:
 def needed(profiles: Profiles, costs: Costs, steps: np.ndarray) -> np.ndarray:
   """float64 [N], seconds to report after these steps; infinity after none."""
   seconds = (costs.down_bits / profiles.down_bps
-             + steps * profiles.step_seconds
+             + costs.training(profiles, slice(None), steps)
              + costs.up_bits / profiles.up_bps)
   return np.where(steps > 0, seconds, np.inf)
 
@@ -199,14 +214,16 @@ def times_of(
   """How long each part takes, if nothing comes between."""
   down = costs.down_bits / profiles.down_bps[cohort]
   up = costs.up_bits / profiles.up_bps[cohort]
-  step = profiles.step_seconds[cohort]
   steps = costs.steps[cohort]
+  training = lambda steps: costs.training(profiles, cohort, steps)
   if reporting.is_partial:
-    room = reporting.deadline - down - up
+    step = costs.gradients * profiles.step_seconds[cohort]
+    beside = training(np.minimum(steps, 1)) - step * np.minimum(steps, 1)
+    room = reporting.deadline - down - up - beside
     fitting = np.floor(np.clip(room / step, 0, steps)).astype(steps.dtype)
-    fitting -= down + fitting * step + up > reporting.deadline  # Rounding.
+    fitting -= down + training(fitting) + up > reporting.deadline  # Rounding.
     steps = np.clip(fitting, np.minimum(steps, 1), steps)
-  return Times(down, steps * step, up, steps)
+  return Times(down, training(steps), up, steps)
 
 
 def stops_of(

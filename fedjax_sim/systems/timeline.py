@@ -139,8 +139,8 @@ class Timeline:
     """A round with what its messages have cost; see `timed_round.recorded`."""
     wanted = min(self.sampler.max_cohort, len(held.cohort))
     return self._ended(number, timed_round.recorded(
-        self.profiles, self.reporting, held, wanted, down_bits, up_bits,
-        self.seed, number))
+        self.profiles, self.reporting, self.costs, held, wanted, down_bits,
+        up_bits, self.seed, number))
 
   def _ended(self, number: int, held: TimedRound) -> TimedRound:
     """The round with what comes after the last report."""

@@ -111,7 +111,16 @@ def one_round(algorithm):
   state = algorithm.init(variables, key, len(SIZES))
   data = ClientData(
       examples, jnp.int32(0), jnp.int32(SIZES[0]), SIZES[0], False)
-  heard, outputs, aggregates = (), [], []
+  outputs, aggregates = one_client(algorithm, state, variables, data)
+  *earlier, last = aggregates
+  new = algorithm.server(state, last, key, *earlier)
+  return ([output.message for output in outputs], outputs[-1].state,
+          new._replace(opt_state=()))
+
+
+def one_client(algorithm, state, variables, data):
+  """A client's outputs and their aggregates, of each exchange of a round."""
+  heard, outputs, aggregates, key = (), [], [], jax.random.key(0)
   for phase in exchange.phases(algorithm):
     heard += phase.broadcast(state, *aggregates),
     said = heard if len(heard) > 1 else heard[0]
@@ -121,10 +130,7 @@ def one_round(algorithm):
     output = phase.client(said, algorithm.client_init(variables), data, key)
     outputs.append(output)
     aggregates.append(alone(output.message))
-  *earlier, last = aggregates
-  new = algorithm.server(state, last, key, *earlier)
-  return ([output.message for output in outputs], outputs[-1].state,
-          new._replace(opt_state=()))
+  return outputs, aggregates
 
 
 def alone(message):

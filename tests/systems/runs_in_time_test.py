@@ -149,6 +149,22 @@ def test_clients_do_the_steps_that_fit():
                          states[0].server.variables.params['w'])
 
 
+@pytest.mark.parametrize('algorithm, gradients', [
+    (fedavg(), 2 * 4), (algorithms.fedsgd(MODEL, 0.1), 8),
+    (algorithms.ditto(MODEL, optax.sgd(0.1), lam=1.0, batch_size=2), 4 + 4),
+    (algorithms.mime(MODEL, optax.sgd(0.1), batch_size=2), 4 + 2 * 4),
+    (algorithms.ifca(MODEL, optax.sgd(0.1), clusters=3, batch_size=2),
+     3 * 4 / 3 + 4),
+])
+def test_all_that_a_client_computes_takes_time(algorithm, gradients):
+  """Of eight examples, in batches of two; and energy."""
+  one = simulation(algorithm, systems.identical(
+      2.0, 1e12, 1e12, training_watts=3.0, radio_watts=1.0))
+  held = one.timeline.hold(0, np.array([1]), 0.0)
+  assert held.seconds == pytest.approx(2.0 * gradients, abs=1e-6)
+  assert held.joules == pytest.approx(3.0 * 2.0 * gradients, abs=1e-6)
+
+
 def test_bytes_are_those_that_have_travelled():
   one = simulation(
       fedavg(), systems.lognormal(0.5, 1e4, 1e4, speed_ratio=30.0),
@@ -238,6 +254,15 @@ def test_what_is_wrong_with_devices_is_said():
   with pytest.raises(ValueError, match='systems must be a Population'):
     fedjax_sim.rounds(
         MODEL, fedavg(), DATA, clients_per_round=M, systems='phones')
+
+
+@pytest.mark.parametrize('algorithm', [
+    algorithms.ditto(MODEL, optax.sgd(0.1), lam=1.0, batch_size=2),
+    algorithms.fedrep(MODEL, optax.sgd(0.1), personal='/b$', batch_size=2)])
+def test_who_trains_twice_can_not_be_cut_short(algorithm):
+  with pytest.raises(ValueError, match="late='partial' needs an algorithm"):
+    simulation(algorithm, systems.identical(),
+               systems.window(3.0, late='partial'))
 
 
 def test_a_spec_says_what_is_wrong_with_it():

@@ -24,21 +24,22 @@ def make(population, reporting=None, costs=COSTS, seed=0, **kwargs):
                   sampling.uniform(N, M, seed), costs, seed, **kwargs)
 
 
-def reference(profiles, reporting, cohort, start, seed, number):
+def reference(profiles, reporting, costs, cohort, start, seed, number):
   """(arrives, seconds, failed, lost), an event after the other."""
   deadline = reporting.deadline or np.inf
   events, still = [], set()
   for place, k in enumerate(cohort):
     if not STEPS[k]:
       continue
-    down = COSTS.down_bits / profiles.down_bps[k]
-    up = COSTS.up_bits / profiles.up_bps[k]
+    down = costs.down_bits / profiles.down_bps[k]
+    up = costs.up_bits / profiles.up_bps[k]
+    takes = lambda steps, k=k: profiles.step_seconds[k] * (
+        costs.gradients * steps + (costs.beside[k] if steps else 0))
     steps = STEPS[k]
     if reporting.late == 'partial':
-      while steps > 1 and down + steps * profiles.step_seconds[k] + up > (
-          deadline):
+      while steps > 1 and down + takes(steps) + up > deadline:
         steps -= 1
-    training = steps * profiles.step_seconds[k]
+    training = takes(steps)
     lost = np.inf
     if profiles.windows is not None:
       lost = float(profiles.windows.left(np.array([k]), start)[0])
@@ -69,8 +70,9 @@ def reference(profiles, reporting, cohort, start, seed, number):
   return [] if failed else arrived, clock, failed, gone
 
 
+@pytest.mark.parametrize('gradients, passes', [(1.0, 0.0), (2.0, 0.5)])
 @pytest.mark.parametrize('late', ['drop', 'partial'])
-def test_a_timeline_is_that_of_a_slow_reference(late):
+def test_a_timeline_is_that_of_a_slow_reference(late, gradients, passes):
   rng = np.random.default_rng(1)
   windows = systems.sporadic(0.9, hours=0.01).make(N, 3, '')
   profiles = Profiles(
@@ -79,13 +81,14 @@ def test_a_timeline_is_that_of_a_slow_reference(late):
       windows)
   reporting = systems.window(
       25.0, over_selection=1.5, min_reports=0.45, late=late)
-  made = make(Population(lambda n, s: profiles), reporting)
+  costs = COSTS._replace(gradients=gradients, beside=passes * STEPS)
+  made = make(Population(lambda n, s: profiles), reporting, costs)
   clock, kinds = 0.0, set()
   for r in range(60):
     one = made.round(r)
     assert made.begin(r) == pytest.approx(clock) and one.start >= made.begin(r)
     arrived, seconds, failed, lost = reference(
-        profiles, reporting, one.cohort, one.start, 0, r)
+        profiles, reporting, costs, one.cohort, one.start, 0, r)
     assert sorted(np.flatnonzero(one.arrives)) == sorted(arrived)
     assert one.seconds == pytest.approx(seconds)
     assert (one.failed, one.lost) == (failed, lost)
