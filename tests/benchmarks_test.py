@@ -16,7 +16,7 @@ from benchmarks import (
     topologies,
 )
 from benchmarks.algorithms import __main__ as comparison
-from benchmarks.algorithms import entries, report, times
+from benchmarks.algorithms import entries, report, times, traffic
 from benchmarks.peers import link
 from fedjax_sim.data.sets import load as load_lib
 
@@ -39,7 +39,8 @@ def test_the_page_of_algorithms_shows_the_committed_results():
   text = (report.DOCS / 'algorithms.md').read_text()
   known, own_times = comparison.measured(), comparison.read(times.RESULTS)
   assert len(known) == len(entries.ENTRIES) and own_times.keys() == known.keys()
-  assert report.page(known, own_times, text) == text
+  moved = comparison.read(traffic.RESULTS)
+  assert report.page(known, own_times, moved, text) == text
 
 
 def test_algorithms_have_the_same_budget_for_tuning():

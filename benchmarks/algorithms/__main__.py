@@ -2,6 +2,7 @@
 
   python -m benchmarks.algorithms [--only NAME ...]   measure
   python -m benchmarks.algorithms --times             time of a round
+  python -m benchmarks.algorithms --bytes             bytes of a round
   python -m benchmarks.algorithms --report            docs/algorithms.md's table
 
 Fashion-MNIST, 2NN, 100 clients whose labels follow a Dirichlet law (0.1), ten
@@ -16,14 +17,15 @@ all this is by test accuracy.
 
 A line an algorithm goes to benchmarks/results/algorithms.jsonl; those that the
 file has already are left out. Times are measured apart, on an otherwise idle
-machine, with the best settings: see times.py.
+machine, with the best settings: see times.py. Bytes follow from shapes alone:
+see traffic.py.
 """
 
 import argparse
 import datetime
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,14 +33,13 @@ import jax
 import numpy as np
 
 import fedjax_sim
-from benchmarks.algorithms import entries, times
+from benchmarks.algorithms import entries, times, traffic
 from fedjax_sim import data, evaluation, models
 from fedjax_sim.core import compilation
 from fedjax_sim.core.types import FederatedAlgorithm, Model
 from fedjax_sim.data import partition
 from fedjax_sim.experiment import metrics, workdir
 from fedjax_sim.simulation import sweep as sweep_lib
-from fedjax_sim.simulation import traffic
 from fedjax_sim.simulation.drive import drive
 from fedjax_sim.simulation.sweep_runs import SweepRuns
 
@@ -167,9 +168,6 @@ def measure(task: Task, entry: entries.Entry) -> dict[str, Any]:
   tried = looks(task, make, settings, tuning, entry.by)
   best = min(tried, key=lambda look: sorted(look.rounds)[1:])
   algorithm = make(**best.setting)
-  shapes = jax.eval_shape(
-      task.model.init, jax.random.key(0), task.test['x'][:1])
-  moved = traffic.per_client(algorithm, task.train[0].examples, shapes)
   return {
       'name': entry.name, 'family': entry.family, 'best': best.setting,
       'grid': {k: list(v) for k, v in entry.grid.items()},
@@ -184,7 +182,6 @@ def measure(task: Task, entry: entries.Entry) -> dict[str, Any]:
       'curves': [[round(a, 4) for a in c] for c in best.curves],
       'own': [_own_metrics(task, algorithm, state, i)
               for i, state in enumerate(best.states)],
-      'bytes_down': moved.down, 'bytes_up': moved.up,
       'date': datetime.date.today().isoformat(),
       'environment': workdir.environment()}
 
@@ -213,15 +210,25 @@ def measured() -> dict[str, Mapping[str, Any]]:
   return {name: known[name] for name in names if name in known}
 
 
-def measure_times(known: dict[str, Mapping[str, Any]]) -> None:
-  """Times of all that have been measured, with their best settings."""
+def measure_apart(
+    known: dict[str, Mapping[str, Any]], path: Path,
+    lines: Callable[..., Iterable[Mapping[str, Any]]], *args,
+) -> None:
+  """Writes what is measured of all algorithms with their best settings.
+
+  Args:
+    known: the result lines.
+    path: of the other results.
+    lines: `(model, federation, name -> algorithm, *args) -> lines`.
+    *args: see there.
+  """
   task, chosen = load(), {}
   for entry in entries.ENTRIES:
     if entry.name in known:
       chosen[entry.name] = entry.make(task.model, **known[entry.name]['best'])
-  with times.RESULTS.open('w') as file:
-    for line in times.measure(task.model, task.train[0], chosen, COHORT):
-      print(line['name'], line['ratio'], flush=True)
+  with path.open('w') as file:
+    for line in lines(task.model, task.train[0], chosen, *args):
+      print(line, flush=True)
       file.write(json.dumps(line) + '\n')
 
 
@@ -230,17 +237,22 @@ def main() -> None:
       description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--only', nargs='+', default=[], help='names')
   parser.add_argument('--times', action='store_true')
+  parser.add_argument('--bytes', action='store_true')
   parser.add_argument('--report', action='store_true')
   options = parser.parse_args()
   if options.report:
     from benchmarks.algorithms import report  # Here: it draws.
-    print(report.write(measured(), read(times.RESULTS)))
+    print(report.write(
+        measured(), read(times.RESULTS), read(traffic.RESULTS)))
     return
   fedjax_sim.use_all_cores()
   compilation.keep_programs()
   known = read()
   if options.times:
-    measure_times(known)
+    measure_apart(known, times.RESULTS, times.measure, COHORT)
+    return
+  if options.bytes:
+    measure_apart(known, traffic.RESULTS, traffic.measure)
     return
   task = load()
   for entry in entries.ENTRIES:

@@ -21,32 +21,34 @@ _COLUMNS = ('algorithm', 'setting', 'rounds to 75%', 'to 80%', 'last accuracy',
 Lines = Mapping[str, Mapping[str, Any]]
 
 
-def write(lines: Lines, times: Lines, docs: Path = DOCS) -> Path:
+def write(
+    lines: Lines, times: Lines, moved: Lines, docs: Path = DOCS) -> Path:
   """Fills the block of `docs`/algorithms.md, and draws the figure.
 
   Args:
     lines: name -> result line, 'fedavg' among them.
     times: name -> line of the time of a round.
+    moved: name -> line of the bytes of a client in a round.
     docs: the folder.
 
   Returns:
     The page's path.
   """
   file_path = docs / 'algorithms.md'
-  text = page(lines, times, file_path.read_text())
+  text = page(lines, times, moved, file_path.read_text())
   _draw(lines, docs / _FIGURE)
   with files.replacing(file_path) as file:
     file.write(text.encode())
   return file_path
 
 
-def page(lines: Lines, times: Lines, text: str) -> str:
+def page(lines: Lines, times: Lines, moved: Lines, text: str) -> str:
   """The text of the page with the table of these results in it."""
-  block = f'{table(lines, times)}\n\n{_origin(lines)}\n\n{_IMAGE}\n'
+  block = f'{table(lines, times, moved)}\n\n{_origin(lines)}\n\n{_IMAGE}\n'
   return _BLOCK.sub(lambda match: match[1] + block + match[2], text)
 
 
-def table(lines: Lines, times: Lines) -> str:
+def table(lines: Lines, times: Lines, moved: Lines) -> str:
   """One row for each algorithm."""
   rows = [f'| {" | ".join(_COLUMNS)} |',
           '|---|---|' + '--:|' * (len(_COLUMNS) - 2)]
@@ -58,7 +60,7 @@ def table(lines: Lines, times: Lines) -> str:
         line['name'], setting, *(_rounds(found) for found in
                                  line['rounds'].values()),
         _share(line['final']), *(f'{100 * a:.1f}%' for a in own),
-        f'{line["bytes_down"] / 1e6:.2f}', f'{line["bytes_up"] / 1e6:.2f}',
+        *(f'{moved[line["name"]][way] / 1e6:.2f}' for way in ('down', 'up')),
         f'{times[line["name"]]["ratio"]:.1f}' if line['name'] in times else '-')
     rows.append(f'| {" | ".join(cells)} |')
   return '\n'.join(rows)

@@ -71,8 +71,10 @@ def sizes_of(partition: Sequence[np.ndarray]) -> np.ndarray:
 def _check_index_array(i: int, client: Any) -> None:
   if not (isinstance(client, np.ndarray) and client.ndim == 1
           and client.dtype.kind in 'iu'):
+    is_mask = isinstance(client, np.ndarray) and client.dtype == bool
+    mend = ' np.flatnonzero(mask) gives the indices of a mask.' * is_mask
     raise ValueError(f'partition: client {i} must be a 1-D integer array, got '
-                     f'{describe(client)}.')
+                     f'{describe(client)}.{mend}')
 
 
 def _check_unique(

@@ -70,6 +70,7 @@ def test_check_accepts_unused_examples_and_asked_for_empty_clients():
     (ints([[0, 1]]), r'client 0 must be .* int64 \[1, 2\]'),
     ([[0, 1]], 'client 0 must be .* a list'),
     ([], 'num_clients must be .*>= 1, got 0'),
+    ([np.array([True, False])], r'1-D integer array.*np\.flatnonzero\(mask\)'),
 ])
 def test_check_names_the_client(partition, message):
   with pytest.raises(ValueError, match=message):
