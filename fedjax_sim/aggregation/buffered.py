@@ -8,7 +8,8 @@ from jax import numpy as jnp
 
 from fedjax_sim.aggregation import kinds
 from fedjax_sim.aggregation.chain import nobody
-from fedjax_sim.core import costs, random, trees
+from fedjax_sim.aggregation.checked import checked
+from fedjax_sim.core import contracts, costs, random, trees
 from fedjax_sim.core.types import (
     Aggregate,
     Keys,
@@ -86,16 +87,19 @@ def buffered(*stages: Stage | MessageTransform | Reducer) -> Reducer:
       if isinstance(messages, Aggregate):
         raise ValueError(f'buffered: {stage.name!r} is after a stage that has '
                          'made an aggregate, which must be the last one.')
-      messages, new[stage.name], told = stage.run(
-          messages, states[stage.name], broadcast,
-          random.named(key, stage.name))
+      by = f'stage {stage.name!r}: its run'
+      messages, new[stage.name], told = contracts.items(by, contracts.call(
+          by, stage.run, messages, states[stage.name], broadcast,
+          random.named(key, stage.name)),
+          '(messages or aggregate, state, metrics)')
       metrics |= {f'{stage.name} {name}': x for name, x in told.items()}
     if not isinstance(messages, Aggregate):
       raise ValueError(_last(named[-1].name))
     return messages, new, metrics
 
   return Reducer(init, accumulate, trees.add, finalize, initial,
-                 tolerant=named[-1].tolerant, name='buffered(…)',
+                 tolerant=named[-1].tolerant,
+                 name=f'buffered({", ".join(stage.name for stage in named)})',
                  ranks=any(stage.ranks for stage in named))
 
 
@@ -136,6 +140,8 @@ def _last(name: str) -> str:
 
 def _transform_stage(transform: MessageTransform) -> Stage:
   """Each message on its own; its sums stay where they are."""
+  transform = checked(transform.name, transform)
+
   def run(messages: Message, state, broadcast, key):
     del broadcast
 

@@ -7,6 +7,7 @@ import jax
 from jax import numpy as jnp
 
 from fedjax_sim.aggregation import encodings, kinds
+from fedjax_sim.aggregation.checked import checked
 from fedjax_sim.aggregation.means import weighted_mean
 from fedjax_sim.core import precision, random
 from fedjax_sim.core.types import (
@@ -81,7 +82,8 @@ def chain(*transforms: MessageTransform) -> MessageTransform:
   encoded = tuple(encoding for part in parts for encoding in part.encodings)
   encodings.check_order(encoded)
   names = _names(parts)
-  named = tuple(zip(names, parts, strict=True))
+  named = tuple((name, checked(name, part))
+                for name, part in zip(names, parts, strict=True))
 
   def init(message: Message, num_clients: int, key) -> PyTree:
     return {name: part.init(sent, num_clients, random.named(key, name))

@@ -5,6 +5,7 @@ from jax import numpy as jnp
 
 from fedjax_sim.aggregation import kinds
 from fedjax_sim.aggregation.chain import nobody
+from fedjax_sim.aggregation.checked import checked
 from fedjax_sim.aggregation.transform import transform
 from fedjax_sim.core import costs, precision, trees
 from fedjax_sim.core.types import Keys, Message, MessageTransform, PyTree
@@ -27,6 +28,7 @@ def downlink(part: MessageTransform) -> MessageTransform:
       state or memory, or leaves everything as it is.
   """
   kinds.check('the part of downlink', part, MessageTransform, kinds.TRANSFORM)
+  part = checked(part.name, part)
   if part.broadcast is not None:
     raise ValueError(
         'downlink takes a transform of messages, such as clip(1.0), got '

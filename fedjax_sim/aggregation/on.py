@@ -6,6 +6,7 @@ import jax
 from jax import numpy as jnp
 
 from fedjax_sim.aggregation import kinds
+from fedjax_sim.aggregation.checked import checked
 from fedjax_sim.core import trees
 from fedjax_sim.core.costs import Cost
 from fedjax_sim.core.types import (
@@ -36,6 +37,7 @@ def on(pattern: str, part: MessageTransform) -> MessageTransform:
   kinds.check('the pattern of on', pattern, str, "text, such as 'dense*'")
   kinds.check(f'the part of on({pattern!r}, …)', part, MessageTransform,
               kinds.TRANSFORM)
+  part = checked(part.name, part)
   if part.broadcast is not None:
     raise ValueError(
         f'on({pattern!r}, …) needs a transform of what clients send, got '

@@ -30,7 +30,12 @@ from fedjax_sim.clients.local_training import (
     local_training,
     takes_training,
 )
-from fedjax_sim.core import optimizer_checks, optimizers, precision
+from fedjax_sim.core import (
+    contracts,
+    optimizer_checks,
+    optimizers,
+    precision,
+)
 from fedjax_sim.core.types import (
   Aggregate,
   Aggregator,
@@ -139,7 +144,15 @@ def apply_mean(
     mean: Variables,
     opt_state,
 ) -> tuple[Variables, optax.OptState]:
-  """The server's step: minus the mean update is the optimizer's gradient."""
+  """The server's step: minus the mean update is the optimizer's gradient.
+
+  Raises:
+    ValueError: the mean is not like the variables; when traced.
+  """
+  contracts.same(
+      "algorithm's client", "a message's update", mean._replace(frozen=None)
+      if isinstance(mean, Variables) else mean,
+      variables._replace(frozen=None), 'the variables', dtypes=False)
   gradient = jax.tree.map(jnp.negative, mean.params)
   updates, opt_state = optimizers.update(
       optimizer, gradient, opt_state, variables.params)

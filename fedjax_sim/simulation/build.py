@@ -2,14 +2,13 @@
 
 import dataclasses
 import functools
-import traceback
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from fedjax_sim.core import checks, compilation, random
+from fedjax_sim.core import checks, compilation, contracts, random
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree
 from fedjax_sim.data import mapped, sampling
 from fedjax_sim.data.federated import FederatedData
@@ -18,6 +17,7 @@ from fedjax_sim.data.sets.dataset import Dataset
 from fedjax_sim.simulation import (
   asynchronous,
   autotune,
+  check_algorithm,
   check_examples,
   check_model,
   check_topology,
@@ -94,12 +94,15 @@ def build(
   shapes = jax.eval_shape(
       model.init, jax.random.key(0), first_inputs(train))
   local_steps = np.asarray(algorithm.local_steps(train.sizes))
-  first = _first_state(algorithm, train, shapes)
+  walked = _on_shapes(check_algorithm.clients, algorithm, train, shapes)
+  _check_state_size(walked.first)
   asynchronous.check(algorithm, systems, sampler.max_cohort)
   asynchronous.check_memory(
       model, algorithm, systems, sampler.max_cohort, train)
   check_topology.check(algorithm, train.num_clients, sampler.max_cohort,
                        sampler, systems is not None)
+  _on_shapes(check_algorithm.servers, walked, train.num_clients,
+             sampler.max_cohort)
   timeline, wanted = None, sampler.max_cohort
   may_be_idle = sampler.may_be_idle(train.sizes)
   if sampler.selector is not None:
@@ -113,7 +116,7 @@ def build(
   recounts = in_time.recounts(timeline, algorithm, train.examples, shapes)
   if lanes not in autotune.WORDS:  # More would stay empty.
     lanes = min(lanes, sampler.max_cohort)
-  states = engine_lib.client_states(first)
+  states = engine_lib.client_states(walked.first)
   asked = client_losses.asked(model, sampler.selector, recounts)
   # Arrays are put on a number of devices once, whatever the lanes.
   owned = examples == 'owned'
@@ -203,25 +206,27 @@ def check_selector(
         "power_of_choice(losses='stale') and oort measure none.")
 
 
-def _first_state(
-    algorithm: FederatedAlgorithm, train: FederatedData, variables: PyTree
-) -> SimulationState:
-  """Shapes of the first state.
+def _on_shapes(part: Callable, *args):
+  """What a part of the algorithm's check on shapes gives.
 
   Raises:
-    ValueError: the algorithm fails on the model's variables and an example, or
-      its state is larger than the memory.
+    ValueError: the algorithm breaks its contract, or fails on the model's
+      variables and an example.
   """
   try:
-    state = engine_lib.first_state(algorithm, train, variables)
+    return part(*args)
   except ValueError as error:
-    if error.__cause__ is None and _is_ours(error):
+    if error.__cause__ is None and contracts.is_ours(error):
       raise type(error)(*error.args) from None  # Without JAX's frames.
     raise
   except Exception as error:  # Of the user's functions too.
     raise ValueError(
         'algorithm can\'t make a round with this model and these examples: '
         f'{type(error).__name__}: {" ".join(str(error).split())}') from error
+
+
+def _check_state_size(state: SimulationState) -> None:
+  """ValueError if the first state is larger than the memory."""
   need = sum(x.size * x.dtype.itemsize if hasattr(x.dtype, 'itemsize') else 0
              for x in jax.tree.leaves(state))
   have = device_memory.available(jax.local_devices()[0])
@@ -229,14 +234,6 @@ def _first_state(
     raise ValueError(
         f'algorithm has a state of {need / 1e9:.1f} GB with this model, the '
         f'device has {have / 1e9:.1f} GB of memory.')
-  return state
-
-
-def _is_ours(error: Exception) -> bool:
-  """Whether this package has raised it, and says what is wrong."""
-  frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-  return frames[-1].f_globals['__name__'].startswith(
-      f'{__name__.split(".")[0]}.')
 
 
 def _evaluation_sets(

@@ -37,6 +37,7 @@ from fedjax_sim.simulation.exchange_types import (
   Surroundings,
   Told,
   Totals,
+  with_own_sums,
 )
 from fedjax_sim.simulation.placement import collectives
 
@@ -116,7 +117,7 @@ class Exchange:
       return sent._replace(slot=_first(cohort))
 
     sent = jax.eval_shape(sent_message, message)
-    reducer = _reducer(self.aggregator, sent).initial(
+    reducer = reducer_of(self.aggregator, sent).initial(
         sent, self.num_clients, random.named(key, 'reducer'))
     return AggregatorState(transform, reducer), memory
 
@@ -203,7 +204,7 @@ class Exchange:
     tell = functools.partial(self.tell, around)
     output, sent, bits, told = self.shapes(
         work, send, tell, around.slots, clients)
-    reducer = _reducer(self.aggregator, sent)
+    reducer = reducer_of(self.aggregator, sent)
     slots = around.slots.present.shape
     none = jnp.zeros(slots, bool)
     nothing = jax.tree.map(
@@ -276,9 +277,8 @@ class Exchange:
     present = slot.counts
     if message.present is not True:
       present = message.present & present
-    sums = {'algorithm': message.sums} if message.sums else {}
-    return output._replace(message=message._replace(
-        present=present, sums=sums))
+    return output._replace(
+        message=with_own_sums(message)._replace(present=present))
 
   def data(self, around: Surroundings, slot: Slot) -> ClientData:
     """A client's view of the examples."""
@@ -380,7 +380,8 @@ def _started(slots: Slot) -> jax.Array | None:
   return jnp.sum(slots.works, dtype=jnp.int32)
 
 
-def _reducer(aggregator: Aggregator, message: Message) -> Reducer:
+def reducer_of(aggregator: Aggregator, message: Message) -> Reducer:
+  """The reducer of messages like this one, in groups or not."""
   if message.group is None:
     return aggregator.reducer
   return grouped(aggregator.reducer)

@@ -5,7 +5,13 @@ from typing import Any, NamedTuple
 
 import jax
 
-from fedjax_sim.core.types import Aggregate, MetricSums, PyTree, Slot
+from fedjax_sim.core.types import (
+    Aggregate,
+    Message,
+    MetricSums,
+    PyTree,
+    Slot,
+)
 
 
 class AggregatorState(NamedTuple):
@@ -157,3 +163,9 @@ class Surroundings(NamedTuple):
   frozen: PyTree = None
   everyone: Slot | None = None
   variables: PyTree = None
+
+
+def with_own_sums(message: Message) -> Message:
+  """A client's message with its sums told apart from those of transforms."""
+  return message._replace(
+      sums={'algorithm': message.sums} if message.sums else {})

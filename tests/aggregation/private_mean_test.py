@@ -7,7 +7,7 @@ import pytest
 from jax import numpy as jnp
 
 from fedjax_sim import aggregation, algorithms, data, simulate
-from fedjax_sim.core.types import Aggregate
+from fedjax_sim.core.types import Aggregate, Message
 from tests import toys
 
 MODEL = toys.quadratic_model()
@@ -36,7 +36,8 @@ def served(made, keys, norm=None, below=0.0):
       {'a': jnp.zeros(15000), 'b': jnp.zeros(5000)}, jnp.float32(7.0),
       jnp.float32(50), jnp.int32(40), {'private_mean': {'below': below}})
   state = {'private_mean': () if norm is None else jnp.float32(norm)}
-  one = lambda key: made.transform.server(aggregate, state, key, None, None)
+  sent = Message(aggregate.mean, jnp.float32(1))
+  one = lambda key: made.transform.server(aggregate, state, key, None, sent)
   return jax.lax.map(one, jax.random.split(jax.random.key(0), keys))
 
 
