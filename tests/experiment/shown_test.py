@@ -48,5 +48,5 @@ def test_results_tell_where_they_ended():
   assert repr(result._replace(records=[])) == 'Result(0 rounds)'
   assert repr(result.best).startswith('Best(test/accuracy: ')
   assert repr(result.clients) == (
-      'ClientHistory(accuracy, loss of 3 clients in 1 rounds)')
+      'ClientHistory(accuracy, loss of 3 clients in 2 rounds)')
   assert '\n' not in repr(fs.data.load('digits'))
