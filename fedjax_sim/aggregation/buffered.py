@@ -41,6 +41,9 @@ class Stage(NamedTuple):
   weighs: bool = False
   ranks: bool = False
 
+  def __repr__(self) -> str:
+    return f'Stage({self.name})'
+
 
 def buffered(*stages: Stage | MessageTransform | Reducer) -> Reducer:
   """Keeps a round's messages, then takes them through the stages in order.
@@ -210,5 +213,3 @@ def _reducer_stage(reducer: Reducer) -> Stage:
     return reducer.finalize(accumulator, state, broadcast, key)
   return Stage('reducer', run, reducer.initial, reducer.tolerant,
                reducer.weighs, reducer.ranks)
-
-
