@@ -210,5 +210,3 @@ def _reducer_stage(reducer: Reducer) -> Stage:
     return reducer.finalize(accumulator, state, broadcast, key)
   return Stage('reducer', run, reducer.initial, reducer.tolerant,
                reducer.ranks)
-
-

@@ -38,6 +38,9 @@ def fixed_mean(n: float) -> Reducer:
 
   Args:
     n: positive, such as the expected size of a cohort; may be traced.
+
+  Raises:
+    ValueError: an argument is out of range.
   """
   checks.positive('n', n)
 

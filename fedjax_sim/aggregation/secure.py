@@ -141,7 +141,7 @@ def integer_sum() -> Reducer:
     return Aggregate(total, counted.weight, counted.weight, counted.count,
                      counted.sums), state, {}
 
-  return Reducer(init, accumulate, trees.add, finalize)
+  return Reducer(init, accumulate, trees.add, finalize, name='integer_sum()')
 
 
 def _integers(key, shape) -> jax.Array:

@@ -13,7 +13,7 @@ import jax
 import optax
 from jax import numpy as jnp
 
-from fedjax_sim.core import precision, random
+from fedjax_sim.core import precision, random, trees
 from fedjax_sim.core.types import PyTree
 
 
@@ -70,7 +70,7 @@ def random_places(state: optax.OptState) -> list[int]:
   """
   found = []
   for i, (path, leaf) in enumerate(jax.tree.leaves_with_path(state)):
-    names = jax.tree_util.keystr(path, simple=True, separator='/')
+    names = trees.path_name(path)
     last = names.split('/')[-1].lower()
     if _is_typed_key(leaf):
       found.append(i)

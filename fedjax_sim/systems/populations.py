@@ -71,7 +71,21 @@ def identical(
     training_watts: float | None = None, radio_watts: float | None = None,
     seed: int | None = None,
 ) -> Population:
-  """Clients that are alike; the arguments are those of `lognormal`."""
+  """Clients that are alike.
+
+  Args:
+    step_seconds: that a local step takes.
+    down_bps: bits a second that a client receives.
+    up_bps: bits a second that it sends.
+    available: as in `lognormal`, like the following.
+    failures: likewise.
+    training_watts: likewise.
+    radio_watts: likewise.
+    seed: likewise.
+
+  Raises:
+    ValueError: an argument is out of range.
+  """
   return lognormal(
       step_seconds, down_bps, up_bps, speed_ratio=1.0, bandwidth_ratio=1.0,
       available=available, failures=failures, training_watts=training_watts,
