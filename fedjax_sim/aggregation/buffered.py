@@ -39,6 +39,9 @@ class Stage(NamedTuple):
   tolerant: bool = False
   ranks: bool = False
 
+  def __repr__(self) -> str:
+    return f'Stage({self.name})'
+
 
 def buffered(*stages: Stage | MessageTransform | Reducer) -> Reducer:
   """Keeps a round's messages, then takes them through the stages in order.

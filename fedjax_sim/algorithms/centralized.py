@@ -55,6 +55,7 @@ def centralized_sgd(
   optimizer_checks.check('client_optimizer', client_optimizer)
   if steps_per_round is not None:
     checks.positive_int('steps_per_round', steps_per_round)
+  optimizer_checks.check_factors('client_schedule', client_schedule)
   work = local_work(steps=steps_per_round, batch_size=batch_size)
 
   def init(variables, key, num_clients):

@@ -69,6 +69,7 @@ def fedsgd(
     rate = checks.positive('client_lr', client_optimizer)
     client_optimizer = optax.sgd(rate)
   optimizer_checks.check('client_optimizer', client_optimizer)
+  optimizer_checks.check_factors('client_schedule', client_schedule)
   scale_of = client_schedule or (lambda round_number: 1.0)
 
   def client(server, client_state, data, key):

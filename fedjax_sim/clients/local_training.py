@@ -192,7 +192,8 @@ def local_training(
       mu / 2 |w - w_t|^2 added to it.
     weighting: 'examples' weighs an update by the client's number of examples,
       'uniform' all the same; a client without examples counts nowhere.
-    client_schedule: round (from 0) -> factor on every local step; None is 1.
+    client_schedule: round (from 0) -> factor on every local step, not
+      negative; None is 1.
     micro_batch_size: most examples whose gradient is taken at once where
       batch_size is None.
     restrict: what of the model is trained and sent, such as
@@ -209,9 +210,7 @@ def local_training(
   checks.non_negative('proximal', proximal)
   work = local_work(epochs=epochs, steps=steps, batch_size=batch_size,
                     stragglers=stragglers)
-  if client_schedule is not None:
-    checks.function('client_schedule', client_schedule,
-                    'of the round, such as lambda r: 0.99 ** r')
+  optimizer_checks.check_factors('client_schedule', client_schedule)
   scale_of = client_schedule or (lambda round_number: 1.0)
   is_proximal = checks.is_traced(proximal) or proximal > 0
 

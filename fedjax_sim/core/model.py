@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 from jax import numpy as jnp
 
-from fedjax_sim.core import masks, precision
+from fedjax_sim.core import masks, precision, short
 
 PyTree = Any
 MetricSums = Mapping[str, tuple[jax.Array, jax.Array]]
@@ -88,6 +88,9 @@ class Model(NamedTuple):
   linen: Callable[[Variables], tuple[Any, PyTree]] | None = None
   nnx: Callable[[Variables], Any] | None = None
   hidden: Hidden | None = None
+
+  def __repr__(self) -> str:
+    return f'Model(made by {short.maker(self.apply)})'
 
   def direction(self, name: str) -> bool | None:
     """Whether larger values of a metric are better; None if nobody said.

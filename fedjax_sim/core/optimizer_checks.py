@@ -151,7 +151,29 @@ def _takes_number(module: str, maker: str, name: str) -> bool:
   return name in _RANGES or 'float' in about and 'Any' not in about
 
 
-# Where a schedule is looked at: the first steps, and further ones.
+def check_factors(name: str, schedule: Callable | None) -> None:
+  """ValueError unless this is None, or rounds -> factors that are not negative.
+
+  Args:
+    name: of the argument.
+    schedule: takes a round, from 0. What a trace alone could tell is taken.
+  """
+  if schedule is None:
+    return
+  checks.function(name, schedule, 'of the round, such as lambda r: 0.99 ** r')
+  try:
+    factors = [float(schedule(jnp.int32(number))) for number in _STEPS]
+  except Exception:  # It shows where the rounds are traced.
+    return
+  for number, factor in zip(_STEPS, factors, strict=True):
+    if factor < -1e-6 * max(map(abs, factors)):  # Not what rounding leaves.
+      raise ValueError(
+          f'{name} must give factors that are not negative, but gives '
+          f'{factor:.3g} in round {number}, from 0, so clients would climb '
+          'there.')
+
+
+# Where a schedule is looked at: the first steps or rounds, and further ones.
 _STEPS = (0, 1, 2, 10, 100, 1_000, 10_000)
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from fedjax_sim.core import short
 from fedjax_sim.core.asynchrony import Asynchronous, Origin
 from fedjax_sim.core.cohort import ClientData, Pool, Slot
 from fedjax_sim.core.local_cost import LocalCost
@@ -142,6 +143,9 @@ class Reducer(NamedTuple):
   name: str = 'a reducer'
   ranks: bool = False
 
+  def __repr__(self) -> str:
+    return f'Reducer({self.name})'
+
 
 class Keys(NamedTuple):
   """Keys of what is done for one client of a cohort.
@@ -196,6 +200,9 @@ class MessageTransform(NamedTuple):
   encodings: tuple[Any, ...] = ()
   needs_linear: bool = False
 
+  def __repr__(self) -> str:
+    return f'MessageTransform({_in_order(self)})'
+
 
 class Aggregator(NamedTuple):
   """A round's aggregation; `aggregation.aggregator` makes one.
@@ -212,6 +219,10 @@ class Aggregator(NamedTuple):
   reducer: Reducer
   noise_multiplier: float | jax.Array | None = None
 
+  def __repr__(self) -> str:
+    parts = [_in_order(self.transform)] if self.transform else []
+    return f'Aggregator({", ".join((*parts, self.reducer.name))})'
+
   @property
   def always_steps(self) -> bool:
     """Static: whether the server steps though it has no message.
@@ -220,6 +231,11 @@ class Aggregator(NamedTuple):
     nobody was there.
     """
     return self.noise_multiplier is not None
+
+
+def _in_order(transform: MessageTransform) -> str:
+  """The names of a chain's transforms, or of a single one."""
+  return ', '.join(part.name for part in transform.parts or (transform,))
 
 
 class ServerState(NamedTuple):
@@ -319,3 +335,7 @@ class FederatedAlgorithm(NamedTuple):
   edges: Edges | None = None
   gossip: Gossip | None = None
   num_clients: int | None = None
+
+  def __repr__(self) -> str:
+    return (f'FederatedAlgorithm(made by {short.maker(self.client)}, '
+            f'{self.aggregator})')

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedjax_sim.core import checks, random
+from fedjax_sim.core import checks, random, short
 from fedjax_sim.data.selector import Selector
 
 
@@ -48,6 +48,10 @@ class Sampler(NamedTuple):
   prefers: bool = False
   scheme: 'Scheme | None' = None
   min_cohort: int = 0
+
+  def __repr__(self) -> str:
+    return (f'Sampler(made by {short.maker(self.sample)}, at most '
+            f'{self.max_cohort:,} of {self.num_clients:,} clients)')
 
   def may_be_idle(self, sizes: np.ndarray) -> bool:
     """Whether there may be a round of clients without examples alone.

@@ -65,7 +65,7 @@ def value_of(
   return value if mode == 'max' else -value
 
 
-@dataclasses.dataclass(kw_only=True)
+@dataclasses.dataclass(kw_only=True, repr=False)
 class Best:
   """Keeps the best model so far.
 
@@ -87,6 +87,10 @@ class Best:
   variables: PyTree = None
   round: int | None = None
   value: float | None = None
+
+  def __repr__(self) -> str:
+    found = f'{self.value:.4g} in round {self.round}' if self.round else 'none'
+    return f'Best({self.metric}: {found})'
 
   def load(self, like: PyTree) -> None:
     """Goes on from what an earlier part of the run has kept."""

@@ -39,6 +39,10 @@ class ClientHistory(NamedTuple):
   num_examples: np.ndarray
   values: dict[str, np.ndarray]
 
+  def __repr__(self) -> str:
+    return (f'ClientHistory({", ".join(self.values)} of '
+            f'{len(self.client_ids):,} clients in {len(self.rounds):,} rounds)')
+
   def to_pandas(self) -> Any:
     """A `pandas.DataFrame` with a line for each round and client.
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fedjax_sim.core import short
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree, Variables
 from fedjax_sim.experiment.best import Best
 from fedjax_sim.experiment.client_history import ClientHistory
@@ -47,6 +48,13 @@ class Result(NamedTuple):
   diverged: DivergenceError | None = None
   interrupted: bool = False
   stopped: bool = False
+
+  def __repr__(self) -> str:
+    last = self.records[-1] if self.records else {'round': 0}
+    told = [f'{last["round"]} rounds', short.metrics(last)] + [
+        name for name in ('diverged', 'interrupted', 'stopped')
+        if getattr(self, name)]
+    return f'Result({", ".join(filter(None, told))})'
 
   @property
   def variables(self) -> Variables:
@@ -110,6 +118,11 @@ class Loaded(NamedTuple):
   records: list[Record]
   round: int
   clients: ClientHistory | None = None
+
+  def __repr__(self) -> str:
+    at = [one for one in self.records if one['round'] == self.round]
+    told = [f'round {self.round}', *map(short.metrics, at[-1:])]
+    return f'Loaded({", ".join(filter(None, told))})'
 
   def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Rounds and values of a metric where it was measured."""

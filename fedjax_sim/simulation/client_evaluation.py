@@ -38,6 +38,10 @@ class ClientMetrics(NamedTuple):
   higher_is_better: Mapping[str, bool] = {}
   defined: Mapping[str, np.ndarray] = {}
 
+  def __repr__(self) -> str:
+    return (f'ClientMetrics({", ".join(self.values)} of '
+            f'{len(self.num_examples):,} clients)')
+
   def summary(self) -> dict[str, float]:
     """Over clients with a value: mean, 10th, 50th, 90th percentile, worst.
 

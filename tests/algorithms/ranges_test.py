@@ -78,3 +78,16 @@ def test_an_aggregator_is_no_part_of_one(name):
   with pytest.raises(ValueError, match='aggregator must be a whole aggregator'):
     getattr(algorithms, name)(
         MODEL, SGD, aggregator=aggregation.clip(1.0), **more)
+
+
+@pytest.mark.parametrize('build', [
+    lambda schedule: algorithms.fedavg(MODEL, SGD, client_schedule=schedule),
+    lambda schedule: algorithms.fedsgd(MODEL, 0.1, client_schedule=schedule),
+    lambda schedule: algorithms.centralized_sgd(
+        MODEL, SGD, client_schedule=schedule)])
+def test_a_schedule_of_rounds_may_fall_to_zero_but_not_below(build):
+  build(optax.linear_schedule(1.0, 0.0, 10))
+  with pytest.raises(ValueError, match=(
+      'client_schedule must give factors that are not negative, but gives -1 '
+      'in round 10, from 0')):
+    build(optax.linear_schedule(1.0, -1.0, 10))

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from fedjax_sim.core import short
 from fedjax_sim.core.types import PyTree
 from fedjax_sim.data import federated
 from fedjax_sim.data.examples import as_examples
@@ -47,6 +48,10 @@ class Dataset(NamedTuple):
   natural: NaturalClients | None = None
   natural_test: NaturalClients | None = None
   vocabulary: list[str] | None = None
+
+  def __repr__(self) -> str:
+    return (f'Dataset({self.name}: train {short.arrays(self.train)}, test '
+            f'{short.arrays(self.test)})')
 
 
 class DataUnavailableError(ValueError):
