@@ -1,5 +1,7 @@
 """Functions that users call say which argument is wrong, at the start."""
 
+import inspect
+
 import jax
 import numpy as np
 import optax
@@ -97,3 +99,25 @@ def test_what_was_not_called_is_told():
 def test_a_wrong_keyword_is_pythons_own_error():
   with pytest.raises(TypeError, match='client_rate'):
     fs.algorithms.fedavg(MODEL, optax.sgd(0.1), client_rate=1)
+
+
+@pytest.mark.parametrize('folder', [
+    fs.algorithms, fs.aggregation, fs.systems, fs.topologies, fs.restrictions])
+def test_docstrings_name_arguments_and_that_they_are_checked(folder):
+  lacking = {}
+  for name in folder.__all__:
+    builder = getattr(folder, name)
+    if not inspect.isfunction(builder):
+      continue
+    text = inspect.getdoc(builder)
+    code = inspect.getsource(builder).split('"""', 2)[-1]
+    lines = [line.strip().lstrip('*') for line in text.splitlines()]
+    wanted = [f'{parameter}:' for parameter
+              in inspect.signature(builder).parameters]
+    if any(word in code for word in ('raise ', 'check', 'local_training(')):
+      wanted.append('Raises:')
+    lacks = [word for word in wanted
+             if not any(line.startswith(word) for line in lines)]
+    if lacks:
+      lacking[name] = lacks
+  assert not lacking

@@ -26,6 +26,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -94,7 +95,8 @@ def _noted(name: str):
 
 def _share_programs(out: Path) -> None:
   """One compilation cache for all processes, which start out of it."""
-  cache = out / 'programs' if 'OUT' not in os.environ else Path('/tmp/programs')
+  cache = out / 'programs' if 'OUT' not in os.environ else (
+      Path(tempfile.gettempdir()) / 'programs')
   os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(cache))
   os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
   os.environ.setdefault('FEDJAX_SIM_CACHE_DIR', str(cache.parent / 'cache'))

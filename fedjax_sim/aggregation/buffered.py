@@ -26,7 +26,7 @@ class Stage(NamedTuple):
   Attributes:
     name: what its keys, states and metrics are found by.
     run: `(messages [M, ...], state, broadcast, key) -> (messages or Aggregate,
-      state, Scalars)`. Messages are in the cohort's order; who is absent has
+      state, Scalars)`. Messages are in the cohort's order; absent ones have
       zeros and `present` False.
     initial: `(message, num_clients, key) -> state`, `()` for none.
     tolerant: as in `Reducer`, of the last stage.
@@ -210,5 +210,3 @@ def _reducer_stage(reducer: Reducer) -> Stage:
     return reducer.finalize(accumulator, state, broadcast, key)
   return Stage('reducer', run, reducer.initial, reducer.tolerant,
                reducer.ranks)
-
-

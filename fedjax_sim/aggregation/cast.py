@@ -28,6 +28,9 @@ def cast(
     dtype: 'bfloat16', or 'float16', in which values above 65504 are infinite,
       and the round reports it.
     stochastic: rounds at random, in bfloat16 only.
+
+  Raises:
+    ValueError: an argument is out of range.
   """
   checks.one_of('dtype', dtype, ('bfloat16', 'float16'))
   checks.boolean('stochastic', stochastic)

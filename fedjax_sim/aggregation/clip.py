@@ -20,6 +20,9 @@ def clip(norm: float) -> MessageTransform:
 
   Args:
     norm: positive; may be traced.
+
+  Raises:
+    ValueError: an argument is out of range.
   """
   checks.positive('norm', norm)
 
@@ -49,24 +52,27 @@ def adaptive_clip(
     norm: C_0, positive.
     quantile: in [0, 1]; the share of updates that are not clipped.
     learning_rate: eta, positive.
+
+  Raises:
+    ValueError: an argument is out of range.
   """
   checks.positive('norm', norm)
   checks.fraction('quantile', quantile)
   checks.positive('learning_rate', learning_rate)
 
-  def client(message: Message, norm, memory, keys, cohort):
+  def client(message: Message, current, memory, keys, cohort):
     del keys, cohort
     own = length(message.update)
     return message._replace(
-        update=shortened(message.update, norm, own),
-        sums={'below': (own <= norm).astype(precision.scalar())}), memory
+        update=shortened(message.update, current, own),
+        sums={'below': (own <= current).astype(precision.scalar())}), memory
 
-  def server(aggregate: Aggregate, norm, key, cohort):
+  def server(aggregate: Aggregate, current, key, cohort):
     del key, cohort
     below = aggregate.sums['below'] / jnp.maximum(aggregate.count, 1)
-    following = norm * jnp.exp(-learning_rate * (below - quantile))
-    following = jnp.where(aggregate.count > 0, following, norm)
-    return aggregate, following, {'norm': norm, 'below': below}
+    following = current * jnp.exp(-learning_rate * (below - quantile))
+    following = jnp.where(aggregate.count > 0, following, current)
+    return aggregate, following, {'norm': current, 'below': below}
 
   return transform(
       'adaptive_clip',

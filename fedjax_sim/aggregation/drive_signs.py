@@ -42,6 +42,9 @@ def drive(*, unbiased: bool = True, over: str = 'leaf') -> MessageTransform:
       is better with True, error feedback with False.
     over: 'leaf' rotates each floating leaf on its own, with its own S; 'vector'
       all of them as one, which changes results.
+
+  Raises:
+    ValueError: an argument is out of range.
   """
   checks.boolean('unbiased', unbiased)
   signs = lambda z: (jnp.where(z < 0, -1, 1).astype(z.dtype), z.size)

@@ -43,6 +43,9 @@ def eden(
       come more often.
     over: 'leaf' rotates each floating leaf on its own, with its own S; 'vector'
       all of them as one, which changes results.
+
+  Raises:
+    ValueError: an argument is out of range.
   """
   checks.at_least('bits', bits, 1, 16)
   checks.boolean('unbiased', unbiased)

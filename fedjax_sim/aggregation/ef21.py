@@ -19,7 +19,7 @@ with `random_k`, unbiased and of few entries, g_k would diverge.
 Clients that are seldom drawn: the mean is over all clients that have taken part
 so far, with the estimate that each left behind. So what the server steps by is
 as old as 1 / C rounds on average with a fraction C of the clients in a round. A
-client that is never drawn again counts for ever with its last estimate, and one
+client that is never drawn again always counts with its last estimate, and one
 that has not been drawn yet does not count. Where updates change faster than
 clients come back, `error_feedback` is the safer one.
 """

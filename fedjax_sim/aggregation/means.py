@@ -33,11 +33,14 @@ def fixed_mean(n: float) -> Reducer:
   """sum_k update_k / n over the clients present, weights or not.
 
   The mean that privacy wants: what one client adds is bounded by its norm over
-  n, whoever else comes; with nobody present it is zero, and still a mean over
+  n, whatever the others; with nobody present it is zero, and still a mean over
   n. Its aggregate's weight is the sum of the messages' weights.
 
   Args:
     n: positive, such as the expected size of a cohort; may be traced.
+
+  Raises:
+    ValueError: an argument is out of range.
   """
   checks.positive('n', n)
 

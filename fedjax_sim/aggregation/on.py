@@ -88,12 +88,12 @@ def _choice(pattern: str, update: PyTree) -> PyTree:
   """Bools, of the structure of an update."""
   def fits(path, leaf) -> bool:
     del leaf
-    names = jax.tree_util.keystr(path, simple=True, separator='/').split('/')
+    names = trees.path_name(path).split('/')
     ends = ['/'.join(names[i:]) for i in range(len(names))]
     return any(fnmatch.fnmatchcase(text, pattern) for text in (*names, *ends))
   choice = jax.tree.map_with_path(fits, update)
   if not any(jax.tree.leaves(choice)):
-    names = [jax.tree_util.keystr(path, simple=True, separator='/')
+    names = [trees.path_name(path)
              for path, _ in jax.tree.leaves_with_path(update)]
     raise ValueError(f'on: the pattern {pattern!r} must fit one of '
                      f'{", ".join(names)}.')

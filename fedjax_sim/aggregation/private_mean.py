@@ -71,6 +71,9 @@ def adaptive(
     learning_rate: eta, positive.
     count_noise: sigma_b, in clients, more than z / 2. None is M / 20, the
       paper's, or z if that is more.
+
+  Raises:
+    ValueError: an argument is out of range.
   """
   checks.positive('norm', norm)
   checks.fraction('quantile', quantile)

@@ -51,6 +51,9 @@ def qsgd(
       'fixed' has the same for each value, 'entropy' is an arithmetic coder.
     over: 'leaf' takes each floating leaf as v, 'vector' all of them as one; the
       norm, and so results, differ.
+
+  Raises:
+    ValueError: an argument is out of range.
   """
   checks.at_least('levels', levels, 1, _MOST_LEVELS)
   checks.one_of('coder', coder, ('elias', *symbols.CODERS))

@@ -55,6 +55,9 @@ def quantize(
     over: 'leaf' has a range for each floating leaf, as the paper has for each
       matrix; 'vector' one for all of them, which changes results: a layer of
       small updates gets few levels, but there is one range to send.
+
+  Raises:
+    ValueError: an argument is out of range.
   """
   steps = 2 ** checks.at_least('bits', bits, 1, 16) - 1
   checks.boolean('stochastic', stochastic)

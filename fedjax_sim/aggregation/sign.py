@@ -34,6 +34,9 @@ def sign_sgd(
     scaled: times the mean absolute value of each vector, a float that travels.
     over: 'leaf' or 'vector'; with `scaled` it says what has a mean of its own,
       which changes results.
+
+  Raises:
+    ValueError: an argument is out of range.
   """
   checks.boolean('scaled', scaled)
 

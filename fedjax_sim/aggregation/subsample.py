@@ -33,6 +33,9 @@ def subsample(fraction: float) -> MessageTransform:
 
   Args:
     fraction: p, in (0, 1]; may be traced.
+
+  Raises:
+    ValueError: an argument is out of range.
   """
   checks.share('fraction', fraction)
 

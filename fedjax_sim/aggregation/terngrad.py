@@ -46,6 +46,9 @@ def terngrad(
       takes less where most are zero.
     over: 'leaf' takes each floating leaf as v, as the paper does; 'vector' all
       of them as one, which changes results.
+
+  Raises:
+    ValueError: an argument is out of range.
   """
   if clip is not None:
     checks.positive('clip', clip)

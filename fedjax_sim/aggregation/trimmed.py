@@ -26,6 +26,9 @@ def trimmed_mean(fraction: float = 0.1) -> Reducer:
     fraction: beta in [0, 0.5), the share left out at each end. It should be at
       least that of the clients that may send anything. Where it is less than
       1 / n nothing is left out, and the value is the plain mean.
+
+  Raises:
+    ValueError: an argument is out of range.
   """
   checks.fraction('fraction', fraction)
   if fraction >= 0.5:

@@ -51,6 +51,10 @@ def centralized_sgd(
     batch_size: examples a step; the last batch of an epoch may be partial.
     steps_per_round: steps between two looks at the model; None is an epoch.
     client_schedule: round (from 0) -> factor on its steps; None is 1.
+
+  Raises:
+    ValueError: an argument is out of range; when run, there are several
+      clients.
   """
   optimizer_checks.check('client_optimizer', client_optimizer)
   if steps_per_round is not None:

@@ -8,7 +8,7 @@
 
 Xie, Koyejo, Gupta, "Asynchronous Federated Optimization" (2019), algorithm 1,
 where s(lag) is written s(t - tau). There x_new travels; here the client
-sends x_new - x_s, from which the server, who knows x_s, has x_new: so what
+sends x_new - x_s, from which the server, which knows x_s, has x_new: so what
 compresses updates can be used.
 """
 

@@ -67,12 +67,15 @@ def fedavg(
       which replaces the model by the clients' average.
     aggregator: None is `aggregation.aggregator()`, the weighted mean.
     **training: epochs, steps, batch_size, stragglers, proximal, weighting,
-      client_schedule, micro_batch_size, as `clients.local_training`
+      client_schedule, micro_batch_size, restrict, as `clients.local_training`
       describes them.
 
   Returns:
     The algorithm. Model state (BatchNorm's statistics) is averaged like the
     parameters.
+
+  Raises:
+    ValueError: an argument is out of range.
   """
   train = local_training(model, client_optimizer, **training)
 
@@ -101,6 +104,9 @@ def from_client_update(
     aggregator: as in `fedavg`.
     local_steps: as in `FederatedAlgorithm`.
     extra: `(initial Variables, num_clients) -> ServerState.extra`.
+
+  Raises:
+    ValueError: an argument is not what it must be.
   """
   optimizer = optax.sgd(1.0) if server_optimizer is None else server_optimizer
   optimizer_checks.check('server_optimizer', optimizer)

@@ -18,8 +18,9 @@ import jax
 import optax
 
 from fedjax_sim.algorithms.fedper import fedper
-from fedjax_sim.algorithms.parts import Parts, path_name
+from fedjax_sim.algorithms.parts import Parts
 from fedjax_sim.clients.local_training import TrainingOptions, takes_training
+from fedjax_sim.core import trees
 from fedjax_sim.core.types import (
     Aggregator,
     FederatedAlgorithm,
@@ -61,7 +62,7 @@ def fedbn(
 
 def batch_norm(variables: Variables) -> Variables:
   """Bools: True on the statistics and on their layers' parameters."""
-  names = [path_name(path).split('/')
+  names = [trees.path_name(path).split('/')
            for path, _ in jax.tree.leaves_with_path(variables.model_state)]
   if not names:
     raise ValueError('FedBN needs a model with batch normalization, got one '
@@ -70,6 +71,7 @@ def batch_norm(variables: Variables) -> Variables:
   layers = {tuple(name[start:-1]) for name in names for start in (0, 1)} - {()}
   return Variables(
       jax.tree.map_with_path(
-          lambda path, _: tuple(path_name(path).split('/')[:-1]) in layers,
+          lambda path, _: (
+              tuple(trees.path_name(path).split('/')[:-1]) in layers),
           variables.params),
       jax.tree.map(lambda _: True, variables.model_state))

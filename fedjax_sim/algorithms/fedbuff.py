@@ -36,6 +36,7 @@ def fedbuff(
     server_optimizer: optax.GradientTransformation | None = None,
     *,
     staleness: Staleness | None = None,
+    weighting: str = 'uniform',
     aggregator: Aggregator | None = None,
     **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
@@ -46,9 +47,12 @@ def fedbuff(
     client_optimizer: for the local steps.
     server_optimizer: as in `fedavg`; the paper's is SGD with rate eta_g.
     staleness: how much a report counts by its lag; None is `polynomial(0.5)`.
+    weighting: of clients in the mean, before the discount.
     aggregator: as in `fedavg`. The server discounts messages as they come.
-    **training: as in `fedavg`, but for a mean that is plain unless `weighting`
-      says 'examples'.
+    **training: as in `fedavg`.
+
+  Raises:
+    ValueError: an argument is out of range.
   """
   staleness = polynomial(0.5) if staleness is None else staleness
   checks.instance('staleness', staleness, Staleness, 'polynomial(0.5)')
@@ -58,5 +62,5 @@ def fedbuff(
               'a whole aggregator, such as aggregator(clip(1.0))')
   base = fedavg(model, client_optimizer, server_optimizer,
                 aggregator=discounted(aggregator, staleness),
-                **{'weighting': 'uniform'} | training)
+                weighting=weighting, **training)
   return base._replace(asynchronous=Asynchronous('fedbuff'))

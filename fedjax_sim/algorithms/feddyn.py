@@ -69,6 +69,9 @@ def feddyn(
 
   Returns:
     The algorithm. A client's state has the size of the model.
+
+  Raises:
+    ValueError: an argument is out of range.
   """
   checks.positive('alpha', alpha)
   checks.not_given('proximal', training, 'alpha is its weight')

@@ -64,6 +64,9 @@ def fedexp(
     aggregator: as in `fedavg`. The norms |Delta_k| are those before its
       transforms.
     **training: as in `fedavg`.
+
+  Raises:
+    ValueError: an argument is out of range.
   """
   checks.positive('epsilon', epsilon)
   checks.boolean('average_last', average_last)

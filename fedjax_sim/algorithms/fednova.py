@@ -80,6 +80,9 @@ def fednova(
 
   Returns:
     The algorithm. Model state is averaged, not normalized.
+
+  Raises:
+    ValueError: an argument is out of range.
   """
   checks.rate('client_lr', client_lr)
   checks.decay('momentum', momentum)

@@ -53,7 +53,8 @@ def fedper(
     server_optimizer: as in `fedavg`, of the shared part.
     personal: which arrays stay with the client: a regular expression that is
       found in their path, such as 'dense_2' (paths look like
-      'params/dense_2/kernel'), or `(path) -> bool`.
+      'params/dense_2/kernel'), or `(path) -> bool`. An algorithm of your own
+      may hand on `Parts`, which see whole `Variables`.
     aggregator: as in `fedavg`; only the shared part is in the messages.
     **training: as in `local_training`.
 

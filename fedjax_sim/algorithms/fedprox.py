@@ -42,6 +42,9 @@ def fedprox(
     mu: the weight of the proximal term, >= 0.
     aggregator: as in `fedavg`.
     **training: as in `fedavg`, without `proximal`.
+
+  Raises:
+    ValueError: an argument is out of range.
   """
   checks.non_negative('mu', mu)
   checks.not_given('proximal', training, 'mu is its weight')

@@ -61,12 +61,15 @@ def fedsgd(
   Returns:
     The algorithm: its rounds are those of `fedavg` with one local epoch and
     batch size None, at less cost.
+
+  Raises:
+    ValueError: an argument is out of range.
   """
   checks.one_of('weighting', weighting, WEIGHTINGS)
   checks.positive_int('micro_batch_size', micro_batch_size)
   plain = not isinstance(client_optimizer, optax.GradientTransformation)
   if plain:
-    rate = checks.positive('client_lr', client_optimizer)
+    rate = checks.positive('client_optimizer', client_optimizer)
     client_optimizer = optax.sgd(rate)
   optimizer_checks.check('client_optimizer', client_optimizer)
   optimizer_checks.check_factors('client_schedule', client_schedule)

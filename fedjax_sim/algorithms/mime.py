@@ -74,7 +74,6 @@ def mime(
     *,
     weighting: str = 'uniform',
     aggregator: Aggregator | None = None,
-    micro_batch_size: int = gradients.MICRO_BATCH_SIZE,
     **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
   """Builds Mime.
@@ -86,12 +85,13 @@ def mime(
       momentum=0.9)`; its schedules count rounds.
     weighting: of clients in both means.
     aggregator: as in `fedavg`, of both exchanges.
-    micro_batch_size: most examples whose gradient is taken at once.
     **training: as in `fedavg`.
+
+  Raises:
+    ValueError: an argument is out of range, or the optimizer is random.
   """
   optimizer_checks.check('client_optimizer', client_optimizer)
-  settings = training | {
-      'weighting': weighting, 'micro_batch_size': micro_batch_size}
+  settings = training | {'weighting': weighting}
   train = local_training(model, client_optimizer, **settings)
 
   def first_client(sent: Sent, client_state, data, key):
@@ -103,7 +103,8 @@ def mime(
     if not rows.are_independent(model, sent.variables, pool.examples):
       return None
     return pooled_gradient(
-        model, sent.variables, pool, train.weight, micro_batch_size)
+        model, sent.variables, pool, train.weight,
+        training.get('micro_batch_size', gradients.MICRO_BATCH_SIZE))
 
   def client(heard: tuple[Sent, PyTree], client_state, data, key):
     sent, control = heard
@@ -153,9 +154,18 @@ def mimelite(
     aggregator: Aggregator | None = None,
     **training: Unpack[TrainingOptions],
 ) -> FederatedAlgorithm:
-  """Builds MimeLite; arguments as in `mime`, and any model.
+  """Builds MimeLite.
 
-  An update is that of the model and the gradient together.
+  Args:
+    model: what is trained; any.
+    client_optimizer: as in `mime`.
+    weighting: of clients in both means.
+    aggregator: as in `fedavg`. An update is that of the model and the gradient
+      together.
+    **training: as in `fedavg`.
+
+  Raises:
+    ValueError: an argument is out of range, or the optimizer is random.
   """
   optimizer_checks.check('client_optimizer', client_optimizer)
   settings = training | {'weighting': weighting}

@@ -13,7 +13,7 @@ import optax
 
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast
-from fedjax_sim.core import frozen
+from fedjax_sim.core import frozen, trees
 from fedjax_sim.core.types import (
     Aggregate,
     Aggregator,
@@ -80,9 +80,9 @@ def by_path(personal: Select) -> Parts:
 
   def mask(variables: Variables) -> Variables:
     chosen = jax.tree.map_with_path(
-        lambda path, _: bool(is_personal(path_name(path))), variables)
+        lambda path, _: bool(is_personal(trees.path_name(path))), variables)
     if len(set(jax.tree.leaves(chosen.params))) < 2:
-      names = [path_name(path) for path, _ in jax.tree.leaves_with_path(
+      names = [trees.path_name(path) for path, _ in jax.tree.leaves_with_path(
           variables._replace(model_state={}))]
       raise ValueError(
           f'personal must choose some, not all, of {", ".join(names)}, got '
@@ -90,11 +90,6 @@ def by_path(personal: Select) -> Parts:
     return chosen
 
   return Parts(mask)
-
-
-def path_name(path) -> str:
-  """Such as 'params/dense_2/kernel'."""
-  return jax.tree_util.keystr(path, simple=True, separator='/')
 
 
 def from_parts(

@@ -73,6 +73,9 @@ def scaffold(
 
   Returns:
     The algorithm. A client's state has the size of the model.
+
+  Raises:
+    ValueError: an argument is out of range.
   """
   checks.rate('client_lr', client_lr)
   if isinstance(option, bool) or option not in (1, 2):

@@ -47,7 +47,15 @@ class AdaptiveState(NamedTuple):
 def fedavgm(
     learning_rate: optax.ScalarOrSchedule, momentum: float = 0.9
 ) -> optax.GradientTransformation:
-  """FedAvgM: v <- momentum v + g, then w <- w - eta v."""
+  """FedAvgM: v <- momentum v + g, then w <- w - eta v.
+
+  Args:
+    learning_rate: eta, positive, or a schedule of the server's steps.
+    momentum: in [0, 1).
+
+  Raises:
+    ValueError: an argument is out of range.
+  """
   checks.decay('momentum', momentum)
   _check_rate(learning_rate)
   return optax.sgd(learning_rate, momentum=momentum)
@@ -57,7 +65,15 @@ def fedavgm(
 def fedadagrad(
     learning_rate: optax.ScalarOrSchedule, tau: float = 1e-3
 ) -> optax.GradientTransformation:
-  """FedAdagrad; beta1 is 0, as in the paper's experiments."""
+  """FedAdagrad; beta1 is 0, as in the paper's experiments.
+
+  Args:
+    learning_rate: eta, positive, or a schedule of the server's steps.
+    tau: positive; the larger, the less the steps are adapted.
+
+  Raises:
+    ValueError: an argument is out of range.
+  """
   return _adaptive(learning_rate, 0.0, tau, lambda v, square: v + square)
 
 
@@ -68,7 +84,17 @@ def fedyogi(
     beta2: float = 0.99,
     tau: float = 1e-3,
 ) -> optax.GradientTransformation:
-  """FedYogi."""
+  """FedYogi.
+
+  Args:
+    learning_rate: eta, positive, or a schedule of the server's steps.
+    beta1: decay of the mean of updates, in [0, 1).
+    beta2: decay of the mean of squares, in [0, 1).
+    tau: positive; the larger, the less the steps are adapted.
+
+  Raises:
+    ValueError: an argument is out of range.
+  """
   checks.decay('beta2', beta2)
   return _adaptive(
       learning_rate, beta1, tau,
@@ -82,7 +108,17 @@ def fedadam(
     beta2: float = 0.99,
     tau: float = 1e-3,
 ) -> optax.GradientTransformation:
-  """FedAdam."""
+  """FedAdam.
+
+  Args:
+    learning_rate: eta, positive, or a schedule of the server's steps.
+    beta1: decay of the mean of updates, in [0, 1).
+    beta2: decay of the mean of squares, in [0, 1).
+    tau: positive; the larger, the less the steps are adapted.
+
+  Raises:
+    ValueError: an argument is out of range.
+  """
   checks.decay('beta2', beta2)
   return _adaptive(
       learning_rate, beta1, tau,

@@ -105,7 +105,6 @@ def takes_training(
   return checked
 
 
-
 def whole_work(training: TrainingOptions, **changes) -> TrainingOptions:
   """Settings for a model that a client is evaluated with.
 

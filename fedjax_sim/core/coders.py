@@ -8,8 +8,6 @@ A count that depends on data is float32 []. It is exact up to 2^24 bits, and
 within one part in a million above.
 """
 
-import math
-
 import jax
 from jax import numpy as jnp
 
@@ -140,13 +138,6 @@ def entropy(symbols: jax.Array, num_symbols: int) -> jax.Array:
       1, mode='drop')
   each = counts * jnp.log2(jnp.sum(counts) / jnp.maximum(counts, 1))
   return gamma(counts + 1) + jnp.sum(each, dtype=jnp.float32) + _WORD
-
-
-def positions_entropy(size: int, count: int) -> float:
-  """log2 (size over count), the least for any `count` of `size` places."""
-  log2_factorial = lambda n: math.lgamma(n + 1) / math.log(2)
-  return (log2_factorial(size) - log2_factorial(count)
-          - log2_factorial(size - count))
 
 
 def _floor_log2(values: jax.Array) -> jax.Array:

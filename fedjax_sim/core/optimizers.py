@@ -13,7 +13,7 @@ import jax
 import optax
 from jax import numpy as jnp
 
-from fedjax_sim.core import precision, random
+from fedjax_sim.core import precision, random, trees
 from fedjax_sim.core.types import PyTree
 
 
@@ -44,7 +44,8 @@ def seeded(
   Args:
     state: of an optimizer. Keys are found by their type, or as uint32 arrays
       in a field named key, or ending so.
-    key: of whoever is to draw; each place of the state gets one of its own.
+    key: of the client or server that draws; each place of the state gets one of
+      its own.
     step: int32 [], where several calls have the same key.
   """
   places = random_places(state)
@@ -70,7 +71,7 @@ def random_places(state: optax.OptState) -> list[int]:
   """
   found = []
   for i, (path, leaf) in enumerate(jax.tree.leaves_with_path(state)):
-    names = jax.tree_util.keystr(path, simple=True, separator='/')
+    names = trees.path_name(path)
     last = names.split('/')[-1].lower()
     if _is_typed_key(leaf):
       found.append(i)

@@ -63,6 +63,11 @@ def divide_rows(tree: PyTree, divisor: PyTree) -> PyTree:
   return scale_rows(tree, jax.tree.map(inverse, divisor))
 
 
+def path_name(path) -> str:
+  """A leaf's place in words, such as 'params/dense_2/kernel'."""
+  return jax.tree_util.keystr(path, simple=True, separator='/')
+
+
 def size(tree: PyTree) -> int:
   """The number of elements of all leaves (arrays or shapes)."""
   return sum(math.prod(x.shape) for x in jax.tree.leaves(tree))

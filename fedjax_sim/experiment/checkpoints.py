@@ -22,7 +22,7 @@ import orbax.checkpoint as ocp
 from jax import numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from fedjax_sim.core import files
+from fedjax_sim.core import files, trees
 from fedjax_sim.core.types import PyTree
 from fedjax_sim.experiment import manifest, processes
 from fedjax_sim.simulation.placement import sharding
@@ -304,7 +304,7 @@ def _to_arrays(state: PyTree) -> PyTree:
 def _named(tree: PyTree) -> list[tuple[str, Any]]:
   """Leaves with their path, such as `params/Dense_0/kernel`."""
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-  return [(jax.tree_util.keystr(path, simple=True, separator='/'), leaf)
+  return [(trees.path_name(path), leaf)
           for path, leaf in leaves]
 
 

@@ -16,7 +16,7 @@ import jax.extend.core
 import numpy as np
 
 from fedjax_sim.clients import measure
-from fedjax_sim.core import random
+from fedjax_sim.core import random, trees
 from fedjax_sim.core.types import PyTree
 from fedjax_sim.data import mapped
 from fedjax_sim.data.federated import FederatedData
@@ -80,7 +80,7 @@ def _of_time(timeline: in_time.Known | None) -> dict[str, str]:
 def shapes(tree: PyTree) -> dict[str, str]:
   """Leaf -> its dtype and shape, such as 'float32[784,200]'."""
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-  return {jax.tree_util.keystr(path, simple=True, separator='/'):
+  return {trees.path_name(path):
           f'{x.dtype}{list(x.shape)}'.replace(' ', '') for path, x in leaves}
 
 

@@ -3,14 +3,13 @@
 import contextlib
 import inspect
 import types
-import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fedjax_sim.core import checks
+from fedjax_sim.core import checks, warning
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree, Variables
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
@@ -304,10 +303,9 @@ def _claim(
     before = record['config']
     if _versions(record['environments'][-1]) != _versions(
         workdir.environment()) and before[_PROGRAM] != plain[_PROGRAM]:
-      warnings.warn(
+      warning.warn(
           f'{folder} was written with other versions of the libraries, so it '
-          "can't be told whether the model and the algorithm are the same.",
-          stacklevel=2)
+          "can't be told whether the model and the algorithm are the same.")
       before = before | {_PROGRAM: plain[_PROGRAM]}
     workdir.check_same(folder, record | {'config': before}, plain)
   from fedjax_sim.experiment.build_run import resolved

@@ -2,13 +2,12 @@
 
 import contextlib
 import signal
-import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from fedjax_sim.core import argument_kinds
+from fedjax_sim.core import argument_kinds, warning
 from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree, Variables
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
@@ -173,7 +172,7 @@ def simulate(
       raise ended.diverged
     session_lib.write_results(prepared.session, ended)
     if old := closing_time.too_old(records):
-      warnings.warn(old, stacklevel=2)
+      warning.warn(old)
     return _result(prepared, ended, records)
 
 

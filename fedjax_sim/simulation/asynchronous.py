@@ -1,10 +1,9 @@
 """What can be asynchronous, and what must be."""
 
-import warnings
 
 import jax
 
-from fedjax_sim.core import trees
+from fedjax_sim.core import trees, warning
 from fedjax_sim.core.types import FederatedAlgorithm, Model
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.simulation import engine, in_time
@@ -55,12 +54,11 @@ def check(
 def _warn_of_lag(rule: Asynchrony, reports: int) -> None:
   mean, max_lag = rule.mean_lag(reports), rule.settled(reports).max_lag
   if max_lag < _FEW_TIMES * mean:
-    warnings.warn(
+    warning.warn(
         f'reporting: max_lag={max_lag} discards many reports: their mean lag '
         f'is about {mean:.3g}, (concurrency - 1) / clients_per_round, and that '
         'of slow clients much larger. Without max_lag it is '
-        f'{rule._replace(max_lag=None).settled(reports).max_lag}.',
-        stacklevel=2)
+        f'{rule._replace(max_lag=None).settled(reports).max_lag}.')
 
 
 def check_memory(

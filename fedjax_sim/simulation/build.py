@@ -21,6 +21,7 @@ from fedjax_sim.simulation import (
   check_examples,
   check_model,
   check_topology,
+  check_weights,
   client_losses,
   evaluation,
   in_time,
@@ -103,6 +104,7 @@ def build(
                        sampler, systems is not None)
   _on_shapes(check_algorithm.servers, walked, train.num_clients,
              sampler.max_cohort)
+  check_weights.check_weights(walked, algorithm, train, sampler)
   timeline, wanted = None, sampler.max_cohort
   may_be_idle = sampler.may_be_idle(train.sizes)
   if sampler.selector is not None:

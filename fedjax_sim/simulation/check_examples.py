@@ -1,13 +1,12 @@
 """Whether a model and the examples it is given fit, before anything runs."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from fedjax_sim.core import builders
+from fedjax_sim.core import builders, warning
 from fedjax_sim.core.types import Model, PyTree
 from fedjax_sim.data import federated, mapped
 from fedjax_sim.data.examples import as_examples
@@ -270,18 +269,18 @@ def _warn_of_layout(part: Named) -> None:
   for path, leaf in jax.tree.leaves_with_path(part.examples['x']):
     name = f"{part.name}['x']{jax.tree_util.keystr(path)}"
     if _is_channels_first(leaf):
-      warnings.warn(
+      warning.warn(
           f'{name} is of shape {list(leaf.shape)}. Models here take images as '
           '[E, height, width, channels]; if these are [E, channels, height, '
-          'width], use x.transpose(0, 2, 3, 1).', stacklevel=2)
+          'width], use x.transpose(0, 2, 3, 1).')
     few = leaf[:_LOOKED_AT]  # There may be more than memory holds.
     if leaf.dtype == np.uint8 and len(leaf) and leaf.ndim <= 2 and (
         leaf.ndim == 1 or leaf.shape[1] < _FEW_COLUMNS or few.max() < 128):
-      warnings.warn(
+      warning.warn(
           f'{name} is uint8 of shape {list(leaf.shape)}, from {few.min()} to '
           f'{few.max()}. Models here take uint8 for pixels and divide by 255; '
           'if these are other numbers, use x.astype(np.float32), or np.int32 '
-          'for tokens.', stacklevel=2)
+          'for tokens.')
 
 
 def check_federations(federations: Sequence[FederatedData]) -> None:

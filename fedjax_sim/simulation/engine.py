@@ -98,7 +98,7 @@ def build_engine(
            max_size=int(sizes.max()), ragged=ragged, cohort_size=cohort_size,
            num_states=num_states, versions=versions, may_be_idle=may_be_idle,
            evaluate=evaluate, asked=asked),
-      _one_example(data), int(np.sum(sizes > 0)), variables, placement,
+      one_example(data), int(np.sum(sizes > 0)), variables, placement,
       examples, owned)
 
 
@@ -157,7 +157,7 @@ def first_state(
       max_size=int(data.sizes.max()), ragged=True, cohort_size=1,
       num_states=1, versions=versions)
   return jax.eval_shape(
-      lambda variables, key: rounds.init(_one_example(data), variables, key),
+      lambda variables, key: rounds.init(one_example(data), variables, key),
       variables, jax.random.key(0))
 
 
@@ -168,7 +168,7 @@ def client_states(state: SimulationState) -> tuple[PyTree, PyTree]:
       (state.clients, state.transforms))
 
 
-def _one_example(data: FederatedData) -> PyTree:
+def one_example(data: FederatedData) -> PyTree:
   """The shapes of one example [1, ...]."""
   return jax.tree.map(
       lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype),

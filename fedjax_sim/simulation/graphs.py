@@ -6,12 +6,11 @@ before anything depends on it, for no round at all: this makes the graph and
 starts it, on a state that is thrown away.
 """
 
-import warnings
 from collections.abc import Callable
 
 import jax
 
-from fedjax_sim.core import compilation
+from fedjax_sim.core import compilation, warning
 from fedjax_sim.simulation.placement import sharding
 
 _NO_MEMORY = 'RESOURCE_EXHAUSTED'
@@ -47,10 +46,10 @@ def compiled(
   if not refused:
     return program, 'loops'
   _refused.append(why)
-  warnings.warn(
+  warning.warn(
       'this GPU, or its driver, does not run loops in CUDA graphs, so the host '
       f'drives the loop over local steps, which is slower: {why:.200}. With '
-      f'{compilation.GRAPHS_VARIABLE}=steps it is not tried.', stacklevel=2)
+      f'{compilation.GRAPHS_VARIABLE}=steps it is not tried.')
   return compile_with('steps'), 'steps'
 
 

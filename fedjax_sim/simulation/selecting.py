@@ -167,4 +167,3 @@ def add_cost(record: Record) -> None:
   """Adds what choosing has cost to a round's bytes."""
   for name in ('bytes_down', 'bytes_up'):
     record[name] += record.get(f'{name}_selection', 0)
-

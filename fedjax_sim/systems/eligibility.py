@@ -123,6 +123,9 @@ def all_of(*parts: Availability) -> Availability:
   Such as charging, on unmetered Wi-Fi and idle:
   `all_of(nights(), sporadic(0.8), day_and_night(day=0.4, night=0.95))`.
 
+  Args:
+    *parts: at least one.
+
   Raises:
     ValueError: there is no part.
   """

@@ -25,7 +25,7 @@ def lognormal(
     seconds a step = step_seconds exp(s z),  s = ln(speed_ratio) / (2 * 1.645)
 
   for a standard normal z, and likewise of the bandwidth. Up and down have the
-  same z: who has a slow network has it both ways.
+  same z: a slow network is slow both ways.
 
   Args:
     step_seconds: the median of seconds that a local step takes.
@@ -71,7 +71,21 @@ def identical(
     training_watts: float | None = None, radio_watts: float | None = None,
     seed: int | None = None,
 ) -> Population:
-  """Clients that are alike; the arguments are those of `lognormal`."""
+  """Clients that are alike.
+
+  Args:
+    step_seconds: that a local step takes.
+    down_bps: bits a second that a client receives.
+    up_bps: bits a second that it sends.
+    available: as in `lognormal`, like the following.
+    failures: likewise.
+    training_watts: likewise.
+    radio_watts: likewise.
+    seed: likewise.
+
+  Raises:
+    ValueError: an argument is out of range.
+  """
   return lognormal(
       step_seconds, down_bps, up_bps, speed_ratio=1.0, bandwidth_ratio=1.0,
       available=available, failures=failures, training_watts=training_watts,
@@ -87,7 +101,7 @@ def mixture(
     *populations: one of each class.
     shares: of each class among the clients, to which class each is drawn
       independently; positive, of sum 1.
-    seed: of who is in which; None follows the run's.
+    seed: of who is of which class; None follows the run's.
 
   Raises:
     ValueError: shares don't fit.

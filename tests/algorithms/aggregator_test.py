@@ -18,6 +18,8 @@ from tests.algorithms.cases import CASES, with_aggregator
 MODEL = toys.softmax_model()
 DATA = toys.softmax_data([5, 1, 11, 8])
 COHORTS = [[0, 3, 1, 2], [2, 0], [3, 1, 0]]
+
+
 @pytest.mark.parametrize('name', NAMES)
 def test_it_uses_the_aggregator_that_it_is_given(name):
   aggregator = aggregation.aggregator(aggregation.clip(1.0))

@@ -1,5 +1,7 @@
 """Counted bits against those that coders really write, and read again."""
 
+import math
+
 import jax
 import numpy as np
 import pytest
@@ -63,7 +65,10 @@ def test_positions_of_a_random_mask_take_about_their_entropy():
   size, count = 200_000, 2000
   mask = np.zeros(size, bool)
   mask[RNG.choice(size, count, replace=False)] = True
-  least = coders.positions_entropy(size, count)
+  # log2 (size over count), the least for any so many places.
+  log2_factorial = lambda n: math.lgamma(n + 1) / math.log(2)
+  least = log2_factorial(size) - log2_factorial(count) - log2_factorial(
+      size - count)
   assert least < coders.positions(jnp.asarray(mask)) < 1.03 * least
 
 

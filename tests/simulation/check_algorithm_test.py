@@ -1,5 +1,7 @@
 """A part of a user's own that breaks its contract is named before any round."""
 
+import warnings
+
 import jax
 import optax
 import pytest
@@ -231,3 +233,35 @@ def test_what_keeps_its_contract_is_taken():
           output.message.update.params), 1.0)})))
   build(trimmed_mean(axis=0))
   build(reducer())
+
+
+@pytest.mark.parametrize('weight, error', [
+    (lambda m: -m.weight, 'not negative, .* got -2 for one with 2 examples'),
+    (lambda m: 0 * m.weight, 'not 0 for all clients, got 0 for one with 2'),
+    (lambda m: 2.5 - m.weight, 'got -0.5 for one with 3 examples')])
+def test_weights_that_are_not_positive_are_named(weight, error):
+  with pytest.raises(ValueError, match=error):
+    build(with_message(weight=weight))
+
+
+def test_weights_that_depend_on_the_update_are_taken():
+  build(with_message(weight=lambda m: -optax.tree.norm(m.update)))
+
+
+def by_size(weighting, **options):
+  algorithm = algorithms.fedavg(
+      MODEL, optax.sgd(0.1), weighting=weighting, **options)
+  with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter('always')
+    build_lib.build(
+        MODEL, algorithm, DATA, sampling.by_size(DATA.sizes, 2, seed=0),
+        devices=1, lanes=1)
+  return [one for one in caught if 'count twice' in str(one.message)]
+
+
+def test_drawing_and_weighing_by_size_is_warned_of():
+  told, = by_size('examples')
+  assert told.filename == __file__  # Not a file of the package.
+  assert not by_size('uniform')
+  assert not by_size('examples', aggregator=aggregation.aggregator(
+      reduce=aggregation.median()))

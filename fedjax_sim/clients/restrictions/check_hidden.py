@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping
 
 import jax
 
-from fedjax_sim.clients.restrictions.restriction import path_name
-from fedjax_sim.core import checks
+from fedjax_sim.core import checks, trees
 from fedjax_sim.core.model import Hidden, Model, Variables
 
 _MAKER = 'models.hidden_layers(widths, output, narrow)'
@@ -100,4 +99,4 @@ def _failed(name: str, kept: Mapping[str, int], error: Exception) -> ValueError:
 def _shapes(variables: Variables) -> dict[str, tuple[int, ...]]:
   """Path -> shape; frozen weights are not cut."""
   leaves = jax.tree.leaves_with_path(variables._replace(frozen=None))
-  return {path_name(path): x.shape for path, x in leaves}
+  return {trees.path_name(path): x.shape for path, x in leaves}

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fedjax_sim.core import checks, precision, random
+from fedjax_sim.core import checks, precision, random, trees
 from fedjax_sim.core.costs import Cost
 from fedjax_sim.core.types import Aggregator, Model, PyTree, Variables
 
@@ -117,7 +117,7 @@ def enter(
       give arrays of other shapes than they must.
   """
   paths, treedef = jax.tree.flatten_with_path(variables.params)
-  paths = [('params/' + path_name(path), x) for path, x in paths]
+  paths = [('params/' + trees.path_name(path), x) for path, x in paths]
   found = [restriction.trained(path, x, random.named(key, path))
            for path, x in paths]
   if not any(found):
@@ -185,11 +185,6 @@ def _travels(found, treedef, variables: Variables, start: Variables) -> Travels:
   return Travels(
       Variables(treedef.unflatten(masks),
                 jax.tree.map(lambda x: everything, state)), cost)
-
-
-def path_name(path) -> str:
-  """Such as 'dense_2/kernel'."""
-  return jax.tree_util.keystr(path, simple=True, separator='/')
 
 
 def matrix_shape(x: jax.Array) -> tuple[int, int] | None:

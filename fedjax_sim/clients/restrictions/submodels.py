@@ -16,11 +16,8 @@ import numpy as np
 from jax import numpy as jnp
 
 from fedjax_sim.clients.restrictions import check_hidden
-from fedjax_sim.clients.restrictions.restriction import (
-    Restriction,
-    path_name,
-)
-from fedjax_sim.core import random
+from fedjax_sim.clients.restrictions.restriction import Restriction
+from fedjax_sim.core import random, trees
 from fedjax_sim.core.costs import Cost
 from fedjax_sim.core.types import (
     Aggregate,
@@ -214,7 +211,7 @@ def _map_variables(change, tree: PyTree, others=lambda x: x) -> PyTree:
   def one(node):
     if not isinstance(node, Variables):
       return others(node)
-    named = lambda path, x: change(path_name(path), x)
+    named = lambda path, x: change(trees.path_name(path), x)
     changed = jax.tree.map_with_path(named, node._replace(frozen=None))
     return changed._replace(frozen=node.frozen)
   return jax.tree.map(one, tree, is_leaf=lambda x: isinstance(x, Variables))
