@@ -25,7 +25,7 @@ def weighted_mean() -> Reducer:
   weigh = lambda messages: jax.vmap(trees.scale_rows)(
       messages.update, messages.weight)
   return Reducer(_init, _sum_of(weigh), trees.add, finalize, plain=True,
-                 linear=True, name='weighted_mean()')
+                 linear=True, name='weighted_mean()', weighs=True)
 
 
 @specs.traceable('n')
@@ -33,7 +33,7 @@ def fixed_mean(n: float) -> Reducer:
   """sum_k update_k / n over the clients present, weights or not.
 
   The mean that privacy wants: what one client adds is bounded by its norm over
-  n, whoever else comes; with nobody present it is zero, and still a mean over
+  n, whatever the others; with nobody present it is zero, and still a mean over
   n. Its aggregate's weight is the sum of the messages' weights.
 
   Args:

@@ -17,9 +17,10 @@ def median() -> Reducer:
   Yin, Chen, Ramchandran, Bartlett, "Byzantine-Robust Distributed Learning:
   Towards Optimal Statistical Rates" (2018), algorithm 1, option I. Weights do
   not matter. Of an even number it is the mean of the middle two. A NaN counts
-  as an infinity, and the metrics of whoever sends one are left out. With nobody
-  present it is zero. It does not fit `top_k` and other transforms that select
-  values: of a coordinate that most clients did not send it would be zero.
+  as an infinity, and the metrics of a client that sends one are left out. With
+  nobody present it is zero. It does not fit `top_k` and other transforms that
+  select values: of a coordinate that most clients did not send it would be
+  zero.
   """
   return buffered(coordinate_median())._replace(name='median()')
 

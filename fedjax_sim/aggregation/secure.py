@@ -9,11 +9,11 @@ section 4. In a round with key r and cohort S, client k sends
           - sum_{j in S, j before k} PRG(r, j, k)              (mod 2^32)
 
 so that the masks cancel in the sum. The numbers of a pair and the round's key
-stand in for the key exchange. Who does not arrive, or has nothing to do, is
-known ahead of a round (`Slot.counts`) and has no masks: their recovery from
-shares is not simulated. A client that finds that it can do no step sends its
-masks around a zero of weight zero.
-Weights and sums travel in the clear.
+stand in for the key exchange. Which clients do not arrive, or have nothing to
+do, is known ahead of a round (`Slot.counts`). These have no masks: their
+recovery from shares is not simulated. A client that finds that it can do no
+step sends its masks around a zero of weight zero. Weights and sums travel in
+the clear.
 """
 
 import jax
@@ -141,7 +141,8 @@ def integer_sum() -> Reducer:
     return Aggregate(total, counted.weight, counted.weight, counted.count,
                      counted.sums), state, {}
 
-  return Reducer(init, accumulate, trees.add, finalize, name='integer_sum()')
+  return Reducer(init, accumulate, trees.add, finalize, name='masked_mean()',
+                 weighs=True)
 
 
 def _integers(key, shape) -> jax.Array:

@@ -95,7 +95,7 @@ def ditto(
         train_personal(in_a_round, server, personal, data, key))
     return ClientOutput(message, personal, local.metrics)
 
-  # Not as steps: who is cut short would do as many of either model's.
+  # Not as steps: a client that is cut short would do as many for each model.
   base = from_client_update(
       client, server_optimizer, aggregator,
       lambda sizes: train.planned_steps(sizes))

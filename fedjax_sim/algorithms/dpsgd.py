@@ -56,7 +56,7 @@ def dpsgd(
   Args:
     model: what is trained.
     client_optimizer: for the local steps, anew in every round.
-    graph: who is whose neighbour, and the weights; such as
+    graph: the neighbours of each client, and the weights; such as
       `topologies.ring()`.
     num_clients: N, if it is known already: the graph is looked at now.
     epochs: as in `local_training`, like the following.
@@ -69,8 +69,8 @@ def dpsgd(
   Returns:
     The algorithm. A client's state is a `topology.Peer`, with its model; it is
     evaluated with that. `state.variables` is the plain mean of the models of
-    all clients that have examples. Who has none rests, and so do the links to
-    it.
+    all clients that have examples. Clients without examples, and their links,
+    are idle.
 
   Raises:
     ValueError: an argument is out of range, or there is no such graph.
@@ -95,7 +95,7 @@ def dpsgd(
           num_clients, precision.scalar()))
 
   def server(state: ServerState, aggregate: Aggregate, key) -> ServerState:
-    # Over all clients: those who rest stay where they are.
+    # Over all clients: clients that rest stay where they are.
     share = aggregate.denominator / state.extra
     mean = trees.scale_rows(aggregate.mean, jax.tree.map(
         lambda _: share, aggregate.mean))

@@ -1,7 +1,7 @@
 """Argument checks: each raises a `ValueError` naming field, value and rule.
 
 They apply to concrete Python and NumPy values. A traced value (a swept
-hyperparameter) passes unseen: whoever traces it checks it before. True and
+hyperparameter) passes unseen: what traces it checks it before. True and
 False are no numbers.
 """
 

@@ -93,8 +93,8 @@ class Slot(NamedTuple):
   def counts(self) -> jax.Array:
     """bool: it works, and its message arrives.
 
-    Who does nothing counts in no mean, whatever the weights, and keeps the
-    state that it has.
+    A client that does nothing counts in no mean, whatever the weights, and
+    keeps the state that it has.
     """
     return self.works & self.is_heard
 

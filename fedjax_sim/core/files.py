@@ -41,7 +41,7 @@ def part_of(path: Path) -> Path:
 def remove_parts(folder: Path) -> None:
   """Removes what interrupted processes left incomplete, at any depth.
 
-  Only for whoever holds the folder alone: parts of a process that still writes
+  Only for a process that holds the folder alone: parts of one that still writes
   would go too.
   """
   for part in sorted(folder.rglob('.*.part')):
@@ -100,7 +100,7 @@ def sync_folder(path: Path | str) -> None:
 def cache_folder() -> Path:
   """Our cache: $FEDJAX_SIM_CACHE_DIR, else fedjax_sim in the user's cache.
 
-  The folder need not exist. What is in it can be had again.
+  The folder need not exist. What is in it can be made or loaded again.
   """
   root = os.environ.get('FEDJAX_SIM_CACHE_DIR')
   if not root:

@@ -19,8 +19,8 @@ class Graph(NamedTuple):
 
   Attributes:
     name: for people.
-    make: `(N) -> [N, N]`, symmetric: of bools, who is whose neighbour, or of
-      floats, the mixing matrix itself.
+    make: `(N) -> [N, N]`, symmetric: of bools, which clients are neighbours, or
+      of floats, the mixing matrix itself.
   """
 
   name: str
@@ -47,7 +47,7 @@ def metropolis(neighbours: np.ndarray) -> np.ndarray:
 
 
 def links(weights: np.ndarray) -> np.ndarray:
-  """bool [N, N], who is whose neighbour in a mixing matrix."""
+  """bool [N, N], which clients are neighbours in a mixing matrix."""
   return (weights != 0) & ~np.eye(len(weights), dtype=bool)
 
 

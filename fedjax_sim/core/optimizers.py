@@ -44,7 +44,8 @@ def seeded(
   Args:
     state: of an optimizer. Keys are found by their type, or as uint32 arrays
       in a field named key, or ending so.
-    key: of whoever is to draw; each place of the state gets one of its own.
+    key: of the client or server that draws; each place of the state gets one of
+      its own.
     step: int32 [], where several calls have the same key.
   """
   places = random_places(state)

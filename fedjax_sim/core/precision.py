@@ -53,7 +53,7 @@ def wide_zeros(like: PyTree) -> PyTree:
 def narrow(tree: PyTree, like: PyTree) -> PyTree:
   """The tree with each leaf rounded to the dtype of that of `like`.
 
-  A tree of another structure is left to whoever can name what is wrong.
+  A tree of another structure is left to a check that can name what is wrong.
   """
   if jax.tree.structure(tree) != jax.tree.structure(like):
     return tree

@@ -1,4 +1,4 @@
-"""Each client takes part with the same chance, whoever else does."""
+"""Each client takes part with the same chance, independently of the others."""
 
 import math
 

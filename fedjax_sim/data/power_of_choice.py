@@ -6,10 +6,10 @@ round
 
 1. d candidates are drawn without replacement, client k with probability p_k,
    its share of the data;
-2. their local losses F_k(w) with the present model are had;
+2. their local losses F_k(w) with the present model are obtained;
 3. the M with the highest ones take part, ties broken at random.
 
-Of how a loss is had there are three ways: pow-d measures it on all local data;
+There are three ways to obtain the loss: pow-d measures it on all local data;
 cpow-d on a minibatch; rpow-d takes the mean loss over the local steps of the
 client's last participation, infinity if there was none, which needs no
 communication but of that number. Selection is biased towards high losses, and

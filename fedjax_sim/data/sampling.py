@@ -113,9 +113,9 @@ def by_size(
     sizes: np.ndarray, clients_per_round: int, seed: int) -> Sampler:
   """A fixed number of clients, one after the other in proportion to their size.
 
-  Without replacement: who is drawn is left out of the following draws of the
-  round. Large clients come more often, so a mean that weighs clients by their
-  examples too would count them twice: use `weighting='uniform'`. Clients
+  Without replacement: a client that is drawn is left out of the following draws
+  of the round. Large clients come more often, so a mean that weighs clients by
+  their examples too would count them twice: use `weighting='uniform'`. Clients
   without examples are never drawn.
 
   Args:

@@ -70,7 +70,7 @@ def build(
   `say` is told what takes a while, before it begins.
 
   Raises:
-    ValueError: a field is out of range, or the data can't be had.
+    ValueError: a field is out of range, or the data can't be loaded.
   """
   validate(config)
   with field_names.in_errors(config, spec_fields.texts(config)):
@@ -168,7 +168,7 @@ def load_dataset(config: ConfigDict) -> Dataset:
   """The data set that a config names.
 
   Raises:
-    ValueError: it can't be had, or the builder returns something else.
+    ValueError: it can't be loaded, or the builder returns something else.
   """
   dataset = spec_fields.make(
       'dataset', spec_fields.bind('dataset', config.dataset),

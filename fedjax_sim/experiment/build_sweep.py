@@ -38,7 +38,7 @@ def build_sweep(
     **options: further arguments of `sweep.build`.
 
   Raises:
-    ValueError: a field or a setting is out of range, or data can't be had.
+    ValueError: a field or a setting is out of range, or data can't be loaded.
   """
   for setting in settings:
     check_setting(config, setting, settings[0])
@@ -74,7 +74,7 @@ def check(groups: Sequence[tuple[ConfigDict, Sequence[Setting]]]) -> None:
     groups: the arguments of `build_sweep`, of each sweep.
 
   Raises:
-    ValueError: a field or a setting is out of range, or data can't be had.
+    ValueError: a field or a setting is out of range, or data can't be loaded.
   """
   for config, settings in groups:
     for setting in settings:

@@ -12,7 +12,7 @@ from fedjax_sim.experiment.config import Config, wrong_type
 
 
 def told(error: Exception, file: str, flag: flags.Flag) -> str:
-  """What an exception says to whoever wrote the config or the flags.
+  """What an exception says to the author of the config or the flags.
 
   Args:
     error: raised while the flags were read.

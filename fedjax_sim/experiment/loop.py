@@ -54,7 +54,7 @@ class Cadence(NamedTuple):
     rounds_per_dispatch: at most; None is about a second's worth.
     checkpoint_seconds: seconds between checkpoints.
     stop_on_divergence: whether a NaN or infinity ends a run.
-    pause: round (from 0) -> whether whoever follows the run needs the state
+    pause: round (from 0) -> whether what follows the run needs the state
       after it; a dispatch ends there.
   """
 
@@ -187,7 +187,7 @@ def _restore_metrics(file: Path, done: int, last: int) -> None:
   missing = metrics.missing_rounds(metrics.read(file), last)
   if missing:
     print(f'warning: {file} has no record of {metrics.ranges(missing)}, which '
-          'can\'t be had again without a new run; what depends on it is '
+          'can\'t be obtained without a new run; what depends on it is '
           'unknown.', flush=True)
 
 

@@ -58,7 +58,8 @@ def rounds_to(
     model: knows the directions of its metrics.
     target: a value of the metric.
     metric: as in the records.
-    mode: 'max' or 'min', which values are better; None asks the model.
+    mode: 'max' or 'min', which values are better; None asks the model, but of
+      'test/accuracy' larger ones are.
 
   Returns:
     A number of rounds, in general not whole; None if it is not reached.
@@ -66,8 +67,10 @@ def rounds_to(
   Raises:
     ValueError: no record has the metric, or its direction is not known.
   """
-  sign = 1 if best.mode_of(model, metric, mode) == 'max' else -1
   rounds, values = curve(records, metric)
+  if metric == 'test/accuracy':  # Whatever the model states.
+    mode = mode or 'max'
+  sign = 1 if best.mode_of(model, metric, mode) == 'max' else -1
   trained = rounds > 0
   return metrics.rounds_to_target(
       rounds[trained], sign * values[trained], sign * target)

@@ -21,6 +21,7 @@ from fedjax_sim.experiment import (
   loop,
   results,
   spec_fields,
+  sweep_csv,
   sweep_group,
   sweep_report,
   sweep_settings,
@@ -84,13 +85,16 @@ def run(
 
 
 def _report(folder: Path, config: ConfigDict, groups, fields) -> None:
-  """One table and one plot of all runs, over seeds their median."""
-  curves, rounds = {}, {}
+  """A table of all runs, their records, and a plot of medians over seeds."""
+  curves, rounds, swept = {}, {}, {}
   for one, settings in groups:
     for setting in settings:
       without_seed = label([n for n in fields if n != 'seed'], one, setting)
       own = label(fields, one, setting)
       curves[own], rounds[own] = without_seed or config.model, one.rounds
+      swept[own] = {
+          name: {**one.to_dict(), **setting}[name] for name in fields}
+  sweep_csv.write(folder, swept)
   sweep_report.write(
       folder, curves, rounds, config.targets,
       held_out=any(one.client_test_fraction for one, _ in groups))

@@ -152,7 +152,7 @@ def begin_again(folder: Path) -> None:
   """Says what of a run's earlier results is lost; they hold no longer."""
   for lost in results.set_aside(
       folder, (client_history.FILE, best_lib.FILE)):
-    print(f"warning: {lost} It can't be had again without a new run.",
+    print(f"warning: {lost} It can't be obtained without a new run.",
           flush=True)
   results.begin(folder)
 

@@ -93,9 +93,9 @@ def simulate(
     best_mode: 'max' or 'min'; None asks the model about its metric.
     callbacks: see `fedjax_sim.callbacks`.
     initial: weights to begin with: the model's Variables or their params;
-      the variables of a flax linen module, by collection; the Result of
-      another run, what `load` has read, or a run's folder. None draws them
-      from the seed.
+      the variables of a flax linen module, by collection, or a flax nnx
+      module; the Result of another run, what `load` has read, or a run's
+      folder. None draws them from the seed.
     resume_from: a Result, or the folder of a run, to go on from its last round,
       with the server's, the optimizer's and the clients' states; `rounds`
       counts those that it has done.

@@ -8,11 +8,13 @@ from typing import Any
 import jax
 import numpy as np
 from flax import core as flax_core
+from flax import nnx
 
 from fedjax_sim.core import frozen
 from fedjax_sim.core.types import Model, PyTree, Variables
 from fedjax_sim.experiment import fingerprint, loop, metrics
 from fedjax_sim.experiment.result import Loaded, Result
+from fedjax_sim.models.nnx import variables_of
 from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.placement.stored_states import StoredStates
 from fedjax_sim.simulation.records import Record
@@ -39,6 +41,8 @@ def initial(given: Any, model: Model) -> Variables | None:
     given = _of_folder(Path(given), model)
   if isinstance(given, Result | Loaded):
     given = given.variables
+  if isinstance(given, nnx.Module):
+    given = variables_of(given)
   if not isinstance(given, Variables):
     given = _of_params(given, model)
   return jax.tree.map(np.asarray, given._replace(frozen=None))

@@ -19,6 +19,7 @@ from fedjax_sim.experiment import (
   reporting,
   results,
   sweep_costs,
+  sweep_spread,
   workdir,
 )
 from fedjax_sim.experiment.sweep_group import folder_of
@@ -57,6 +58,9 @@ def write(
         *(column[i] for column in costs.values()),
         *(_of_clients(path) if held_out else ())))
   text = reporting.table(lines)
+  spread = told and sweep_spread.lines(curves, rounds, records, told)
+  if spread:
+    text += f'\n\n{reporting.table(spread)}'
   print(text)
   with files.replacing(folder / 'sweep.txt') as file:
     file.write(f'{text}\n'.encode())

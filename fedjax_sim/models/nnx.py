@@ -92,6 +92,12 @@ def from_nnx(
       fast_convolutions=fast_convolutions)._replace(nnx=to_nnx)
 
 
+def variables_of(module: nnx.Module) -> types.Variables:
+  """A module's variables, as those of a model that is made of such a one."""
+  state = nnx.state(module)
+  return _variables(dict(nnx.to_flat_state(state)), state)
+
+
 def _build(build, key) -> nnx.Module:
   """Calls `build`, and makes its BatchNorm layers aware of the row mask."""
   module = _plain(build, key)

@@ -66,7 +66,7 @@ def _block(
   (messages, memories, bits), states, metrics, rejected, faults, told = (
       lanes.side_by_side(one_client)(slots, *held))
   messages = messages._replace(slot=slots)
-  # Who is absent writes outside of the arrays, that is, nowhere.
+  # Absent slots write outside of the arrays, that is, nowhere.
   target = jnp.where(messages.present, slots.state_index, num_states)
   clients = jax.tree.map(
       lambda x, y: x.at[target].set(y, mode='drop'), clients,

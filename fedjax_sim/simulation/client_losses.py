@@ -36,7 +36,7 @@ def measuring(
 ) -> Callable[..., np.ndarray] | None:
   """A function that measures the mean losses of clients; compiled once.
 
-  It is None for who needs none.
+  It is None for a selector that needs none.
 
   It takes the examples on the devices, frozen weights, the root key, the server
   state, the round's number and clients, int [n] of at most

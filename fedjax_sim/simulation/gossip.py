@@ -40,8 +40,8 @@ def mixed(
   Args:
     gossip: how they mix.
     peers: Peer [num_states], those of the device.
-    round_number: int32 [], of the round that has ended, from 0. Who has done
-      no local work in it rests.
+    round_number: int32 [], of the round that has ended, from 0.
+      Clients that have done no local work in it rest.
     num_clients: N.
     devices: D; with several this runs inside of `sharding.spread`.
 
@@ -94,7 +94,7 @@ def _rows(weights: np.ndarray, present, first, own: int, count: int):
 
   Args:
     weights: [N, N].
-    present: bool [count], who does not rest.
+    present: bool [count], the clients that do not rest.
     first: int32 [].
     own: how many rows.
     count: N, filled up for the devices.

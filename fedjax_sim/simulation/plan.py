@@ -253,7 +253,7 @@ def slots_for(cohort_size: int, devices: int, owned: bool) -> int:
   """The most clients of a round that a device may be dealt.
 
   Where clients have owners one device may have to take them all. Else twice
-  its share is enough: who gets large clients gets few.
+  its share is enough: a device that gets large clients gets few.
   """
   return cohort_size if owned else min(
       cohort_size, 2 * -(-cohort_size // devices))

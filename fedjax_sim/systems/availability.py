@@ -29,10 +29,11 @@ class Windows(NamedTuple):
 
   Attributes:
     is_open: bool, whether they are eligible then.
-    left: float64, the seconds that they still are; 0 for who is not. A third
-      argument says how far to look ahead: what is more may be told as infinite.
-    until: float64, the seconds until they are; 0 for who is, and infinity for
-      who never is.
+    left: float64, the seconds that they still are; 0 for clients that are not.
+      A third argument says how far to look ahead: longer times may be reported
+      as infinite.
+    until: float64, the seconds until they are; 0 for clients that are, and
+      infinity for those that never are.
     steady: float64, seconds for which that does not change, at least; cheap.
   """
 
@@ -66,7 +67,7 @@ def from_intervals(
       that passes the period's end goes on at its beginning. Intervals that
       overlap count as one.
     period: float64 seconds, one for all or [N].
-    num_clients: N. Who has no interval is never eligible.
+    num_clients: N. A client without an interval is never eligible.
   """
   periods = np.broadcast_to(np.asarray(period, np.float64), num_clients)
   owners, starts, ends = _merged(clients, starts, ends, periods)
@@ -163,7 +164,7 @@ def from_probabilities(
     return np.floor_divide(seconds, slot_seconds).astype(np.int64)
 
   def to_change(clients, seconds, state, most=np.inf):
-    """Seconds for which they are in this state; 0 for who is not now."""
+    """Seconds for which they are in this state; 0 for clients that are not."""
     slots = np.broadcast_to(slots_of(seconds), len(clients)).copy()
     going = np.arange(len(clients))
     for _ in range(int(min(_MOST_SLOTS, most // slot_seconds + 2))):

@@ -101,7 +101,7 @@ class Run:
     # Else all that is to be known of a client is when it reports.
     self.eventful = any(x is not None for x in (
         profiles.failures, profiles.windows, profiles.training_watts))
-    # Who has no examples has nothing to report.
+    # Clients without examples have nothing to report.
     self.idle = self.times.steps > 0
     self.at_work: list[_Training] = []
     self.time, self.version = 0.0, 0
@@ -167,7 +167,7 @@ class Run:
     return np.inf
 
   def _choose(self, pool: np.ndarray, most: int) -> np.ndarray:
-    """Up to so many of the pool who are eligible; none if nobody is."""
+    """Up to so many of the pool that are eligible; none if nobody is."""
     windows = self.rules.profiles.windows
     if windows is None:
       return self._draw(pool, most)

@@ -15,7 +15,8 @@ of its own, with a row for each interval:
     start    seconds, at least 0
     end      seconds, after the start
 
-They repeat with `period` seconds. Who has no interval is never eligible.
+They repeat with `period` seconds. A client without an interval is never
+eligible.
 """
 
 import csv

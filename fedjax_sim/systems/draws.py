@@ -1,8 +1,8 @@
 """Random numbers by identity: of a seed, a purpose, a number and a client.
 
 A client's draw depends on nothing else: not on who is drawn beside it, nor on
-what was drawn before. So any round's draws can be had at any time, and settings
-are compared on the same luck.
+what was drawn before. So any round's draws can be made at any time, and
+settings are compared on the same luck.
 """
 
 import functools

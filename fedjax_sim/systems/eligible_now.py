@@ -1,4 +1,4 @@
-"""Who is eligible, for who asks again and again while time goes on."""
+"""Which clients are eligible, asked again and again while time goes on."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ _EARLY = 1e-3
 
 
 class EligibleNow:
-  """Remembers who is, and looks again only at those who may have changed.
+  """Remembers who is, and looks again only at clients that may have changed.
 
   Of many clients few do between two rounds. What it says is what `is_open`
   would say of all.

@@ -25,7 +25,7 @@ def lognormal(
     seconds a step = step_seconds exp(s z),  s = ln(speed_ratio) / (2 * 1.645)
 
   for a standard normal z, and likewise of the bandwidth. Up and down have the
-  same z: who has a slow network has it both ways.
+  same z: a slow network is slow both ways.
 
   Args:
     step_seconds: the median of seconds that a local step takes.
@@ -101,7 +101,7 @@ def mixture(
     *populations: one of each class.
     shares: of each class among the clients, to which class each is drawn
       independently; positive, of sum 1.
-    seed: of who is in which; None follows the run's.
+    seed: of who is of which class; None follows the run's.
 
   Raises:
     ValueError: shares don't fit.

@@ -87,7 +87,7 @@ def window(
 
   Args:
     deadline: seconds after a round's start at which it ends; None waits for
-      all who can still report.
+      all clients that can still report.
     over_selection: how many times as many clients are chosen as are wanted; the
       first reports count. Bonawitz et al. take 1.3.
     min_reports: the share of the clients that are wanted that must report, in
@@ -118,8 +118,9 @@ def asynchronous(
     concurrency: int, *, max_lag: int | None = None) -> Reporting:
   """No rounds: a step of the server whenever enough clients have reported.
 
-  That is `clients_per_round` reports, which fill a buffer. Whoever reports, or
-  is lost, makes place for another client, which begins from the newest model.
+  That is `clients_per_round` reports, which fill a buffer. A client that
+  reports, or is lost, makes place for another one, which begins from the newest
+  model.
 
   Args:
     concurrency: clients that are at work at any time, at least

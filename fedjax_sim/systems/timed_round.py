@@ -121,8 +121,8 @@ def hold(
     profiles: of all clients.
     reporting: the server's rule.
     costs: of all clients.
-    cohort: int [S], who was chosen; earlier ones win where reports come at the
-      same moment.
+    cohort: int [S], the clients that were chosen; earlier ones win where
+      reports come at the same moment.
     wanted: reports that the server takes at most.
     start: float64 seconds of simulated time.
     seed: of the failures.
@@ -131,7 +131,7 @@ def hold(
   times = times_of(profiles, reporting, costs, cohort)
   stops = stops_of(profiles, times, cohort, start, seed, number)
   report = times.report
-  # Who has no examples has nothing to report.
+  # Clients without examples have nothing to report.
   reports = (report <= stops) & (times.steps > 0)
   in_time = np.where(
       reports & (report <= reporting.last_moment), report, np.inf)

@@ -77,7 +77,7 @@ class Timeline:
     return min(chosen, max(self.sampler.num_clients, self.sampler.max_cohort))
 
   def as_sampler(self) -> Sampler:
-    """A sampler of all clients that are chosen, also of those who are lost."""
+    """A sampler of all clients that are chosen, also of those that are lost."""
     if self.sampler.selector is not None:
       return self.sampler._replace(max_cohort=self.max_cohort)
     return Sampler(lambda number: self.round(number).cohort, self.max_cohort,
@@ -102,9 +102,9 @@ class Timeline:
     return self._clock[number + 1]
 
   def eligible(self, time: float) -> tuple[float, np.ndarray | None]:
-    """When a round can begin from `time` on, and int [n], who can be chosen.
+    """When a round can begin from `time` on, and the clients it can choose.
 
-    That is None where all can.
+    These are int [n], or None where all can be chosen.
     """
     if self.profiles.windows is None:
       return time, None

@@ -12,6 +12,7 @@ from fedjax_sim.experiment import (
   metrics,
   plots,
   run_sweep,
+  sweep_csv,
   sweep_report,
   sweep_settings,
   workdir,
@@ -80,6 +81,9 @@ def test_runs_equal_those_of_their_own(tmp_path, capsys):
   assert run(tmp_path / 'sweep', texts, **more) == 0
   told = capsys.readouterr().out
   assert (tmp_path / 'sweep' / 'sweep.png').stat().st_size > 1000
+  head, *lines = (tmp_path / 'sweep' / 'sweep.csv').read_text().splitlines()
+  assert head.startswith('client_lr,seed,local_epochs,round,')
+  assert len(lines) == 8 * 7 and '± ' in told
   for rate, seed, epochs in ((0.1, 2, 1), (0.3, 0, 2)):
     label = f'client_lr={rate:g},seed={seed},local_epochs={epochs}'
     own = tmp_path / label
@@ -298,3 +302,33 @@ def test_runs_of_other_lengths_have_not_diverged(tmp_path, capsys):
   assert lines['rounds=4'] == ['4', '0.4000', '0.4000', '1.5']
   assert lines['bad'][:3] == ['diverged', 'after', '1']
   assert not (tmp_path / 'sweep_by_bytes.png').exists()
+
+
+def test_the_table_has_the_spread_over_seeds(tmp_path, capsys):
+  """Of finished runs; the sample deviation of two values is |a - b| / 2^0.5."""
+  best = {'lr=1,seed=0': 0.2, 'lr=1,seed=1': 0.4, 'lr=1,seed=2': 0.9,
+          'lr=2,seed=0': 0.5}
+  for label, value in best.items():
+    (tmp_path / label).mkdir()
+    rounds = (1, 2) if value < 0.9 else (1,)  # That one has diverged.
+    metrics.append(tmp_path / label / 'metrics.jsonl', [
+        {'round': r, 'test/accuracy': value / r} for r in rounds])
+  sweep_report.write(
+      tmp_path, {label: label.partition(',')[0] for label in best},
+      dict.fromkeys(best, 2), [], held_out=False)
+  *_, heading, row = capsys.readouterr().out.splitlines()
+  assert heading.split()[-3:] == ['runs', 'best', 'final']
+  assert row.split() == [
+      'lr=1', '2', '0.3000', '±', '0.1414', '0.1500', '±', '0.0707']
+
+
+def test_all_records_are_in_one_table(tmp_path):
+  settings = {f'lanes={n}': {'lanes': n, 'algorithm': 'a, b'} for n in (1, 2)}
+  for label, value in zip(settings, (0.5, None), strict=True):
+    (tmp_path / label).mkdir()
+    metrics.append(tmp_path / label / 'metrics.jsonl', [
+        {'round': 1, 'test/loss': value, 'lanes': 7.0, 'cohort': ['a']}])
+  sweep_csv.write(tmp_path, settings)
+  assert (tmp_path / sweep_csv.FILE).read_text() == (
+      'lanes,algorithm,round,test/loss\n'
+      '1,"a, b",1,0.5\n2,"a, b",1,\n')

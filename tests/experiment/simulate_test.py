@@ -23,6 +23,7 @@ from fedjax_sim.experiment import (
   metrics,
   plots,
   run_sweep,
+  starting,
 )
 from fedjax_sim.experiment import run as run_lib
 from tests import toys
@@ -445,6 +446,19 @@ def test_inputs_of_predictions(whole):
       whole.predict(wrong)
 
 
+def test_rounds_to_a_value(whole):
+  """Between the evaluations around it, of the trained model."""
+  rounds, loss = whole.curve('test/loss')
+  assert (np.diff(loss[:3]) < 0).all()  # Each is the best so far.
+  between = whole.rounds_to(0.75 * loss[1] + 0.25 * loss[2], 'test/loss')
+  assert between == pytest.approx(1.25)
+  assert whole.rounds_to(loss[0], 'test/loss') == 1  # Round 0 doesn't count.
+  assert whole.rounds_to(-1.0, 'test/loss') is None
+  assert whole.rounds_to(0.0) == 1
+  with pytest.raises(ValueError, match="no record has metric 'test/f1'"):
+    whole.rounds_to(0.5, 'test/f1')
+
+
 def test_records_as_a_frame(whole):
   frame = whole.to_pandas()
   assert frame['round'].tolist() == list(range(ROUNDS + 1))
@@ -543,6 +557,8 @@ def test_python_and_the_command_line_leave_the_same(tmp_path):
   with pytest.raises(ValueError, match='holds a run of a config'):
     fs.simulate(model, fs.algorithms.fedavg(model, optax.sgd(0.1)), DATA,
                 rounds=1, clients_per_round=1, workdir=tmp_path / 'cli')
+  warm = starting.initial(tmp_path / 'cli', model)
+  jax.tree.map(np.testing.assert_array_equal, warm, python.variables)
 
 
 def test_a_sweep_from_python_is_that_of_the_command_line(tmp_path):

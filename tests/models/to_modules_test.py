@@ -9,6 +9,7 @@ from flax import nnx
 from jax import numpy as jnp
 
 import fedjax_sim as fs
+from fedjax_sim.models.nnx import variables_of
 from tests import toys
 
 X = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
@@ -59,6 +60,7 @@ def test_nnx():
   model = fs.models.from_nnx(Nnx)
   variables = trained(model)
   module = model.to_nnx(variables)
+  jax.tree.map(np.testing.assert_array_equal, variables_of(module), variables)
   np.testing.assert_array_equal(module(X), outputs(model, variables))
   assert type(module.norm) is nnx.BatchNorm  # Not ours, which needs a mask.
   module.train()

@@ -10,8 +10,8 @@ Improving Communication Efficiency" (2016), section 2, random mask. As there,
 the mean over clients counts the zeros too.
 
 The optimizer sees weights and gradients that are zero outside of S, so that
-weight decay or a clipped norm mind no other entries. With fraction 1 it is
-plain training, bit for bit.
+weight decay and clipped norms do not affect other entries. With fraction 1 it
+is plain training, bit for bit.
 """
 
 import jax

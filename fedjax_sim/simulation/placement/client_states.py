@@ -1,7 +1,7 @@
 """Where clients' states lie between rounds: on the devices, or on disk.
 
 The states of the algorithm and the memories of the transforms lie together.
-Whoever needs them asks `of` for a `ClientStates` and doesn't ask for its kind.
+Other code asks `of` for a `ClientStates`, and does not depend on its kind.
 """
 
 from collections.abc import Callable, Mapping
