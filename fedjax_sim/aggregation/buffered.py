@@ -30,6 +30,7 @@ class Stage(NamedTuple):
       zeros and `present` False.
     initial: `(message, num_clients, key) -> state`, `()` for none.
     tolerant: as in `Reducer`, of the last stage.
+    weighs: as in `Reducer`, of the last stage.
     ranks: as in `Reducer`.
   """
 
@@ -37,6 +38,7 @@ class Stage(NamedTuple):
   run: Callable[..., tuple[Message | Aggregate, PyTree, dict]]
   initial: Callable[..., PyTree] = lambda message, num_clients, key: ()
   tolerant: bool = False
+  weighs: bool = False
   ranks: bool = False
 
   def __repr__(self) -> str:
@@ -103,6 +105,7 @@ def buffered(*stages: Stage | MessageTransform | Reducer) -> Reducer:
   return Reducer(init, accumulate, trees.add, finalize, initial,
                  tolerant=named[-1].tolerant,
                  name=f'buffered({", ".join(stage.name for stage in named)})',
+                 weighs=named[-1].weighs,
                  ranks=any(stage.ranks for stage in named))
 
 
@@ -209,4 +212,4 @@ def _reducer_stage(reducer: Reducer) -> Stage:
         reducer.init(one, len(messages.present)), messages)
     return reducer.finalize(accumulator, state, broadcast, key)
   return Stage('reducer', run, reducer.initial, reducer.tolerant,
-               reducer.ranks)
+               reducer.weighs, reducer.ranks)

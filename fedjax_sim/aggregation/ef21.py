@@ -13,8 +13,9 @@ Practically Faster Error Feedback" (2021), algorithm 1, where a client's update
 is its gradient; with some of the clients in a round it is EF21-PP of
 Fatkhullin, Sokolov, Gorbunov, Li, Richtárik, "EF21 with Bells & Whistles: Six
 Algorithmic Extensions of Modern Error Feedback" (2021), algorithm 4, in which
-the weights are equal. C must be a contraction (`contraction`), as `top_k` is:
-with `random_k`, unbiased and of few entries, g_k would diverge.
+the weights are equal. The aggregate has W as its denominator; its weight is the
+cohort's, as that of other means. C must be a contraction (`contraction`), as
+`top_k` is: with `random_k`, unbiased and of few entries, g_k would diverge.
 
 Clients that are seldom drawn: the mean is over all clients that have taken part
 so far, with the estimate that each left behind. So what the server steps by is
@@ -37,7 +38,8 @@ def ef21(*compressors: MessageTransform) -> MessageTransform:
   """Sends compressed changes of what the server knows of a client's update.
 
   Example: `ef21(top_k(0.01))`. Only changes travel, so that what is sent goes
-  to zero as updates settle. It needs a mean as the reducer.
+  to zero as updates settle. It needs a mean as the reducer. Algorithms that
+  compute with the mean of a cohort refuse it (`needs`).
 
   Args:
     *compressors: in order, as in `chain`, contractions.
@@ -67,7 +69,7 @@ def ef21(*compressors: MessageTransform) -> MessageTransform:
         message._replace(update=change), state[0], inner_memory, keys, cohort)
     read = inner.decode(sent.update, state[0], keys.round, change)
     grown = jax.tree.map(jnp.subtract, message.weight, told)
-    sums = {'inner': sent.sums, 'weight': grown}
+    sums = {'inner': sent.sums, 'grown': grown, 'weight': message.weight}
     one = jax.tree.map(jnp.ones_like, message.weight)
     return sent._replace(weight=one, sums=sums), (
         inner_memory, trees.add(estimate, precision.wide(read)),
@@ -80,10 +82,11 @@ def ef21(*compressors: MessageTransform) -> MessageTransform:
         cohort, sent)
     total = trees.add(total, trees.scale_rows(
         changes.mean, changes.denominator))
-    weight = trees.add(weight, aggregate.sums['weight'])
+    weight = trees.add(weight, aggregate.sums['grown'])
     return changes._replace(
-        mean=trees.divide_rows(total, weight), weight=weight,
-        denominator=weight, sums={}), (inner_state, total, weight), metrics
+        mean=trees.divide_rows(total, weight),
+        weight=aggregate.sums['weight'], denominator=weight, sums={},
+    ), (inner_state, total, weight), metrics
 
   return MessageTransform(
       'ef21', init, client_init, client, inner.decode, server,

@@ -110,6 +110,22 @@ def selecting(encodings: tuple[Encoding, ...]) -> str | None:
   return None
 
 
+def losing(encodings: tuple[Encoding, ...]) -> Encoding | None:
+  """The first one of which something is lost for good; None if there is none.
+
+  A mixture loses nothing, and what `REPAYS` has within it is sent later.
+  """
+  for encoding in encodings:
+    if encoding.kind in (Kind.SCALES, Kind.SELECTS, Kind.CODES):
+      return encoding
+  return None
+
+
+def does(encoding: Encoding) -> str:
+  """What it does to values, for errors."""
+  return _DOES[encoding.kind]
+
+
 def _of_same_leaves(before: Encoding, after: Encoding) -> bool:
   common = min(len(before.leaves), len(after.leaves))
   return before.leaves[:common] == after.leaves[:common]

@@ -20,7 +20,10 @@ what is sent then was computed at models as old. What a client keeps that is
 never drawn again is lost. With rare clients and strong compression that is
 much, and an unbiased compressor, which needs no memory, may do better.
 
-The memory is as large as an update, for each client of the federation.
+The memory is as large as an update, for each client of the federation. Where a
+client may train one of several models (`Message.group`), as in IFCA, e_k is of
+the model that it trained last: a client that changes to another model begins
+with zero, since what it owes to one must not be paid to the other.
 """
 
 import jax
@@ -54,7 +57,8 @@ def error_feedback(*compressors: MessageTransform) -> MessageTransform:
   inner = wrapped('error_feedback', compressors)
 
   def client(message: Message, state, memory, keys: Keys, cohort):
-    kept, inner_memory = memory
+    (old, inner_memory, *before_group) = memory
+    kept = _of_group(old, message.group, *before_group)
     travels = _travelling(message)
     total = trees.add(precision.wide(message.update), kept)
     total = jax.tree.map(
@@ -66,15 +70,19 @@ def error_feedback(*compressors: MessageTransform) -> MessageTransform:
     rest = jax.tree.map(
         lambda t, r, here, k: jnp.where(here, t - precision.wide(r), k),
         total, read, travels, kept)
-    rest = trees.where(trees.all_finite(rest), rest, kept)
-    return sent, (rest, inner_memory)
+    group = [] if message.group is None else [message.group]
+    rest = trees.where(
+        trees.all_finite(rest), (rest, group), (old, before_group))
+    return sent, (rest[0], inner_memory, *rest[1])
 
   return inner._replace(
       name='error_feedback', parts=(), client=client,
       encodings=(Encoding(
           'error_feedback', Kind.REPAYS, within=inner.encodings),),
       client_init=lambda message: (
-          precision.wide_zeros(message.update), inner.client_init(message)))
+          precision.wide_zeros(message.update), inner.client_init(message),
+          *([] if message.group is None else [
+              jnp.zeros(message.group.shape, bool)])))
 
 
 def wrapped(
@@ -109,6 +117,20 @@ def wrapped(
     return inner.init(message, num_clients, key)
 
   return inner._replace(init=init)
+
+
+def _of_group(kept, group: jax.Array | None, last: jax.Array | None = None):
+  """What is kept of the model that the message is for.
+
+  Args:
+    kept: PyTree, of the model of the client's last message.
+    group: bool [K], of the message; None for one model.
+    last: that of the client's last message, if there are groups.
+  """
+  if group is None:
+    return kept
+  return trees.where(
+      jnp.any(group & last), kept, jax.tree.map(jnp.zeros_like, kept))
 
 
 def _travelling(message: Message):

@@ -48,7 +48,7 @@ def grouped(reducer: Reducer) -> Reducer:
   return Reducer(
       init, accumulate, trees.add if adds else jax.vmap(reducer.merge),
       finalize, initial, tolerant=reducer.tolerant, name=reducer.name,
-      ranks=reducer.ranks)
+      weighs=reducer.weighs, ranks=reducer.ranks)
 
 
 def _copies(tree, count: int):

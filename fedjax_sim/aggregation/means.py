@@ -25,7 +25,7 @@ def weighted_mean() -> Reducer:
   weigh = lambda messages: jax.vmap(trees.scale_rows)(
       messages.update, messages.weight)
   return Reducer(_init, _sum_of(weigh), trees.add, finalize, plain=True,
-                 linear=True, name='weighted_mean()')
+                 linear=True, name='weighted_mean()', weighs=True)
 
 
 @specs.traceable('n')

@@ -141,7 +141,8 @@ def integer_sum() -> Reducer:
     return Aggregate(total, counted.weight, counted.weight, counted.count,
                      counted.sums), state, {}
 
-  return Reducer(init, accumulate, trees.add, finalize, name='integer_sum()')
+  return Reducer(init, accumulate, trees.add, finalize, name='masked_mean()',
+                 weighs=True)
 
 
 def _integers(key, shape) -> jax.Array:

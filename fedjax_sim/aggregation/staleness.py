@@ -17,6 +17,7 @@ from typing import NamedTuple
 import jax
 from jax import numpy as jnp
 
+from fedjax_sim.aggregation import needs
 from fedjax_sim.core import checks, precision, specs, trees
 from fedjax_sim.core.types import Aggregator, Message
 
@@ -75,9 +76,15 @@ def discounted(aggregator: Aggregator, staleness: Staleness) -> Aggregator:
   the others' weights are not raised to make up for it.
 
   Raises:
-    ValueError: when used, messages are whole numbers, such as masked ones.
+    ValueError: a transform adds up on the server what is sent, as `ef21` does;
+      when used, messages are whole numbers, such as masked ones.
   """
-  inner = aggregator.reducer
+  inner, total = aggregator.reducer, needs.adding(aggregator.transform)
+  if total:
+    raise ValueError(
+        f'uplink must not have {total!r} where staleness discounts messages: '
+        'its clients and the server would add up different ones. Use '
+        'error_feedback, such as error_feedback(top_k(0.01)).')
 
   def accumulate(accumulator, messages: Message):
     lag = messages.slot and messages.slot.lag
@@ -98,5 +105,5 @@ def discounted(aggregator: Aggregator, staleness: Staleness) -> Aggregator:
     return inner.init(message, num_slots)
 
   return aggregator._replace(reducer=inner._replace(
-      init=init, accumulate=accumulate, plain=False,
+      init=init, accumulate=accumulate, plain=False, linear=False,
       name=f'{inner.name} discounted by staleness'))

@@ -23,6 +23,7 @@ import jax
 import optax
 from jax import numpy as jnp
 
+from fedjax_sim.aggregation import needs
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_training import (
     TrainingOptions,
@@ -95,7 +96,7 @@ def agnostic_fedavg(
     domain: `(examples [B, ...]) -> int32 [B]` in [0, D): by default a field
       `domain` of the examples beside x and y. Where that is the client's
       number, clients are the domains, as in the paper of 2019.
-    aggregator: as in `fedavg`.
+    aggregator: as in `fedavg`, with a mean by weights, which are n_k b_k.
     **training: as in `local_training`.
 
   Returns:
@@ -104,9 +105,11 @@ def agnostic_fedavg(
     others, so that it keeps its weight.
 
   Raises:
-    ValueError: an argument is out of range; when run, that the examples have
+    ValueError: an argument is out of range, or the aggregator leaves out
+      weights; when run, that the examples have
       no field `domain`.
   """
+  needs.check('agnostic_fedavg', aggregator, needs.Need.WEIGHTS)
   checks.positive_int('num_domains', num_domains)
   checks.non_negative('domain_lr', domain_lr)
   planned = local_training(model, client_optimizer, **training)

@@ -18,6 +18,7 @@ import jax
 import optax
 from jax import numpy as jnp
 
+from fedjax_sim.aggregation import needs
 from fedjax_sim.aggregation.staleness import Staleness, polynomial
 from fedjax_sim.algorithms.fedavg import fedavg
 from fedjax_sim.clients.local_training import TrainingOptions, takes_training
@@ -53,12 +54,13 @@ def fedasync(
     alpha: how much of a client's model that is not late is taken, in (0, 1].
     rho: the weight of the proximal term, at least 0.
     staleness: how much a report counts by its lag; None is `polynomial(0.5)`.
-    aggregator: as in `fedavg`.
+    aggregator: as in `fedavg`, without `ef21`: a client's model is mixed in.
     **training: as in `fedavg`, without `proximal`.
 
   Raises:
-    ValueError: an argument is out of range.
+    ValueError: an argument is out of range, or the aggregator does not fit.
   """
+  needs.check('fedasync', aggregator, needs.Need.COHORT)
   checks.share('alpha', alpha)
   checks.non_negative('rho', rho)
   checks.not_given('proximal', training, 'rho is its weight')

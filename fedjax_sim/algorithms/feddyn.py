@@ -10,7 +10,8 @@
 Acar, Zhao, Matas Navarro, Mattina, Whatmough, Saligrama, "Federated Learning
 Based on Dynamic Regularization" (2021), algorithm 1. g_k stands for the
 gradient of F_k at y_k, which it is where the local problem is solved, and h for
-the mean of all g_k, which it is always. So where rounds change nothing, all y_k
+the mean of all g_k, which it is always, since aggregators that lose something
+for good are refused. So where rounds change nothing, all y_k
 are x, g_k = grad F_k(x) and h = 0: x is a stationary point of the mean of F_k,
 however few the local steps.
 
@@ -64,15 +65,17 @@ def feddyn(
       paper's, `optax.sgd(1.0)`.
     alpha: the weight of the regularization, > 0; theirs are 0.1, 0.01, 0.001.
     weighting: of clients in both means.
-    aggregator: as in `fedavg`. The server makes h of the mean update.
+    aggregator: as in `fedavg`; it must lose nothing for good, see `tracked`.
+      The server makes h of the mean update.
     **training: as in `fedavg`, without `proximal`.
 
   Returns:
     The algorithm. A client's state has the size of the model.
 
   Raises:
-    ValueError: an argument is out of range.
+    ValueError: an argument is out of range, or the aggregator does not fit.
   """
+  tracked.check('feddyn', aggregator, weighting)
   checks.positive('alpha', alpha)
   checks.not_given('proximal', training, 'alpha is its weight')
   train = local_training(model, client_optimizer, weighting=weighting,

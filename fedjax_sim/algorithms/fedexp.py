@@ -20,6 +20,8 @@ import jax
 import optax
 from jax import numpy as jnp
 
+from fedjax_sim.aggregation import needs
+from fedjax_sim.aggregation.as_read import as_read
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast
 from fedjax_sim.clients.local_training import (
@@ -33,6 +35,7 @@ from fedjax_sim.core.types import (
     Aggregator,
     ClientOutput,
     FederatedAlgorithm,
+    Message,
     Model,
     ServerState,
     Variables,
@@ -61,28 +64,33 @@ def fedexp(
       results take, is the average of the last two iterates; `extra` always
       holds the last one.
     weighting: p_k.
-    aggregator: as in `fedavg`. The norms |Delta_k| are those before its
-      transforms.
+    aggregator: as in `fedavg`, with the weighted mean and without `ef21`. Of
+      an update that its transforms change |Delta_k|^2 is the smaller of what
+      the client has found and what the server reads: what a clip takes away
+      must not count, nor the noise of a random code, which the mean has less
+      of.
     **training: as in `fedavg`.
 
   Raises:
-    ValueError: an argument is out of range.
+    ValueError: an argument is out of range, or the aggregator does not fit.
   """
   checks.positive('epsilon', epsilon)
   checks.boolean('average_last', average_last)
+  needs.check('fedexp', aggregator, needs.Need.WEIGHTS, needs.Need.SUM,
+              needs.Need.COHORT)
   train = local_training(
       model, client_optimizer, weighting=weighting, **training)
 
   def client(server: Broadcast, client_state, data, key):
     local = train.run(server.variables, data, key, server.round)
     message = train.message(local, server.variables, data)
-    square = optax.tree.norm(
-        precision.wide(message.update.params), squared=True)
     return ClientOutput(
-        averages.add(message, square=square), client_state, local.metrics)
+        averages.add(message, square=_square(message.update)), client_state,
+        local.metrics)
 
   base = from_client_update(
-      client, aggregator=aggregator, local_steps=train.planned_steps,
+      client, aggregator=as_read(aggregator, _shorter),
+      local_steps=train.planned_steps,
       extra=lambda variables, num_clients: variables)
 
   def server(state: ServerState, aggregate: Aggregate, key):
@@ -100,6 +108,16 @@ def fedexp(
   return base._replace(
       broadcast=lambda state: Broadcast(state.round, state.extra),
       server=server)
+
+
+def _square(update: Variables) -> jax.Array:
+  return optax.tree.norm(precision.wide(update.params), squared=True)
+
+
+def _shorter(message: Message, read: Variables) -> dict[str, jax.Array]:
+  """The sums of a message, with the smaller one of the two squares."""
+  return {'square': jnp.minimum(
+      message.sums['square'], message.weight * _square(read))}
 
 
 def _halfway(new: Variables, old: Variables) -> Variables:

@@ -21,6 +21,7 @@ import jax
 import optax
 from jax import numpy as jnp
 
+from fedjax_sim.aggregation import needs
 from fedjax_sim.algorithms.fedavg import from_client_update
 from fedjax_sim.clients.local_sgd import Broadcast
 from fedjax_sim.clients.local_training import (
@@ -62,12 +63,15 @@ def q_fedavg(
       round with a schedule's factor, times that.
     server_optimizer: takes minus the step above; None is `optax.sgd(1.0)`.
     q: at least 0; how much more a larger loss weighs.
-    aggregator: as in `fedavg`. It sees delta_k with weight p_k F_k^q.
+    aggregator: as in `fedavg`, with a mean by weights. It sees delta_k with
+      weight p_k F_k^q.
     **training: as in `local_training`; `weighting` says what p_k is.
 
   Raises:
-    ValueError: an argument is out of range.
+    ValueError: an argument is out of range, or the aggregator leaves out
+      weights.
   """
+  needs.check('q_fedavg', aggregator, needs.Need.WEIGHTS)
   checks.rate('client_lr', client_lr)
   checks.non_negative('q', q)
   train = local_training(model, optax.sgd(client_lr), **training)

@@ -67,16 +67,17 @@ def scaffold(
     option: of the control variate; 1 costs a pass over the local data. With 2
       it stays as it is where `client_schedule` has made the rate zero.
     weighting: of clients in both means.
-    aggregator: as in `fedavg`. An update is that of the model and that of the
-      control variate together.
+    aggregator: as in `fedavg`; it must lose nothing for good, see `tracked`. An
+      update is that of the model and that of the control variate together.
     **training: as in `fedavg`, without `proximal`.
 
   Returns:
     The algorithm. A client's state has the size of the model.
 
   Raises:
-    ValueError: an argument is out of range.
+    ValueError: an argument is out of range, or the aggregator does not fit.
   """
+  tracked.check('scaffold', aggregator, weighting)
   checks.rate('client_lr', client_lr)
   if isinstance(option, bool) or option not in (1, 2):
     raise ValueError(f'option must be 1 or 2, got {option!r}.')

@@ -10,8 +10,12 @@ but is told of the cohort's changes only:
     x = total / (N times the mean weight of the clients seen so far)
 
 With equal weights that is x <- x + |S_t| / N mean_k (new x_k - old x_k), as in
-SCAFFOLD and FedDyn. With others it is exact once all clients were seen. All of
-it is wide, see `core/precision.py`: what is rounded each time would add up.
+SCAFFOLD and FedDyn. With others it is exact once all clients were seen.
+
+So the server must add up what the clients keep, no more and no less: `check`
+refuses aggregators with which x would not be that mean. `error_feedback` fits:
+x lacks what clients still have to send, and gets it later. All of it is wide,
+see `core/precision.py`: what is rounded each time would add up.
 """
 
 from typing import NamedTuple
@@ -19,8 +23,9 @@ from typing import NamedTuple
 import jax
 from jax import numpy as jnp
 
+from fedjax_sim.aggregation import needs
 from fedjax_sim.core import precision, trees
-from fedjax_sim.core.types import Aggregate, PyTree
+from fedjax_sim.core.types import Aggregate, Aggregator, PyTree
 
 
 class Kept(NamedTuple):
@@ -44,6 +49,21 @@ class Tracked(NamedTuple):
   weight: jax.Array
   seen: jax.Array
   num_clients: jax.Array
+
+
+def check(
+    algorithm: str, aggregator: Aggregator | None, weighting: str
+) -> None:
+  """ValueError if an aggregator's mean is not the one that `update` needs.
+
+  Args:
+    algorithm: its name.
+    aggregator: as in `fedavg`.
+    weighting: of clients; with 'uniform' their weights may be left out.
+  """
+  weights = () if weighting == 'uniform' else (needs.Need.WEIGHTS,)
+  needs.check(algorithm, aggregator, needs.Need.SUM, needs.Need.COHORT,
+              needs.Need.NOTHING_LOST, *weights)
 
 
 def keep(like: PyTree) -> Kept:

@@ -86,10 +86,12 @@ class Aggregate(NamedTuple):
 
   Attributes:
     mean: PyTree like a message's update: the weighted mean (or median, …).
-    weight: float32, the sum of weights, of the shape of a message's weight.
+    weight: float32, the sum of the weights of the round's messages, of the
+      shape of a message's weight.
     denominator: what the sum of updates was divided by; of the shape of
       `weight`, or a scalar. For a sum of integers, what decoding still has to
-      divide by. mean * denominator is the sum of the updates.
+      divide by. mean * denominator is the sum of the updates; with `ef21`, of
+      its estimates of all clients' updates.
     count: int32 [], the number of clients that were present.
     sums: the sums of the messages' sums.
     origin: where the clients began, if the algorithm asks for it and they
@@ -128,6 +130,7 @@ class Reducer(NamedTuple):
     tolerant: whether it bears updates that are not finite. Then the metrics of
       clients with such an update or loss are left out, and the round is good.
     name: for errors.
+    weighs: whether clients count by the weights of their messages.
     ranks: whether it goes by the order of the clients' values in a coordinate,
       in which what is not sent would count as zeros.
   """
@@ -141,6 +144,7 @@ class Reducer(NamedTuple):
   linear: bool = False
   tolerant: bool = False
   name: str = 'a reducer'
+  weighs: bool = False
   ranks: bool = False
 
   def __repr__(self) -> str:
@@ -177,7 +181,8 @@ class MessageTransform(NamedTuple):
       of one message or of a mean; `key` is `Keys.round`, `like` the shapes of
       the update before `client`.
     server: `(Aggregate, state, key, cohort, sent) -> (Aggregate, state,
-      Scalars)`, after the round: decodes the mean, then adds noise, adapts ….
+      Scalars)`, after the round: decodes the mean, then adds noise, adapts …;
+      `aggregation.transform` makes it of `decode` and one without `sent`.
       `sent` is a Message of shapes, one client's before `client`, and the
       scalars go into the record.
     broadcast: `(message, state, key) -> (message, state, bits)`, the way down:

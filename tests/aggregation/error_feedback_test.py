@@ -75,6 +75,26 @@ def test_an_update_that_is_not_finite_leaves_the_memory():
   np.testing.assert_array_equal(kept['w'], [5, 2])
 
 
+def test_one_model_is_not_paid_what_is_owed_to_another():
+  """Of updates of one entry each, to the first, second and first of models."""
+  part = error_feedback(top_k(k=1))
+  first, second = jnp.array([True, False]), jnp.array([False, True])
+  one = lambda update, group: sending.message_of(
+      {'w': jnp.array(update)})._replace(group=group)
+  memory = part.client_init(one([0.0, 0], first))
+  sent = []
+  for update, group in (([3.0, 1], first), ([3.0, 1], first),
+                        ([5.0, 4], second), ([0.0, jnp.nan], first),
+                        ([0.0, 1], second), ([0.0, 1], first)):
+    message, memory = jax.jit(part.client)(
+        one(update, group), {'top_k': ()}, memory, sending.KEYS, nobody(1))
+    sent.append(message.update['w'])
+  # The fifth pays the 4 of the third; the NaN between them is not kept.
+  np.testing.assert_array_equal(
+      sent[:3] + sent[4:], [[3, 0], [3, 0], [5, 0], [0, 5], [0, 1]])
+  np.testing.assert_array_equal(memory[0]['w'], [0, 0])
+
+
 MODEL = toys.quadratic_model()
 # Large and opposite in one coordinate, alike in the other. The last one has
 # more examples.

@@ -142,8 +142,11 @@ AGGREGATORS = {
     'private_mean': lambda: aggregation.private_mean(
         aggregation.adaptive(0.05), noise=0.5, cohort_size=3),
 }
-# With two vectors in an update, two exchanges, and groups.
+# With two vectors in an update, two exchanges, groups, and clients' states.
 ALGORITHMS = {
+    'mimelite': lambda model, aggregator: algorithms.mimelite(
+        model, optax.sgd(0.05, momentum=0.5), epochs=2, batch_size=2,
+        aggregator=aggregator),
     'scaffold': lambda model, aggregator: algorithms.scaffold(
         model, 0.05, epochs=2, batch_size=2, aggregator=aggregator),
     'mime': lambda model, aggregator: algorithms.mime(

@@ -1,8 +1,9 @@
+import jax
 import numpy as np
 import optax
 import pytest
 
-from fedjax_sim import algorithms
+from fedjax_sim import aggregation, algorithms
 from tests import toys
 
 MODEL = toys.quadratic_model()
@@ -21,15 +22,28 @@ def run(cohorts, **options):
           np.asarray(server.extra.params['w']))
 
 
-def by_hand(cohorts, epsilon, weights=(1, 1, 1, 1)):
+def clipped(deltas, norm):
+  lengths = np.linalg.norm(deltas, axis=1, keepdims=True)
+  return deltas * np.minimum(1, norm / lengths)
+
+
+def larger(deltas):
+  """The larger entry of each update, the other zero."""
+  places = np.abs(deltas).argmax(1, keepdims=True)
+  return np.where(np.arange(2) == places, deltas, 0)
+
+
+def by_hand(cohorts, epsilon, weights=(1, 1, 1, 1), read=lambda deltas: deltas):
   """The iterates x_0, x_1 … and the server's rates."""
   weights, xs, rates = np.asarray(weights, np.float64), [np.zeros(2)], []
   for cohort in cohorts:
     # Three steps on a quadratic of curvature 1 with rate 0.1.
-    deltas = (1 - 0.9 ** 3) * (CENTRES[cohort] - xs[-1])
+    found = (1 - 0.9 ** 3) * (CENTRES[cohort] - xs[-1])
+    deltas = read(found)
+    squares = np.minimum((found ** 2).sum(1), (deltas ** 2).sum(1))
     p = weights[cohort] / weights[cohort].sum()
     mean = p @ deltas
-    rates.append(max(1.0, p @ (deltas ** 2).sum(1) / (
+    rates.append(max(1.0, p @ squares / (
         2 * ((mean ** 2).sum() + epsilon))))
     xs.append(xs[-1] + rates[-1] * mean)
   return xs, rates
@@ -47,6 +61,25 @@ def test_by_hand(weighting, epsilon):
   np.testing.assert_allclose(last, xs[-1], rtol=1e-4, atol=1e-5)
   np.testing.assert_allclose(
       shown, (xs[-1] + xs[-2]) / 2, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('part, read', [
+    (aggregation.chain(aggregation.rotate(), aggregation.clip(0.1)),
+     lambda deltas: clipped(deltas, 0.1)),
+    (aggregation.top_k(k=1), larger),
+    # What a code adds to an update does not make the step longer.
+    (aggregation.transform(
+        'doubled', client=lambda message, state, memory, keys, cohort: (
+            message._replace(update=jax.tree.map(
+                lambda x: 2 * x, message.update)), memory)),
+     lambda deltas: 2 * deltas)], ids=['clip', 'top_k', 'doubled'])
+def test_the_step_is_that_of_what_the_server_reads(part, read):
+  cohorts = [EVERYONE, [0, 1], [3], EVERYONE]
+  xs, rates = by_hand(cohorts, 1e-3, SIZES, read)
+  assert max(rates) > 1.2
+  _, last = run(cohorts, weighting='examples',
+                aggregator=aggregation.aggregator(part))
+  np.testing.assert_allclose(last, xs[-1], rtol=1e-4, atol=1e-5)
 
 
 def test_without_averaging_the_model_is_the_last_iterate():
