@@ -136,7 +136,7 @@ def test_a_killed_sweep_goes_on(tmp_path, monkeypatch):
   files = metrics_of(tmp_path / 'killed')
   assert [len(rows_of(f)) for f in files.values()] == [6, 6, 6]
   first = {name: f.read_bytes().splitlines()[:4] for name, f in files.items()}
-  with pytest.raises(ValueError, match='config.rounds must be at least 4.*got 3'):
+  with pytest.raises(ValueError, match='config.rounds must be .*4.*got 3'):
     run(tmp_path / 'killed', texts, **options | {'rounds': 3})
   assert run(tmp_path / 'killed', texts, **options) == 0
   lowest = []
@@ -156,7 +156,7 @@ def test_a_killed_sweep_goes_on(tmp_path, monkeypatch):
   # A third time there is nothing left to do.
   monkeypatch.setattr(loop, 'train', None)
   assert run(tmp_path / 'killed', texts, **options) == 0
-  with pytest.raises(ValueError, match='config.rounds must be at least 12.*got 11'):
+  with pytest.raises(ValueError, match='config.rounds must be .*12.*got 11'):
     run(tmp_path / 'killed', texts, **options | {'rounds': 11})
 
 
