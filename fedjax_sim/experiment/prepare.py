@@ -163,7 +163,7 @@ def _in_folder(
     metrics.append(file, earlier)
     return Prepared(session, state, earlier, saved)
   if given.rounds is not None and saved.latest() >= given.rounds:
-    results.check_rounds(folder, saved.latest(), given.rounds)
+    results.check_rounds(folder, saved.latest(), given.rounds, 'rounds')
     why = results.why_not(folder, saved.latest())
     if why is not None and processes.is_first():
       print(f'{why} So the results are written again.', flush=True)

@@ -127,11 +127,13 @@ def directions(folder: Path) -> dict[str, bool]:
   return {}
 
 
-def check_rounds(folder: Path, done: int, rounds: int) -> None:
+def check_rounds(
+    folder: Path, done: int, rounds: int, name: str = 'config.rounds'
+) -> None:
   """ValueError if a folder holds a longer run than the one asked for."""
   if done > rounds:
     raise ValueError(
-        f'rounds must be at least {done}, the rounds that {str(folder)!r} has '
+        f'{name} must be at least {done}, the rounds that {str(folder)!r} has '
         f'done, got {rounds}. For a shorter run name another folder.')
 
 

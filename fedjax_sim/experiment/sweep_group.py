@@ -118,6 +118,8 @@ def _run_together(
     saved = stack.enter_context(
         Checkpoints(checkpoints, config.keep_checkpoints))
     state = loop.restore(runs, sweep.init(members), saved, files)
+    results.check_rounds(checkpoints.parent.parent,
+                         max(runs.done(state).values()), config.rounds)
     for path in folders:
       session.begin_again(path)
     for one in followers:
