@@ -14,12 +14,12 @@ import numpy as np
 
 from fedjax_sim.core import files
 from fedjax_sim.experiment import (
-  headline,
-  loop,
-  metrics,
-  plot_axes,
-  plots,
-  workdir,
+    headline,
+    loop,
+    metrics,
+    plot_axes,
+    plots,
+    workdir,
 )
 from fedjax_sim.experiment.checkpoints import save_npz
 from fedjax_sim.simulation.client_evaluation import ClientMetrics

@@ -9,18 +9,18 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fedjax_sim.experiment import (
-  build_sweep,
-  callbacks,
-  headline,
-  loop,
-  metrics,
-  privacy_told,
-  results,
-  session,
-  sweep_best,
-  sweep_clients,
-  sweep_settings,
-  workdir,
+    build_sweep,
+    callbacks,
+    headline,
+    loop,
+    metrics,
+    privacy_told,
+    results,
+    session,
+    sweep_best,
+    sweep_clients,
+    sweep_settings,
+    workdir,
 )
 from fedjax_sim.experiment import run as run_lib
 from fedjax_sim.experiment.checkpoints import Checkpoints

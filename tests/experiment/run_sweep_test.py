@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from fedjax_sim.experiment import (
-  client_history,
-  loop,
-  metrics,
-  plots,
-  run_sweep,
-  sweep_csv,
-  sweep_report,
-  sweep_settings,
-  workdir,
+    client_history,
+    loop,
+    metrics,
+    plots,
+    run_sweep,
+    sweep_csv,
+    sweep_report,
+    sweep_settings,
+    workdir,
 )
 from fedjax_sim.experiment import run as run_lib
 from fedjax_sim.experiment.checkpoints import Checkpoints

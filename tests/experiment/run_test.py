@@ -20,11 +20,11 @@ from fedjax_sim.clients import local_sgd
 from fedjax_sim.core.types import ClientOutput
 from fedjax_sim.experiment import build_run as build_lib
 from fedjax_sim.experiment import (
-  build_sweep,
-  check_config,
-  metrics,
-  plots,
-  workdir,
+    build_sweep,
+    check_config,
+    metrics,
+    plots,
+    workdir,
 )
 from fedjax_sim.experiment import run as run_lib
 from fedjax_sim.simulation import autotune

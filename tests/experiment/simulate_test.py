@@ -18,12 +18,12 @@ from fedjax_sim.core import random
 from fedjax_sim.core.types import Variables
 from fedjax_sim.data.federated import federate
 from fedjax_sim.experiment import (
-  build_algorithm,
-  build_run,
-  metrics,
-  plots,
-  run_sweep,
-  starting,
+    build_algorithm,
+    build_run,
+    metrics,
+    plots,
+    run_sweep,
+    starting,
 )
 from fedjax_sim.experiment import run as run_lib
 from tests import toys
