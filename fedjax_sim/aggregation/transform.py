@@ -30,7 +30,8 @@ def transform(
       `message.sums`.
     decode: undoes what `client` has encoded.
     server: `(aggregate, state, key, cohort) -> (aggregate, state, metrics)`.
-      The mean is decoded, and `aggregate.sums` are the transform's own.
+      The mean is decoded, and `aggregate.sums` are the transform's own. It is
+      not given `sent`, which `MessageTransform.server` needs for decoding.
     broadcast: changes what the server sends.
     encodes: what `client` does to the values of an update, which says where in
       a chain the transform may stand.

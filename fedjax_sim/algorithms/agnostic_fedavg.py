@@ -33,14 +33,14 @@ from fedjax_sim.clients.local_training import (
 from fedjax_sim.clients.measure import local_metrics
 from fedjax_sim.core import checks, local_cost, specs
 from fedjax_sim.core.types import (
-  Aggregate,
-  Aggregator,
-  ClientOutput,
-  FederatedAlgorithm,
-  Model,
-  PyTree,
-  ServerState,
-  Variables,
+    Aggregate,
+    Aggregator,
+    ClientOutput,
+    FederatedAlgorithm,
+    Model,
+    PyTree,
+    ServerState,
+    Variables,
 )
 
 

@@ -18,13 +18,13 @@ from fedjax_sim.clients.local_training import Schedule
 from fedjax_sim.clients.work import local_work
 from fedjax_sim.core import checks, frozen, optimizer_checks, precision
 from fedjax_sim.core.types import (
-  Aggregate,
-  ClientOutput,
-  FederatedAlgorithm,
-  Message,
-  Model,
-  PyTree,
-  ServerState,
+    Aggregate,
+    ClientOutput,
+    FederatedAlgorithm,
+    Message,
+    Model,
+    PyTree,
+    ServerState,
 )
 
 

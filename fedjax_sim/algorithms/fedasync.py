@@ -25,12 +25,12 @@ from fedjax_sim.clients.local_training import TrainingOptions, takes_training
 from fedjax_sim.core import checks, precision, specs
 from fedjax_sim.core.asynchrony import Asynchronous
 from fedjax_sim.core.types import (
-  Aggregate,
-  Aggregator,
-  FederatedAlgorithm,
-  Model,
-  ServerState,
-  Variables,
+    Aggregate,
+    Aggregator,
+    FederatedAlgorithm,
+    Model,
+    ServerState,
+    Variables,
 )
 
 

@@ -37,15 +37,15 @@ from fedjax_sim.core import (
     precision,
 )
 from fedjax_sim.core.types import (
-  Aggregate,
-  Aggregator,
-  ClientOutput,
-  ClientUpdate,
-  FederatedAlgorithm,
-  Model,
-  PyTree,
-  ServerState,
-  Variables,
+    Aggregate,
+    Aggregator,
+    ClientOutput,
+    ClientUpdate,
+    FederatedAlgorithm,
+    Model,
+    PyTree,
+    ServerState,
+    Variables,
 )
 
 

@@ -29,13 +29,13 @@ from fedjax_sim.clients.local_training import (
 from fedjax_sim.clients.measure import local_loss
 from fedjax_sim.core import checks, frozen, local_cost, precision, trees
 from fedjax_sim.core.types import (
-  Aggregate,
-  Aggregator,
-  ClientOutput,
-  FederatedAlgorithm,
-  Model,
-  ServerState,
-  Variables,
+    Aggregate,
+    Aggregator,
+    ClientOutput,
+    FederatedAlgorithm,
+    Model,
+    ServerState,
+    Variables,
 )
 
 

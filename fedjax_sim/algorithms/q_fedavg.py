@@ -32,12 +32,12 @@ from fedjax_sim.clients.local_training import (
 from fedjax_sim.clients.measure import local_loss
 from fedjax_sim.core import checks, local_cost, precision, specs
 from fedjax_sim.core.types import (
-  Aggregate,
-  Aggregator,
-  ClientOutput,
-  FederatedAlgorithm,
-  Model,
-  ServerState,
+    Aggregate,
+    Aggregator,
+    ClientOutput,
+    FederatedAlgorithm,
+    Model,
+    ServerState,
 )
 
 # Added to a loss, whose power may be negative.

@@ -60,6 +60,10 @@ class TrainingOptions(TypedDict, total=False):
   restrict: Restriction | None
 
 
+# Some builders take an optimizer, others a rate.
+_RATES = {'client_optimizer': 'client_lr', 'client_lr': 'client_optimizer'}
+
+
 def takes_training(
     builder: Callable | None = None, *, never_restricted: str = ''
 ) -> Callable:
@@ -86,7 +90,9 @@ def takes_training(
   def checked(*args, **kwargs):
     for name in kwargs:
       if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
+        other = _RATES.get(name)
+        near = [other] if other in known else difflib.get_close_matches(
+            name, known, n=1)
         hint = f' Did you mean {near[0]!r}?' if near else ''
         raise TypeError(f'{builder.__name__} has no argument {name!r}.{hint} '
                         f'It takes {", ".join(known)}.')

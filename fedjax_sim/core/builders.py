@@ -194,7 +194,8 @@ def _bind(
   if spec.bare and as_function:
     return Function(spec.name, builder)
   known = space.parts_context if is_part else space.context
-  arguments, rest = _arguments(spec, builder, space.field, known)
+  arguments, rest = _arguments(
+      spec, builder, space.field, known, {**space.fields, **space.told})
   for name in {} if is_part else arguments.keys() & space.fields.keys():
     raise ValueError(
         f'{space.field}={specs.text_of(spec)}: {name} must not be given here, '
@@ -216,7 +217,8 @@ def _bind(
 
 
 def _arguments(
-    spec: specs.Call, builder: Builder, field: str, known: frozenset[str]
+    spec: specs.Call, builder: Builder, field: str, known: frozenset[str],
+    fields: Mapping[str, str],
 ) -> tuple[dict[str, Any], tuple[Any, ...]]:
   """Arguments by name, in the signature's order, and what *args takes."""
   about = signature(builder)
@@ -236,7 +238,7 @@ def _arguments(
       raise wrong(f'is given {name} twice.')
     if name not in about.keywords and not about.open:
       raise wrong(f'has no argument {name!r}.'
-                  f'{checks.near_hint(name, about.keywords)}')
+                  f'{_meant(name, about.keywords, known, fields)}')
     arguments[name] = value
   for name in about.keywords:
     needed = about.parameters[name].default is about.parameters[name].empty
@@ -286,6 +288,24 @@ def _call(bound: Bound, given: list[Any], keywords: dict[str, Any]) -> Any:
     except TypeError as error:
       shown = signature(bound.builder).text(bound.name, bound.context)
       raise TypeError(f'{one_line(error)}. It is {shown}') from error
+
+
+def _meant(
+    name: str, keywords: list[str], known: frozenset[str],
+    fields: Mapping[str, str],
+) -> str:
+  """What a wrong keyword may have meant; '' if nothing is near.
+
+  Args:
+    name: the keyword.
+    keywords: those that there are.
+    known: those that are not given in a spec.
+    fields: by which fields they are given.
+  """
+  found = checks.near(name, keywords)
+  if found in known and found in fields:
+    return f' Its {found} is given by the field {fields[found]}.'
+  return checks.near_hint(name, keywords)
 
 
 class _OfFieldError(ValueError):

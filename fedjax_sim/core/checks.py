@@ -204,11 +204,11 @@ def one_of(name: str, value: Any, valid: Iterable[str]) -> str:
 
 def near_hint(value: str, valid: Iterable[str]) -> str:
   """What may have been meant, the end of an error; '' if nothing is near."""
-  near = _near(value, list(valid))
-  return f' Did you mean {near!r}?' if near else ''
+  found = near(value, list(valid))
+  return f' Did you mean {found!r}?' if found else ''
 
 
-def _near(value: str, valid: Sequence[str]) -> str | None:
+def near(value: str, valid: Sequence[str]) -> str | None:
   """The name that was meant: one like it, or one that it is short for.
 
   What a name is short for begins like it and has its characters in their order,
@@ -219,8 +219,8 @@ def _near(value: str, valid: Sequence[str]) -> str | None:
     return len(value) > 1 and name.startswith(value[0]) and (
         all(letter in rest for letter in value))
 
-  near = difflib.get_close_matches(value, valid, n=1)
-  return next(iter(near or filter(abbreviates, valid)), None)
+  close = difflib.get_close_matches(value, valid, n=1)
+  return next(iter(close or filter(abbreviates, valid)), None)
 
 
 def _is_finite(value: Any) -> bool:

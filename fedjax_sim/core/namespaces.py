@@ -25,6 +25,8 @@ class Namespace:
     context: names of the parameters that are filled in.
     fields: those of them that another field of the config sets -> its name. A
       spec may not set them too.
+    told: further ones that another field sets -> its name, which a spec may set
+      instead; for errors.
     parts: further builders, which only arguments may name.
     parts_context: names of the parameters that are filled in for these.
     combine: makes one thing of the parts of a chain; None if there is no chain.
@@ -40,6 +42,8 @@ class Namespace:
   builders: Mapping[str, Builder]
   context: frozenset[str] = frozenset()
   fields: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  told: Mapping[str, str] = dataclasses.field(
+      default_factory=dict, kw_only=True)
   parts: Mapping[str, Builder] = dataclasses.field(default_factory=dict)
   parts_context: frozenset[str] = frozenset()
   combine: Callable[..., Any] | None = None

@@ -181,7 +181,8 @@ class MessageTransform(NamedTuple):
       of one message or of a mean; `key` is `Keys.round`, `like` the shapes of
       the update before `client`.
     server: `(Aggregate, state, key, cohort, sent) -> (Aggregate, state,
-      Scalars)`, after the round: decodes the mean, then adds noise, adapts ….
+      Scalars)`, after the round: decodes the mean, then adds noise, adapts …;
+      `aggregation.transform` makes it of `decode` and one without `sent`.
       `sent` is a Message of shapes, one client's before `client`, and the
       scalars go into the record.
     broadcast: `(message, state, key) -> (message, state, bits)`, the way down:

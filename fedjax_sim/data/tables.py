@@ -9,10 +9,10 @@ import numpy as np
 from fedjax_sim.data import partition
 from fedjax_sim.data.examples import as_array, is_missing
 from fedjax_sim.data.federated import (
-  FederatedData,
-  federate,
-  is_numeric,
-  single,
+    FederatedData,
+    federate,
+    is_numeric,
+    single,
 )
 
 

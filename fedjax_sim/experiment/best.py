@@ -13,7 +13,9 @@ import numpy as np
 
 from fedjax_sim.core import checks
 from fedjax_sim.core.types import Model, PyTree
+from fedjax_sim.simulation import evaluation
 from fedjax_sim.simulation.records import Record
+from fedjax_sim.simulation.simulation import Simulation, first_inputs
 
 # In a run's folder.
 FILE = 'best_params.npz'
@@ -44,6 +46,27 @@ def mode_of(
         f'whose direction the model does not state, got {mode!r}. It states '
         f'that of {", ".join(["loss", *sorted(model.higher_is_better)])}.')
   return 'max' if higher else 'min'
+
+
+def check_metric(simulation: Simulation, metric: str, field: str) -> None:
+  """ValueError if a metric of an evaluation set is none of those measured.
+
+  Args:
+    simulation: with its evaluation sets.
+    metric: such as 'test/accuracy'; one of training is looked for later.
+    field: what the user calls it.
+  """
+  model, sets = simulation.model, simulation.eval_data
+  if metric.partition('/')[0] not in sets:
+    return
+  variables = jax.eval_shape(
+      model.init, jax.random.key(0), first_inputs(simulation.train))
+  evaluate = evaluation.of_sets(model)
+  measured = jax.eval_shape(
+      lambda variables, sets: evaluate.finish(evaluate.sums(variables, sets)),
+      variables, sets)
+  checks.one_of(field, metric, [
+      f'{one}/{name}' for one, sums in measured.items() for name in sums])
 
 
 def value_of(

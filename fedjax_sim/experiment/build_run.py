@@ -16,7 +16,7 @@ from fedjax_sim.data.partition import Partition
 from fedjax_sim.data.sets.dataset import Dataset, NaturalClients, checked
 from fedjax_sim.experiment import field_names, spec_fields
 from fedjax_sim.experiment.build_algorithm import (
-  make_algorithm,
+    make_algorithm,
 )
 from fedjax_sim.experiment.check_config import cohort_size, validate
 from fedjax_sim.models import adapters, output_check

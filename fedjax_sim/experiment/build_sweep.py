@@ -15,10 +15,10 @@ from fedjax_sim.experiment.build_algorithm import TRACED, make_algorithm
 from fedjax_sim.experiment.check_config import cohort_size, validate
 from fedjax_sim.experiment.sweep_settings import with_fields
 from fedjax_sim.simulation import (
-  asynchronous,
-  build,
-  check_topology,
-  evaluation,
+    asynchronous,
+    build,
+    check_topology,
+    evaluation,
 )
 from fedjax_sim.simulation import sweep as sweep_lib
 from fedjax_sim.simulation.simulation import first_inputs

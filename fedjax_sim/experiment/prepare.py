@@ -163,7 +163,7 @@ def _in_folder(
     metrics.append(file, earlier)
     return Prepared(session, state, earlier, saved)
   if given.rounds is not None and saved.latest() >= given.rounds:
-    results.check_rounds(folder, saved.latest(), given.rounds)
+    results.check_rounds(folder, saved.latest(), given.rounds, 'rounds')
     why = results.why_not(folder, saved.latest())
     if why is not None and processes.is_first():
       print(f'{why} So the results are written again.', flush=True)
@@ -240,8 +240,8 @@ def _from_function(
     if cohort.size > largest:
       raise ValueError(
           f'sampler must give at most {largest} clients, as clients_per_round '
-          f'or client_fraction says, got {cohort.size} in round '
-          f'{round_number}, counted from 0.')
+          f'or client_fraction says, got {cohort.size} from '
+          f'sampler({round_number}), the cohort of round {round_number + 1}.')
     return cohort
 
   return sampling.Sampler(sample, largest, num_clients)
@@ -252,6 +252,7 @@ def _session(
 ) -> Session:
   best = None
   if given.best_metric:
+    best_lib.check_metric(simulation, given.best_metric, 'best_metric')
     best = Best(
         metric=given.best_metric, mode=best_lib.mode_of(
             given.model, given.best_metric, given.best_mode, prefix='best_'),
@@ -307,7 +308,10 @@ def _claim(
           f'{folder} was written with other versions of the libraries, so it '
           "can't be told whether the model and the algorithm are the same.")
       before = before | {_PROGRAM: plain[_PROGRAM]}
-    workdir.check_same(folder, record | {'config': before}, plain)
+    workdir.check_same(
+        folder, record | {'config': before}, plain,
+        'Name another one, or none, and nothing is kept. A model and an '
+        'algorithm are compared by a hash of what they compute.')
   from fedjax_sim.experiment.build_run import resolved
   workdir.write_record(folder, plain, resolved(simulation), record)
 

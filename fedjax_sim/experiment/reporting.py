@@ -9,11 +9,11 @@ from typing import TextIO
 import numpy as np
 
 from fedjax_sim.experiment import (
-  closing_time,
-  headline,
-  metrics,
-  selection_told,
-  topology_told,
+    closing_time,
+    headline,
+    metrics,
+    selection_told,
+    topology_told,
 )
 from fedjax_sim.simulation.records import DivergenceError, Record
 

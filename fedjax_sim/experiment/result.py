@@ -10,10 +10,10 @@ from fedjax_sim.core.types import FederatedAlgorithm, Model, PyTree, Variables
 from fedjax_sim.experiment.best import Best
 from fedjax_sim.experiment.client_history import ClientHistory
 from fedjax_sim.experiment.readings import (
-  curve,
-  data_frame,
-  predict,
-  rounds_to,
+    curve,
+    data_frame,
+    predict,
+    rounds_to,
 )
 from fedjax_sim.simulation.records import DivergenceError, Record
 from fedjax_sim.simulation.rounds import SimulationState

@@ -14,12 +14,12 @@ import numpy as np
 
 from fedjax_sim.core import files
 from fedjax_sim.experiment import (
-  headline,
-  loop,
-  metrics,
-  plot_axes,
-  plots,
-  workdir,
+    headline,
+    loop,
+    metrics,
+    plot_axes,
+    plots,
+    workdir,
 )
 from fedjax_sim.experiment.checkpoints import save_npz
 from fedjax_sim.simulation.client_evaluation import ClientMetrics
@@ -127,11 +127,13 @@ def directions(folder: Path) -> dict[str, bool]:
   return {}
 
 
-def check_rounds(folder: Path, done: int, rounds: int) -> None:
+def check_rounds(
+    folder: Path, done: int, rounds: int, name: str = 'config.rounds'
+) -> None:
   """ValueError if a folder holds a longer run than the one asked for."""
   if done > rounds:
     raise ValueError(
-        f'rounds must be at least {done}, the rounds that {str(folder)!r} has '
+        f'{name} must be at least {done}, the rounds that {str(folder)!r} has '
         f'done, got {rounds}. For a shorter run name another folder.')
 
 

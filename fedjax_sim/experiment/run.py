@@ -81,6 +81,8 @@ def run(
     with notice.Notice() as waiting:
       waiting.say('reading the data')
       experiment = build(config, Shape.of(config), waiting.say)
+      if config.best_metric:
+        _best_mode(config, experiment.simulation)
       waiting.say('compiling the rounds')
       _ = experiment.simulation.program.compiled
     state = experiment.simulation.init()
@@ -189,13 +191,12 @@ def _session(
     folder: Path, config: ConfigDict, experiment: Experiment
 ) -> session_lib.Session:
   """What a config wants done."""
-  best, model = None, experiment.simulation.model
+  best = None
   if config.best_metric:
     best = Best(
         metric=config.best_metric, path=folder / best_lib.FILE,
         field='config.best_metric',
-        mode=best_lib.mode_of(model, config.best_metric, config.best_mode,
-                              prefix='config.best_'))
+        mode=_best_mode(config, experiment.simulation))
   return session_lib.Session(
       simulation=experiment.simulation, cadence=cadence(config), folder=folder,
       targets=config.targets, best=best, client_test=experiment.client_test,
@@ -204,6 +205,14 @@ def _session(
       labels=experiment.labels, callbacks=[
           callbacks.tensorboard(folder / 'tensorboard')
       ] if config.tensorboard and processes.is_first() else [])
+
+
+def _best_mode(config: ConfigDict, simulation: Simulation) -> str:
+  """Of `best_metric`; ValueError if there is no such metric."""
+  best_lib.check_metric(
+      simulation, config.best_metric, 'config.best_metric')
+  return best_lib.mode_of(simulation.model, config.best_metric,
+                          config.best_mode, prefix='config.best_')
 
 
 def cadence(config: ConfigDict) -> loop.Cadence:

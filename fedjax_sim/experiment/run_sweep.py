@@ -17,15 +17,15 @@ from ml_collections import ConfigDict
 from fedjax_sim.core import compilation, products
 from fedjax_sim.core.cpu_devices import use_all_cores
 from fedjax_sim.experiment import (
-  build_sweep,
-  loop,
-  results,
-  spec_fields,
-  sweep_csv,
-  sweep_group,
-  sweep_report,
-  sweep_settings,
-  workdir,
+    build_sweep,
+    loop,
+    results,
+    spec_fields,
+    sweep_csv,
+    sweep_group,
+    sweep_report,
+    sweep_settings,
+    workdir,
 )
 from fedjax_sim.experiment.run import EXIT_DONE, EXIT_STOPPED
 from fedjax_sim.experiment.sweep_settings import label

@@ -11,15 +11,15 @@ from ml_collections import ConfigDict
 from fedjax_sim.core import checks, frozen
 from fedjax_sim.core.types import Model, PyTree, Variables
 from fedjax_sim.experiment import (
-  best,
-  build_run,
-  checkpoints,
-  client_history,
-  fingerprint,
-  loop,
-  metrics,
-  results,
-  workdir,
+    best,
+    build_run,
+    checkpoints,
+    client_history,
+    fingerprint,
+    loop,
+    metrics,
+    results,
+    workdir,
 )
 from fedjax_sim.experiment.result import Loaded, Result
 from fedjax_sim.experiment.verify import verify

@@ -21,13 +21,13 @@ from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.data.partition import Partition
 from fedjax_sim.experiment import best as best_lib
 from fedjax_sim.experiment import (
-  client_history,
-  loop,
-  metrics,
-  plots,
-  privacy_told,
-  processes,
-  results,
+    client_history,
+    loop,
+    metrics,
+    plots,
+    privacy_told,
+    processes,
+    results,
 )
 from fedjax_sim.experiment.best import Best
 from fedjax_sim.simulation import client_evaluation

@@ -190,8 +190,10 @@ def _spaces_of_algorithms() -> list[Namespace]:
                 traceable=_optax_traceable),
       Namespace('restrict', _returning(
           restrictions, restrictions.Restriction), RUN),
-      Namespace('client_optimizer', optimizers, **of_optimizers),
-      Namespace('server_optimizer', server, **of_optimizers)]
+      Namespace('client_optimizer', optimizers, **of_optimizers,
+                told={'learning_rate': 'client_lr'}),
+      Namespace('server_optimizer', server, **of_optimizers,
+                told={'learning_rate': 'server_lr'})]
 
 
 def _spaces_of_messages() -> list[Namespace]:

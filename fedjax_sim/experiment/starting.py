@@ -172,10 +172,24 @@ def _fitting(name: str, tree: PyTree, like: PyTree) -> PyTree:
   if differing or jax.tree.structure(tree) != structure:
     lines = ''.join(f'\n  {key}: {got.get(key, "nothing")} there, '
                     f'{want.get(key, "nothing")} here' for key in differing)
-    raise ValueError(f'{name} must be of this model and algorithm.{lines}')
+    raise ValueError(f'{name} must be of this model and algorithm.'
+                     f'{_in_words(got, want)}{lines}')
   return jax.tree.unflatten(structure, [
       _placed(x, one) for x, one in zip(
           jax.tree.leaves(tree), leaves, strict=True)])
+
+
+def _in_words(got: dict[str, str], want: dict[str, str]) -> str:
+  """A sentence where another algorithm keeps more, or less, of clients."""
+  for part, what in (('clients', 'client states'),
+                     ('transforms', 'memories of transforms')):
+    has, wants = (any(key.startswith(part) for key in every)
+                  for every in (got, want))
+    if has != wants:
+      which = 'another aggregator' if part == 'transforms' else (
+          'another algorithm')
+      return f' It is of {which}: it {"has" if has else "lacks"} {what}.'
+  return ''
 
 
 def _fits(path: str, got: str, want: str) -> bool:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from fedjax_sim.experiment import (
-  closing_time,
-  reporting,
-  selection_told,
-  topology_told,
+    closing_time,
+    reporting,
+    selection_told,
+    topology_told,
 )
 from fedjax_sim.simulation.records import Record
 

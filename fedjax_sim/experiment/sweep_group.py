@@ -9,18 +9,18 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fedjax_sim.experiment import (
-  build_sweep,
-  callbacks,
-  headline,
-  loop,
-  metrics,
-  privacy_told,
-  results,
-  session,
-  sweep_best,
-  sweep_clients,
-  sweep_settings,
-  workdir,
+    build_sweep,
+    callbacks,
+    headline,
+    loop,
+    metrics,
+    privacy_told,
+    results,
+    session,
+    sweep_best,
+    sweep_clients,
+    sweep_settings,
+    workdir,
 )
 from fedjax_sim.experiment import run as run_lib
 from fedjax_sim.experiment.checkpoints import Checkpoints
@@ -118,6 +118,8 @@ def _run_together(
     saved = stack.enter_context(
         Checkpoints(checkpoints, config.keep_checkpoints))
     state = loop.restore(runs, sweep.init(members), saved, files)
+    results.check_rounds(checkpoints.parent.parent,
+                         max(runs.done(state).values()), config.rounds)
     for path in folders:
       session.begin_again(path)
     for one in followers:

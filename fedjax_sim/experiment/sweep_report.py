@@ -9,18 +9,18 @@ import numpy as np
 
 from fedjax_sim.core import files
 from fedjax_sim.experiment import (
-  closing_time,
-  headline,
-  loop,
-  metrics,
-  plot_axes,
-  plots,
-  privacy_told,
-  reporting,
-  results,
-  sweep_costs,
-  sweep_spread,
-  workdir,
+    closing_time,
+    headline,
+    loop,
+    metrics,
+    plot_axes,
+    plots,
+    privacy_told,
+    reporting,
+    results,
+    sweep_costs,
+    sweep_spread,
+    workdir,
 )
 from fedjax_sim.experiment.sweep_group import folder_of
 from fedjax_sim.simulation.records import Record

@@ -121,8 +121,19 @@ def read_record(path: Path) -> dict[str, Any] | None:
   return record
 
 
-def check_same(path: Path, record: dict[str, Any], config: Config) -> None:
-  """ValueError with the difference if the folder holds another experiment."""
+def check_same(
+    path: Path, record: dict[str, Any], config: Config,
+    hint: str = 'Name another one, or leave it out: run.py has one for each '
+                'config.',
+) -> None:
+  """ValueError with the difference if the folder holds another experiment.
+
+  Args:
+    path: the folder.
+    record: of its config.json.
+    config: what is to be run.
+    hint: what the user can do.
+  """
   old, new = identity(record['config']), identity(config)
   if old == new:
     return
@@ -132,8 +143,7 @@ def check_same(path: Path, record: dict[str, Any], config: Config) -> None:
       f'  {name}: {told(old, name)} there, {told(new, name)} now'
       for name in names)
   raise ValueError(
-      f'workdir {str(path)!r} holds another run:\n{difference}\n'
-      'Name another one, or leave it out: run.py has one for each config.')
+      f'workdir {str(path)!r} holds another run:\n{difference}\n{hint}')
 
 
 def write_record(

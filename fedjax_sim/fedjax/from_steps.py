@@ -21,13 +21,13 @@ from fedjax_sim import aggregation
 from fedjax_sim.clients.local_sgd import WEIGHTINGS
 from fedjax_sim.core import checks, precision, random
 from fedjax_sim.core.types import (
-  Aggregator,
-  ClientOutput,
-  ClientUpdate,
-  FederatedAlgorithm,
-  Message,
-  PyTree,
-  ServerState,
+    Aggregator,
+    ClientOutput,
+    ClientUpdate,
+    FederatedAlgorithm,
+    Message,
+    PyTree,
+    ServerState,
 )
 from fedjax_sim.fedjax import client_steps
 from fedjax_sim.fedjax.batch_counts import Repeat

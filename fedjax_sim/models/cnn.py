@@ -9,13 +9,13 @@ from jax.nn import initializers
 
 from fedjax_sim.core import checks, types
 from fedjax_sim.models import (
-  adapters,
-  augment,
-  convolution,
-  linen,
-  losses,
-  normalization,
-  pooling,
+    adapters,
+    augment,
+    convolution,
+    linen,
+    losses,
+    normalization,
+    pooling,
 )
 from fedjax_sim.models.hidden import hidden_layers
 

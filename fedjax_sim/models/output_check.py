@@ -4,6 +4,7 @@ Everything is told from shapes, with a batch of a size that no other axis has,
 so that a loss [B, B], [K] or [B, 1] can't pass for one of [B].
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -72,9 +73,11 @@ def _returned(
         lambda *args: masks.call(function, *args), outputs, batch, mask)
   except Exception as error:  # Users' functions raise many types.
     module = getattr(function, '__module__', None) or ''
-    if isinstance(error, ValueError) and module.startswith('fedjax_sim'):
-      raise  # Ours says what is wrong.
     size = len(mask)
+    if isinstance(error, ValueError) and module.startswith('fedjax_sim'):
+      # Ours says what is wrong, but of a batch that is not the user's.
+      raise ValueError(re.sub(
+          rf'\[{size}(?=[,\]])', '[B', str(error))) from error
     shapes = jax.tree.map(lambda x: _text(x, size), (outputs, batch))
     called = getattr(function, '__name__', '')
     hint = (f' Optax takes labels, not examples: lambda outputs, examples: '

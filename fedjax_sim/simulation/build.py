@@ -15,26 +15,26 @@ from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.data.selector import Selector
 from fedjax_sim.data.sets.dataset import Dataset
 from fedjax_sim.simulation import (
-  asynchronous,
-  autotune,
-  check_algorithm,
-  check_examples,
-  check_model,
-  check_topology,
-  check_weights,
-  client_losses,
-  evaluation,
-  in_time,
+    asynchronous,
+    autotune,
+    check_algorithm,
+    check_examples,
+    check_model,
+    check_topology,
+    check_weights,
+    client_losses,
+    evaluation,
+    in_time,
 )
 from fedjax_sim.simulation import engine as engine_lib
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation.placement import (
-  client_owners,
-  client_states,
-  device_memory,
-  sharding,
-  stored_states,
-  streamed_examples,
+    client_owners,
+    client_states,
+    device_memory,
+    sharding,
+    stored_states,
+    streamed_examples,
 )
 from fedjax_sim.simulation.program import Program
 from fedjax_sim.simulation.rounds import SimulationState

@@ -11,6 +11,7 @@ import jax
 from jax import numpy as jnp
 
 from fedjax_sim.aggregation import checked
+from fedjax_sim.clients.blame import TrainingError
 from fedjax_sim.core import contracts, frozen, trees
 from fedjax_sim.core.asynchrony import Origin
 from fedjax_sim.core.types import (
@@ -175,8 +176,13 @@ def _guarded_client(client: Callable, phase: int, sent: dict) -> Callable:
   def guarded(broadcast, state, data, key) -> ClientOutput:
     hint = '' if jax.tree.leaves(state) else (
         ' (Its client state is (), since client_init has given none.)')
-    output = contracts.call(
-        by, client, broadcast, state, data, key, hint=hint)
+    try:
+      output = contracts.call(
+          by, client, broadcast, state, data, key, hint=hint)
+    except TrainingError as error:  # Though the given model has been tried.
+      raise TrainingError(
+          f'{error} If the algorithm was built with another model than the one '
+          'given here, build it with this one.') from error.__cause__
     contracts.instance(by, output, ClientOutput)
     contracts.instance(by, output.message, Message, 'message')
     _check_message(by, output.message)

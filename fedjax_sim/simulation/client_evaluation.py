@@ -11,10 +11,10 @@ from jax import numpy as jnp
 from fedjax_sim.clients.measure import finished, local_metrics
 from fedjax_sim.core import checks, random
 from fedjax_sim.core.types import (
-  ClientData,
-  FederatedAlgorithm,
-  Model,
-  PyTree,
+    ClientData,
+    FederatedAlgorithm,
+    Model,
+    PyTree,
 )
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.simulation.placement import client_states

@@ -10,18 +10,18 @@ from jax import numpy as jnp
 from fedjax_sim.clients.measure import batch_metrics, finished
 from fedjax_sim.core import argument_kinds, checks, reuse
 from fedjax_sim.core.types import (
-  FederatedAlgorithm,
-  MetricSums,
-  Model,
-  PyTree,
-  Variables,
+    FederatedAlgorithm,
+    MetricSums,
+    Model,
+    PyTree,
+    Variables,
 )
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.models import output_check
 from fedjax_sim.simulation import check_examples
 from fedjax_sim.simulation.client_evaluation import (
-  ClientMetrics,
-  client_evaluator,
+    ClientMetrics,
+    client_evaluator,
 )
 from fedjax_sim.simulation.rounds import Evaluate, SimulationState
 

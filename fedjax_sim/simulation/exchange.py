@@ -28,16 +28,16 @@ from fedjax_sim.core.types import (
 )
 from fedjax_sim.simulation import blocks, downward, versions
 from fedjax_sim.simulation.exchange_types import (
-  AggregatorState,
-  Asked,
-  Faults,
-  Heard,
-  Held,
-  Result,
-  Surroundings,
-  Told,
-  Totals,
-  with_own_sums,
+    AggregatorState,
+    Asked,
+    Faults,
+    Heard,
+    Held,
+    Result,
+    Surroundings,
+    Told,
+    Totals,
+    with_own_sums,
 )
 from fedjax_sim.simulation.placement import collectives
 

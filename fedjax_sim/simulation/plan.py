@@ -135,7 +135,7 @@ def check_cohort(
     once: as in `plan_rounds`.
   """
   cohort = np.asarray(cohort)
-  where = f'the cohort of round {round_number + 1}'
+  where = (f'the cohort of round {round_number + 1}, sampler({round_number}),')
   if cohort.ndim != 1 or not (
       np.issubdtype(cohort.dtype, np.integer) or not len(cohort)):
     raise ValueError(f'{where} must be an array of whole numbers, got '
@@ -148,8 +148,8 @@ def check_cohort(
     numbers, counts = np.unique(cohort, return_counts=True)
     if counts.max() > 1:
       raise ValueError(
-          f'{where} holds client {numbers[counts.argmax()]} {counts.max()} '
-          'times, but the algorithm or a transform keeps a state of each '
+          f'{where} holds client {numbers[counts.argmax()]} more than once, '
+          'but the algorithm or a transform keeps a state of each '
           'client, of which only one can be kept: sample without replacement, '
           'or take an algorithm and transforms without such states.')
   return cohort.astype(np.int64)

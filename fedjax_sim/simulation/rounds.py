@@ -14,24 +14,24 @@ from jax import numpy as jnp
 
 from fedjax_sim.core import costs, frozen, random, trees
 from fedjax_sim.core.types import (
-  FederatedAlgorithm,
-  Message,
-  MetricSums,
-  PyTree,
-  ServerState,
-  Slot,
-  Variables,
+    FederatedAlgorithm,
+    Message,
+    MetricSums,
+    PyTree,
+    ServerState,
+    Slot,
+    Variables,
 )
 from fedjax_sim.simulation import downward, exchange, gossip, versions
 from fedjax_sim.simulation.exchange import Exchange
 from fedjax_sim.simulation.exchange_types import (
-  AggregatorState,
-  Asked,
-  Faults,
-  Heard,
-  Held,
-  Surroundings,
-  Told,
+    AggregatorState,
+    Asked,
+    Faults,
+    Heard,
+    Held,
+    Surroundings,
+    Told,
 )
 from fedjax_sim.simulation.placement import collectives
 from fedjax_sim.simulation.plan import Plan

@@ -11,11 +11,11 @@ import numpy as np
 from fedjax_sim.clients import batches, gradients
 from fedjax_sim.core import frozen, random, reuse
 from fedjax_sim.core.types import (
-  FederatedAlgorithm,
-  MetricSums,
-  Model,
-  PyTree,
-  Variables,
+    FederatedAlgorithm,
+    MetricSums,
+    Model,
+    PyTree,
+    Variables,
 )
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
@@ -23,11 +23,11 @@ from fedjax_sim.simulation import engine as engine_lib
 from fedjax_sim.simulation import evaluation, in_time, round_notes, traffic
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation.placement import (
-  client_owners,
-  client_states,
-  collectives,
-  sharding,
-  streamed_examples,
+    client_owners,
+    client_states,
+    collectives,
+    sharding,
+    streamed_examples,
 )
 from fedjax_sim.simulation.placement.client_store import ClientStore
 from fedjax_sim.simulation.placement.stored_states import StoredStates

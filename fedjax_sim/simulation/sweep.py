@@ -14,22 +14,22 @@ import numpy as np
 
 from fedjax_sim.core import checks, compilation, frozen, random
 from fedjax_sim.core.types import (
-  FederatedAlgorithm,
-  Model,
-  PyTree,
-  Variables,
+    FederatedAlgorithm,
+    Model,
+    PyTree,
+    Variables,
 )
 from fedjax_sim.data import sampling
 from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.simulation import (
-  asynchronous,
-  check_examples,
-  check_model,
-  check_topology,
-  evaluation,
-  fitting,
-  in_time,
-  sweep_program,
+    asynchronous,
+    check_examples,
+    check_model,
+    check_topology,
+    evaluation,
+    fitting,
+    in_time,
+    sweep_program,
 )
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation import traffic as traffic_lib
@@ -37,9 +37,9 @@ from fedjax_sim.simulation.exchange_types import Asked
 from fedjax_sim.simulation.placement import sharding
 from fedjax_sim.simulation.program import Program
 from fedjax_sim.simulation.rounds import (
-  Rounds,
-  SimulationState,
-  no_evaluation,
+    Rounds,
+    SimulationState,
+    no_evaluation,
 )
 from fedjax_sim.simulation.sweep_types import Member, SweepState
 

@@ -15,11 +15,11 @@ import numpy as np
 from fedjax_sim.core import frozen
 from fedjax_sim.core.types import MetricSums, Slot
 from fedjax_sim.simulation import (
-  evaluation,
-  in_time,
-  round_notes,
-  simulation,
-  sweep_program,
+    evaluation,
+    in_time,
+    round_notes,
+    simulation,
+    sweep_program,
 )
 from fedjax_sim.simulation import plan as plan_lib
 from fedjax_sim.simulation import traffic as traffic_lib

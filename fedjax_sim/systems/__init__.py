@@ -8,23 +8,23 @@ from fedjax_sim.core.argument_kinds import check_public
 from fedjax_sim.systems.availability import Availability
 from fedjax_sim.systems.device_tables import table
 from fedjax_sim.systems.eligibility import (
-  all_of,
-  day_and_night,
-  nights,
-  sporadic,
+    all_of,
+    day_and_night,
+    nights,
+    sporadic,
 )
 from fedjax_sim.systems.populations import (
-  identical,
-  lognormal,
-  mixture,
-  phones,
+    identical,
+    lognormal,
+    mixture,
+    phones,
 )
 from fedjax_sim.systems.profiles import Failures, Population, failures
 from fedjax_sim.systems.report_window import (
-  Asynchrony,
-  Reporting,
-  asynchronous,
-  window,
+    Asynchrony,
+    Reporting,
+    asynchronous,
+    window,
 )
 
 __all__ = [

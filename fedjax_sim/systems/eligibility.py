@@ -8,13 +8,13 @@ import numpy as np
 from fedjax_sim.core import checks
 from fedjax_sim.systems import draws
 from fedjax_sim.systems.availability import (
-  DAY,
-  HOUR,
-  Availability,
-  Windows,
-  both,
-  from_intervals,
-  from_probabilities,
+    DAY,
+    HOUR,
+    Availability,
+    Windows,
+    both,
+    from_intervals,
+    from_probabilities,
 )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedjax_sim import algorithms
-from fedjax_sim.clients.local_training import TrainingOptions
+from fedjax_sim.clients.local_training import TrainingOptions, local_training
 
 PAGE = Path(__file__).parents[2] / 'docs' / 'algorithms.md'
 # What the text above the table lists.
@@ -30,6 +30,13 @@ def own_arguments(builder):
     shown += [] if name in SHARED else [
         name if required else f'{name}={default}']
   return ', '.join(shown) or '-'
+
+
+def test_the_shared_arguments_are_listed():
+  parameters = inspect.signature(local_training).parameters.values()
+  want = [f'{p.name}={p.default!r}' for p in parameters
+          if p.kind == p.KEYWORD_ONLY]
+  assert re.findall(r'^\| `(\w+=[^`]*)` \|', PAGE.read_text(), re.M) == want
 
 
 def test_every_algorithm_is_listed():

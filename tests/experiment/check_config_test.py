@@ -28,6 +28,8 @@ def config_of(**changes):
     ({'model': 'mnist_2nn | mnist_cnn'}, 'model must name one thing'),
     ({'algorithm': 'ditto'}, r'ditto needs lam. It is ditto\(lam'),
     ({'algorithm': 'ditto(lamb=1)'}, "Did you mean 'lam'"),
+    ({'client_optimizer': 'sgd(lr=1)'},
+     "no argument 'lr'. Its learning_rate is given by the field client_lr"),
     ({'algorithm': 'fedavg(proximl=1)'}, "Did you mean 'proximal'"),
     ({'algorithm': ''}, 'algorithm must be a name or a call'),
     ({'algorithm': 'dpsgd(graph=rng)'},

@@ -26,10 +26,10 @@ from fedjax_sim.simulation.placement.stored_states import StoredStates
 from fedjax_sim.simulation.traffic import Traffic
 from tests import toys
 from tests.simulation.placement.client_states_test import (
-  MODEL,
-  ROW_BYTES,
-  SIZES,
-  personal,
+    MODEL,
+    ROW_BYTES,
+    SIZES,
+    personal,
 )
 
 ROUNDS = 8

@@ -9,11 +9,11 @@ import pytest
 
 from configs import default
 from fedjax_sim.experiment import (
-  build_run,
-  build_sweep,
-  metrics,
-  sweep_settings,
-  workdir,
+    build_run,
+    build_sweep,
+    metrics,
+    sweep_settings,
+    workdir,
 )
 from fedjax_sim.experiment import run as run_lib
 from fedjax_sim.experiment import run_sweep as run_sweep_lib

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from fedjax_sim.experiment import (
-  client_history,
-  loop,
-  metrics,
-  plots,
-  run_sweep,
-  sweep_csv,
-  sweep_report,
-  sweep_settings,
-  workdir,
+    client_history,
+    loop,
+    metrics,
+    plots,
+    run_sweep,
+    sweep_csv,
+    sweep_report,
+    sweep_settings,
+    workdir,
 )
 from fedjax_sim.experiment import run as run_lib
 from fedjax_sim.experiment.checkpoints import Checkpoints
@@ -136,6 +136,8 @@ def test_a_killed_sweep_goes_on(tmp_path, monkeypatch):
   files = metrics_of(tmp_path / 'killed')
   assert [len(rows_of(f)) for f in files.values()] == [6, 6, 6]
   first = {name: f.read_bytes().splitlines()[:4] for name, f in files.items()}
+  with pytest.raises(ValueError, match='config.rounds must be .*4.*got 3'):
+    run(tmp_path / 'killed', texts, **options | {'rounds': 3})
   assert run(tmp_path / 'killed', texts, **options) == 0
   lowest = []
   for name, whole in metrics_of(tmp_path / 'whole').items():
@@ -154,6 +156,8 @@ def test_a_killed_sweep_goes_on(tmp_path, monkeypatch):
   # A third time there is nothing left to do.
   monkeypatch.setattr(loop, 'train', None)
   assert run(tmp_path / 'killed', texts, **options) == 0
+  with pytest.raises(ValueError, match='config.rounds must be .*12.*got 11'):
+    run(tmp_path / 'killed', texts, **options | {'rounds': 11})
 
 
 def test_a_sweep_of_one_is_a_run_to_the_bit(tmp_path):

@@ -18,12 +18,12 @@ from fedjax_sim.core import random
 from fedjax_sim.core.types import Variables
 from fedjax_sim.data.federated import federate
 from fedjax_sim.experiment import (
-  build_algorithm,
-  build_run,
-  metrics,
-  plots,
-  run_sweep,
-  starting,
+    build_algorithm,
+    build_run,
+    metrics,
+    plots,
+    run_sweep,
+    starting,
 )
 from fedjax_sim.experiment import run as run_lib
 from tests import toys
@@ -405,7 +405,7 @@ def test_samplers():
   plain = simulate(3, sampler=lambda r: cohorts[r % 3].tolist())
   assert bits(plain.records) == bits(simulate(
       3, sampler=sampler, clients_per_round=None).records)
-  with pytest.raises(ValueError, match='at most 2 clients, .* got 3 in'):
+  with pytest.raises(ValueError, match='at most 2 clients, .* got 3 from'):
     simulate(3, sampler=lambda r: [0, 1, 2])
   with pytest.raises(ValueError, match='must be left out beside a sampler'):
     simulate(sampler=sampler)

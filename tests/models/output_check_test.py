@@ -223,3 +223,8 @@ def test_centered_pixels_are_those_from_0_to_1_less_a_half():
   np.testing.assert_allclose(
       run(centered, pixels), run(plain, np.float32(pixels) / 255 - 0.5),
       atol=1e-6)
+
+
+def test_an_error_of_a_loss_of_ours_is_not_of_the_batch_it_was_tried_with():
+  with pytest.raises(ValueError, match=r'got \[B, 3\] and \[B\]'):
+    check(outputs=3)

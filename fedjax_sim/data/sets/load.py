@@ -33,21 +33,21 @@ from absl import logging
 
 from fedjax_sim.core import checks, files
 from fedjax_sim.data.sets import (
-  cifar10,
-  downloads,
-  idx,
-  local_copies,
-  messages,
-  mnist_by_writer,
-  raw_files,
-  shakespeare,
-  text,
-  tfds_folders,
+    cifar10,
+    downloads,
+    idx,
+    local_copies,
+    messages,
+    mnist_by_writer,
+    raw_files,
+    shakespeare,
+    text,
+    tfds_folders,
 )
 from fedjax_sim.data.sets.dataset import (
-  Dataset,
-  DataUnavailableError,
-  NaturalClients,
+    Dataset,
+    DataUnavailableError,
+    NaturalClients,
 )
 
 # Those that come with clients of their own.

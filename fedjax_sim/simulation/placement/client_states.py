@@ -14,10 +14,10 @@ import numpy as np
 from fedjax_sim.core import trees
 from fedjax_sim.core.types import PyTree
 from fedjax_sim.simulation.placement import (
-  client_owners,
-  device_memory,
-  sharding,
-  stored_states,
+    client_owners,
+    device_memory,
+    sharding,
+    stored_states,
 )
 from fedjax_sim.simulation.placement.client_store import ClientStore
 from fedjax_sim.simulation.placement.stored_states import TABLE, StoredStates

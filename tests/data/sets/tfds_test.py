@@ -10,11 +10,11 @@ import tensorflow_datasets as module
 from configs import digits_quickstart
 from fedjax_sim import data
 from fedjax_sim.data.sets import (
-  downloads,
-  load,
-  raw_files,
-  tfds_folders,
-  tfrecord,
+    downloads,
+    load,
+    raw_files,
+    tfds_folders,
+    tfrecord,
 )
 from fedjax_sim.experiment import build_run
 from tests.data.sets import small_tfds

@@ -14,9 +14,9 @@ from fedjax_sim.data import sampling
 from fedjax_sim.experiment import simulate as simulate_lib
 from fedjax_sim.simulation import build as build_lib
 from fedjax_sim.simulation.placement import (
-  client_states,
-  device_memory,
-  stored_states,
+    client_states,
+    device_memory,
+    stored_states,
 )
 from tests import toys
 
