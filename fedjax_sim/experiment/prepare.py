@@ -16,13 +16,13 @@ from fedjax_sim.data.federated import FederatedData
 from fedjax_sim.data.poisson import poisson
 from fedjax_sim.experiment import best as best_lib
 from fedjax_sim.experiment import (
-  fingerprint,
-  loop,
-  metrics,
-  processes,
-  results,
-  starting,
-  workdir,
+    fingerprint,
+    loop,
+    metrics,
+    processes,
+    results,
+    starting,
+    workdir,
 )
 from fedjax_sim.experiment import session as session_lib
 from fedjax_sim.experiment.best import Best

@@ -12,28 +12,28 @@ from fedjax_sim.core import compilation, cpu_devices, trees
 from fedjax_sim.data import partition as partition_lib
 from fedjax_sim.experiment import best as best_lib
 from fedjax_sim.experiment import (
-  callbacks,
-  client_checkpoints,
-  loop,
-  metrics,
-  notice,
-  privacy_told,
-  processes,
-  reporting,
-  results,
-  spec_fields,
-  topology_told,
-  verify,
-  workdir,
+    callbacks,
+    client_checkpoints,
+    loop,
+    metrics,
+    notice,
+    privacy_told,
+    processes,
+    reporting,
+    results,
+    spec_fields,
+    topology_told,
+    verify,
+    workdir,
 )
 from fedjax_sim.experiment import session as session_lib
 from fedjax_sim.experiment.best import Best
 from fedjax_sim.experiment.build_run import (
-  Experiment,
-  Shape,
-  build,
-  resolved,
-  shape_before,
+    Experiment,
+    Shape,
+    build,
+    resolved,
+    shape_before,
 )
 from fedjax_sim.experiment.check_config import validate
 from fedjax_sim.experiment.checkpoints import Checkpoints
