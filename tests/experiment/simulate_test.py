@@ -340,8 +340,11 @@ def test_bfloat16_is_loaded_as_bfloat16(tmp_path):
 
 
 def test_a_direction_must_be_known_or_said():
+  odd = MODEL._replace(metrics=lambda outputs, examples: {
+      'odd': MODEL.metrics(outputs, examples)['accuracy']})
   with pytest.raises(ValueError, match="^best_mode must be 'max' or 'min'"):
-    simulate(best_metric='test/odd')
+    fs.simulate(odd, fedavg(model=odd), DATA, rounds=1, clients_per_round=2,
+                test=TEST, best_metric='test/odd')
   with pytest.raises(ValueError, match='^best_metric must be one .*test/loss'):
     simulate(best_metric='test/odd', best_mode='max')
 

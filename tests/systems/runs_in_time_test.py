@@ -65,16 +65,16 @@ def test_where_nothing_is_lost_it_is_the_plain_run_to_the_bit():
   assert all(one['started'] == M for one in records)
 
 
-def lossy_scaffold():
+def clipped_ditto():
   clip = aggregation.adaptive_clip(0.1, quantile=0.5, learning_rate=0.2)
-  return algorithms.scaffold(
-      MODEL, 0.1, optax.sgd(1.0, momentum=0.9), batch_size=2, epochs=2,
-      aggregator=aggregation.aggregator(clip))
+  return algorithms.ditto(
+      MODEL, optax.sgd(0.1), server_optimizer=optax.sgd(1.0, momentum=0.9),
+      lam=0.1, batch_size=2, epochs=2, aggregator=aggregation.aggregator(clip))
 
 
 def test_a_round_that_fails_changes_nothing():
   one = simulation(
-      lossy_scaffold(), systems.lognormal(failures=systems.failures(0.3, 0.2)),
+      clipped_ditto(), systems.lognormal(failures=systems.failures(0.3, 0.2)),
       systems.window(over_selection=1.3, min_reports=0.75))
   states, records = run(one, 12)
   failed = [r for r in records if r['failed']]
@@ -101,19 +101,19 @@ def test_a_round_that_fails_changes_nothing():
 def test_those_whose_messages_are_lost_do_not_matter():
   """The rounds' arrivals alone, as cohorts, whatever the lanes."""
   population = systems.lognormal(failures=systems.failures(0.1, 0.1, 0.1))
-  one = simulation(lossy_scaffold(), population,
+  one = simulation(clipped_ditto(), population,
                    systems.window(1.0, over_selection=1.5), lanes=4)
   cohorts = [held.cohort[held.arrives] for held in map(
       one.timeline.round, range(5))]
   (*_, got), records = run(one)
-  want = toys.run_cohorts(MODEL, lossy_scaffold(), DATA, cohorts, lanes=1)
+  want = toys.run_cohorts(MODEL, clipped_ditto(), DATA, cohorts, lanes=1)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
                (got.server, got.clients),
                jax.device_get((want.server, want.clients)))
   for options in ({'lanes': 3, 'devices': 2, 'examples': 'owned'},
                   {'lanes': 1, 'devices': 2, 'client_state': 'stored'}):
     (*_, other), others = run(simulation(
-        lossy_scaffold(), population,
+        clipped_ditto(), population,
         systems.window(1.0, over_selection=1.5), **options))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
                  other.server, got.server)
