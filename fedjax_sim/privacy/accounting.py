@@ -194,7 +194,7 @@ def library() -> Any:
     import dp_accounting.rdp
   except ImportError as error:
     raise ValueError(
-        'epsilon needs the package dp-accounting: pip install dp-accounting.'
+        'the package dp-accounting is missing: pip install dp-accounting.'
     ) from error
   return dp_accounting
 
